@@ -1,0 +1,86 @@
+//! What can go wrong, sorted by whose fault it is.
+
+use std::path::PathBuf;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong; the binary maps each kind to an exit code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A photo or a mask cannot be used.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    /// A setting is outside what is allowed.
+    #[error("{name} is {got}, expected {expected}")]
+    Config {
+        /// The setting as the user knows it.
+        name: String,
+        /// What was given.
+        got: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A name is in no list.
+    #[error("unknown {kind} `{name}`; known: {known}")]
+    Unknown {
+        /// What was looked for: sampler, operator, model, …
+        kind: &'static str,
+        /// The name given.
+        name: String,
+        /// The names there are, separated by commas.
+        known: String,
+    },
+    /// A model file cannot be used.
+    #[error("model {model}: {reason}")]
+    Model {
+        /// Its path or name.
+        model: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A device is not there.
+    #[error("device {device} is not available: {reason}")]
+    Device {
+        /// As it was asked for.
+        device: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The work does not fit the memory that was allowed.
+    #[error("needs {needs} of memory, {limit} allowed; {advice}")]
+    Memory {
+        /// What the smallest plan needs.
+        needs: String,
+        /// What was allowed.
+        limit: String,
+        /// The flag that makes it fit.
+        advice: String,
+    },
+    /// A number stopped being one.
+    #[error("model produced an invalid image: not finite at step {step}, sigma {sigma}")]
+    NonFinite {
+        /// Index of the step, from 0.
+        step: usize,
+        /// Noise level of the step.
+        sigma: f64,
+    },
+    /// The run was stopped from outside.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file operation failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An operator or a noise model refused.
+    #[error(transparent)]
+    Operator(#[from] tweedie_operators::Error),
+    /// A tensor operation failed: a bug, or a device out of memory.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,11 @@
+//! Restores photos with score models.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod error;
+pub mod image;
+mod inpaint;
+pub mod models;
+
+pub use error::{Error, Result};
+pub use inpaint::{InpaintOptions, InpaintPlan, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};

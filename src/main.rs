@@ -1,0 +1,6 @@
+//! The `tweedie` command.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tweedie::cli::run()
+}
