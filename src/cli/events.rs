@@ -28,7 +28,7 @@ pub(crate) struct Start<'a> {
     pub(crate) version: &'static str,
     pub(crate) command: &'static str,
     pub(crate) input: Name,
-    pub(crate) mask: Name,
+    pub(crate) mask: Option<Name>,
     pub(crate) outputs: Vec<Name>,
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) lossy_name: bool,
@@ -73,7 +73,7 @@ pub(crate) struct Written<'a> {
     pub(crate) peak_memory: Option<u64>,
     /// Largest difference of a sample outside the mask between the input and the written file, decoded again, in
     /// levels of the file's depth; `null` for pictures that do not show the photo.
-    pub(crate) largest_known_change: Option<u32>,
+    pub(crate) largest_known_change: Option<u16>,
     pub(crate) warnings: &'a [String],
 }
 

@@ -32,12 +32,6 @@ impl Failure {
         self
     }
 
-    /// Puts what was being done in front of what went wrong.
-    pub(crate) fn while_doing(mut self, what: impl Into<String>) -> Self {
-        self.chain.insert(0, what.into());
-        self
-    }
-
     /// The whole chain in one line.
     pub(crate) fn message(&self) -> String {
         self.chain.join(": ")

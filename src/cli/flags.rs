@@ -3,8 +3,8 @@
 use super::device::{self, Choice};
 use super::failure::{Failure, Outcome};
 use super::terminal::Console;
-use super::{amount, DEVICE, MASK, MODEL, SAMPLER};
-use crate::image::{Mask, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
+use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
+use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Strip};
 use crate::models::Model;
 use clap::builder::RangedU64ValueParser;
 use std::ffi::OsString;
@@ -20,9 +20,9 @@ pub(crate) struct MaskFlags {
     /// Mask, white = fill: FILE, alpha, or color:#RRGGBB[,TOLERANCE]
     ///
     /// A file of the photo's size; `alpha` fills what is transparent in the photo itself, `color:` what is painted in
-    /// that colour.
-    #[arg(short, long, value_name = "MASK", help_heading = MASK)]
-    pub(crate) mask: OsString,
+    /// that colour. May be left out with --allow-truncated, which masks what is missing.
+    #[arg(short, long, value_name = "MASK", required_unless_present = "allow_truncated", help_heading = MASK)]
+    pub(crate) mask: Option<OsString>,
     /// Fill this many pixels around the mask, too
     #[arg(long, value_name = "PX", default_value = "0", value_parser = pixels, help_heading = MASK)]
     mask_grow: f64,
@@ -67,18 +67,19 @@ fn pixels(text: &str) -> Result<f64, String> {
 }
 
 impl MaskFlags {
-    /// Where the mask comes from.
-    pub(crate) fn source(&self) -> Outcome<MaskSource> {
-        match self.mask.to_str() {
+    /// Where the mask comes from; `None` if none was given.
+    pub(crate) fn source(&self) -> Outcome<Option<MaskSource>> {
+        let Some(given) = &self.mask else { return Ok(None) };
+        match given.to_str() {
             Some("-") => Err(Failure::usage("the mask cannot come from standard input").hint("name a file")),
-            Some(text) => Ok(text.parse()?),
+            Some(text) => Ok(Some(text.parse()?)),
             // A file name need not be text; everything else that `--mask` takes is.
-            None => Ok(MaskSource::File(PathBuf::from(&self.mask))),
+            None => Ok(Some(MaskSource::File(PathBuf::from(given)))),
         }
     }
 
-    pub(crate) fn read(&self, source: &MaskSource, photo: &Photo) -> Outcome<Mask> {
-        let options = MaskOptions {
+    pub(crate) fn options(&self, decode: DecodeOptions) -> MaskOptions {
+        MaskOptions {
             threshold: self.mask_threshold,
             channel: match self.mask_channel {
                 Channel::Auto => MaskChannel::Auto,
@@ -89,8 +90,8 @@ impl MaskFlags {
             invert: self.invert_mask,
             grow: self.mask_grow,
             resize_nearest: matches!(self.mask_resize, Some(Resize::Nearest)),
-        };
-        Ok(Mask::open(source, photo, &options)?)
+            decode,
+        }
     }
 }
 

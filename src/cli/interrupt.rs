@@ -2,8 +2,8 @@
 
 use super::exit::ExitCode;
 use crate::{Error, Result};
-use std::sync::LazyLock;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Number of the signal that arrived; 0 if none.

@@ -51,10 +51,6 @@ impl Target {
             Self::File(path) => Some(path),
         }
     }
-
-    pub(crate) fn name(&self) -> &Path {
-        self.path().unwrap_or(Path::new("-"))
-    }
 }
 
 /// What is to be written.
@@ -94,8 +90,10 @@ impl Outputs {
             }
             folder => {
                 let Input::File(input) = input else {
-                    return Err(Failure::usage("a picture from standard input has no name to derive the output's from")
-                        .hint("name the output: -o FILE, or -o - for standard output"));
+                    return Err(Failure::usage(
+                        "a picture from standard input has no name to derive the output's from",
+                    )
+                    .hint("name the output: -o FILE, or -o - for standard output"));
                 };
                 let mut stem = input.file_stem().unwrap_or_default().to_owned();
                 let beside = input.parent().unwrap_or(Path::new(""));
@@ -242,7 +240,10 @@ mod tests {
         let piped = Outputs::new(&stdin, "inpaint", Some(Path::new("-")), ONE).unwrap();
         assert_eq!(piped.samples, [Target::Stdout]);
         for (output, wanted) in [(None, ONE), (Some(Path::new("b/")), ONE), (Some(Path::new("-")), ALL)] {
-            assert_eq!(Outputs::new(&stdin, "inpaint", output, wanted).unwrap_err().code, super::super::ExitCode::Usage);
+            assert_eq!(
+                Outputs::new(&stdin, "inpaint", output, wanted).unwrap_err().code,
+                super::super::ExitCode::Usage
+            );
         }
     }
 

@@ -49,7 +49,8 @@ impl Sheet {
         let widths: Vec<u32> = (0..columns).map_while(column_width).collect();
         let heights: Vec<u32> =
             rows.iter().map(|row| LABEL + row.iter().map(|(_, picture)| picture.height()).max().unwrap_or(0)).collect();
-        let total = |sizes: &[u32]| 2 * MARGIN + sizes.iter().sum::<u32>() + GAP * (sizes.len() as u32).saturating_sub(1);
+        let total =
+            |sizes: &[u32]| 2 * MARGIN + sizes.iter().sum::<u32>() + GAP * (sizes.len() as u32).saturating_sub(1);
         let mut canvas = Canvas(RgbImage::from_pixel(total(&widths), total(&heights), PAPER));
         let mut top = MARGIN;
         for (row, height) in rows.iter().zip(&heights) {
@@ -97,7 +98,7 @@ pub(crate) fn picture(photo: &Photo) -> Result<RgbImage> {
 pub(crate) fn overlay(photo: &Photo, mask: &Mask) -> Result<RgbImage> {
     let mut picture = picture(photo)?;
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
-        if mask.contains(x as usize, y as usize) {
+        if mask.is_set(x as usize, y as usize) {
             *pixel = MARK;
         }
     }

@@ -4,7 +4,7 @@ use super::Inpaint;
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::outputs::{Input, Outputs, Target, Wanted};
-use crate::image::{DecodeOptions, Mask, MaskSource, OutputFormat, Photo};
+use crate::image::{DecodeOptions, EncodeOptions, Mask, MaskSource, OutputFormat, Photo, Strip};
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ pub(super) struct Job<'a> {
     pub(super) arguments: &'a Inpaint,
     pub(super) input: Input,
     pub(super) outputs: Outputs,
-    mask: MaskSource,
+    mask: Option<MaskSource>,
     /// The input's file before it was read.
     seen: Option<Stamp>,
 }
@@ -33,7 +33,7 @@ impl<'a> Job<'a> {
                 .hint("name the photo, or pipe it in: tweedie inpaint - --mask MASK -o OUT < photo.png"));
         }
         let mask = arguments.mask.source()?;
-        for path in input.path().into_iter().chain(file(&mask)) {
+        for path in input.path().into_iter().chain(file(mask.as_ref())) {
             if let Err(error) = path.metadata() {
                 let reason = match error.kind() {
                     std::io::ErrorKind::NotFound => "no such file".into(),
@@ -58,17 +58,17 @@ impl<'a> Job<'a> {
         for output in outputs.files() {
             OutputFormat::from_path(output)?;
         }
-        let inputs: Vec<&Path> = input.path().into_iter().chain(file(&mask)).collect();
+        let inputs: Vec<&Path> = input.path().into_iter().chain(file(mask.as_ref())).collect();
         outputs.check(&inputs, arguments.force)?;
         let seen = input.path().and_then(Stamp::of);
         Ok(Self { arguments, input, outputs, mask, seen })
     }
 
-    /// Decodes the photo and the mask.
+    /// Decodes the photo and the mask, and makes sure that the outputs can hold such a photo.
     pub(super) fn read(&self) -> Outcome<(Photo, Mask)> {
         let options =
             DecodeOptions { max_pixels: self.arguments.max_pixels, allow_truncated: self.arguments.allow_truncated };
-        let photo = match &self.input {
+        let mut photo = match &self.input {
             Input::File(path) => Photo::open(path, &options)?,
             Input::Stdin => {
                 let mut content = Vec::new();
@@ -77,8 +77,37 @@ impl<'a> Job<'a> {
                 Photo::decode(&content, Path::new("-"), &options)?
             }
         };
-        let mask = self.arguments.mask.read(&self.mask, &photo)?;
+        for format in self.photo_formats()? {
+            photo.check_encode(format, &self.encoding())?;
+        }
+        let mut mask = match &self.mask {
+            Some(source) => {
+                let mask_options = DecodeOptions { allow_truncated: false, ..options };
+                Mask::open(source, &photo, &self.arguments.mask.options(mask_options))?
+            }
+            None => Mask::from_fn(photo.width(), photo.height(), |_, _| false),
+        };
+        if let Some(missing) = photo.missing() {
+            mask = mask.union(&missing);
+        }
+        if self.mask == Some(MaskSource::Alpha) {
+            photo.make_opaque(&mask);
+        }
         Ok((photo, mask))
+    }
+
+    /// The formats in which the photo itself is written.
+    pub(super) fn photo_formats(&self) -> Outcome<Vec<OutputFormat>> {
+        let paths = self.outputs.samples.iter().filter_map(Target::path).chain(self.outputs.mean.as_deref());
+        let mut formats = paths.map(OutputFormat::from_path).collect::<Result<Vec<_>, _>>()?;
+        formats.dedup();
+        Ok(formats)
+    }
+
+    /// How pictures are encoded, without their provenance.
+    pub(super) fn encoding(&self) -> EncodeOptions {
+        let strip = self.arguments.strip.map_or(Strip::None, Into::into);
+        EncodeOptions { quality: self.arguments.quality, strip, software: None }
     }
 
     /// An input that changed while it was worked on is another photo than the one that was restored.
@@ -93,9 +122,9 @@ impl<'a> Job<'a> {
     }
 }
 
-fn file(mask: &MaskSource) -> Option<&Path> {
+fn file(mask: Option<&MaskSource>) -> Option<&Path> {
     match mask {
-        MaskSource::File(path) => Some(path),
+        Some(MaskSource::File(path)) => Some(path),
         _ => None,
     }
 }

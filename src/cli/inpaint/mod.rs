@@ -117,8 +117,9 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
     };
     let plan = plan_inpaint(&photo, &mask, &options)?;
 
-    let report = Report { job: &job, photo: &photo, mask: &mask, model: &model, plan: &plan, device: device::name(&device) };
-    let mut warnings = report.warnings();
+    let report =
+        Report { job: &job, photo: &photo, mask: &mask, model: &model, plan: &plan, device: device::name(&device) };
+    let mut warnings = report.warnings()?;
     bar.aside(|| warnings.iter().for_each(|warning| console.warn(warning)));
     events.emit(&report.start(&warnings))?;
     if arguments.dry_run {

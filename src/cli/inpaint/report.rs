@@ -3,10 +3,11 @@
 use super::job::Job;
 use crate::InpaintPlan;
 use crate::cli::events::{Event, Name, Start};
+use crate::cli::failure::Outcome;
 use crate::cli::models::table;
 use crate::cli::outputs::Target;
 use crate::cli::terminal::{bytes, duration, escape};
-use crate::image::{Mask, OutputFormat, Photo};
+use crate::image::{Depth, Mask, Photo};
 use crate::models::Model;
 use std::path::Path;
 
@@ -23,30 +24,32 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// What the user should know, each line once.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let lossy = |path: &&Path| OutputFormat::from_path(path).is_ok_and(OutputFormat::is_lossy);
-        let re_encoded = self.job.outputs.files().find(lossy).map(|path| {
-            format!("{}: this format re-encodes the whole photo, pixels outside the mask included", path.display())
-        });
+    pub(super) fn warnings(&self) -> Outcome<Vec<String>> {
+        let mut lost = Vec::new();
+        for format in self.job.photo_formats()? {
+            lost.extend(self.photo.encode_warnings(format, &self.job.encoding()));
+        }
         let mut warnings: Vec<String> = Vec::new();
-        let all = self.photo.warnings().iter().chain(self.mask.warnings()).chain(&self.plan.warnings).cloned();
-        for warning in all.chain(re_encoded) {
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
+        let all = self.photo.warnings().iter().chain(self.mask.warnings()).chain(&self.plan.warnings).chain(&lost);
+        for warning in all {
+            if !warnings.contains(warning) {
+                warnings.push(warning.clone());
             }
         }
-        warnings
+        Ok(warnings)
     }
 
     pub(super) fn start<'a>(&'a self, warnings: &'a [String]) -> Event<'a> {
         let arguments = self.job.arguments;
         let input = Name::new(self.job.input.name());
-        let mask = Name::new(Path::new(&arguments.mask.mask));
+        let mask = arguments.mask.mask.as_ref().map(|mask| Name::new(Path::new(mask)));
         let outputs: Vec<_> = self.job.outputs.files().map(Name::new).collect();
         Event::Start(Box::new(Start {
             version: env!("CARGO_PKG_VERSION"),
             command: "inpaint",
-            lossy_name: input.lossy || mask.lossy || outputs.iter().any(|name| name.lossy),
+            lossy_name: input.lossy
+                || mask.as_ref().is_some_and(|name| name.lossy)
+                || outputs.iter().any(|name| name.lossy),
             input,
             mask,
             outputs,
@@ -124,5 +127,6 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 fn kind(photo: &Photo) -> String {
     let colour = if photo.channels() < 3 { "grey" } else { "RGB" };
     let alpha = if photo.has_alpha() { " with alpha" } else { "" };
-    format!("{}-bit {colour}{alpha}", photo.depth().bits())
+    let bits = if photo.depth() == Depth::Sixteen { 16 } else { 8 };
+    format!("{bits}-bit {colour}{alpha}")
 }

@@ -79,16 +79,11 @@ impl Writer<'_> {
     }
 
     fn encode(&self, photo: &Photo, target: &Target, kind: Kind) -> Outcome<Vec<u8>> {
-        let arguments = self.report.job.arguments;
         let format = match target {
             Target::Stdout => OutputFormat::Png,
             Target::File(path) => OutputFormat::from_path(path)?,
         };
-        let options = EncodeOptions {
-            quality: arguments.quality,
-            strip: arguments.strip.map(Into::into),
-            software: Some(self.provenance(kind)),
-        };
+        let options = EncodeOptions { software: Some(self.provenance(kind)), ..self.report.job.encoding() };
         Ok(photo.encode(format, &options)?)
     }
 
@@ -150,12 +145,30 @@ impl Writer<'_> {
     }
 
     /// Largest difference of a sample outside the mask between the input and the file at `path`; `None` if the file
-    /// has another depth or other channels, so that its samples cannot be compared.
-    fn known_change(&self, path: &Path) -> Outcome<Option<u32>> {
+    /// has another depth, so that its samples cannot be compared.
+    fn known_change(&self, path: &Path) -> Outcome<Option<u16>> {
         let options = DecodeOptions { max_pixels: u64::MAX, ..DecodeOptions::default() };
         let written = Photo::open(path, &options)?;
-        let _ = written;
-        Ok(None)
+        let Report { photo, mask, .. } = self.report;
+        let form = |photo: &Photo| (photo.width(), photo.height(), photo.depth(), photo.has_alpha());
+        if form(&written) != form(photo) {
+            return Ok(None);
+        }
+        // Some formats know no grey: each of their colours is compared with it.
+        let pairs: Vec<(usize, usize)> = (0..written.channels())
+            .map(|c| {
+                (c, if c < written.color_channels() { c.min(photo.color_channels() - 1) } else { photo.channels() - 1 })
+            })
+            .collect();
+        let mut largest = 0;
+        for y in 0..photo.height() {
+            for x in (0..photo.width()).filter(|&x| !mask.is_set(x, y)) {
+                for &(there, here) in &pairs {
+                    largest = largest.max(written.sample(x, y, there).abs_diff(photo.sample(x, y, here)));
+                }
+            }
+        }
+        Ok(Some(largest))
     }
 
     fn sheet(&self, path: &Path) -> Outcome<Vec<u8>> {
