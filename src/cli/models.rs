@@ -53,12 +53,7 @@ pub(crate) fn run(arguments: &Models) -> Outcome<()> {
         let facts = model.facts.iter().map(|(field, value)| (field.as_str(), value.as_str())).collect();
         return print_json(&Inspected { name: &model.name, sha256: &model.hash, facts });
     }
-    let mut rows = vec![("name", model.name.as_str())];
-    if !model.hash.is_empty() {
-        rows.push(("sha256", &model.hash));
-    }
-    let facts = model.facts.iter().map(|(field, value)| (field.as_str(), value.as_str()));
-    rows.extend(facts.filter(|(field, _)| !matches!(*field, "name" | "sha256" | "hash")));
+    let rows: Vec<_> = model.facts.iter().map(|(field, value)| (field.as_str(), value)).collect();
     print(table(&rows).as_bytes())
 }
 

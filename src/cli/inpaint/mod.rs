@@ -32,9 +32,6 @@ pub(crate) struct Inpaint {
     /// Photo to restore; - reads standard input
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    #[command(flatten)]
-    mask: MaskFlags,
-
     /// File or folder/ to write, - is stdout [default: <IMAGE>.inpaint.png]
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
@@ -71,6 +68,8 @@ pub(crate) struct Inpaint {
     #[arg(short = 'n', long, visible_alias = "plan", help_heading = INPUT_OUTPUT)]
     dry_run: bool,
 
+    #[command(flatten)]
+    mask: MaskFlags,
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
