@@ -10,3 +10,8 @@ pub mod priors;
 
 pub use error::{Error, Result};
 pub use inpaint::{InpaintOptions, InpaintPlan, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};
+
+// The examples of the README are compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
