@@ -1,1 +1,4 @@
 //! Integration tests.
+
+/// Photos, masks, metadata, files.
+mod image;
