@@ -177,7 +177,9 @@ fn color(photo: &Photo, pixel: usize) -> [u8; 3] {
 }
 
 fn from_file(file: &Photo, photo: &Photo, options: &MaskOptions) -> Result<Mask, ImageError> {
-    let mut warnings: Vec<_> = file.warnings.iter().map(|warning| format!("mask: {warning}")).collect();
+    // A mask of one bit or with a palette is as good as any.
+    let matters = |warning: &&String| !warning.contains("converted to 8-bit");
+    let mut warnings: Vec<_> = file.warnings.iter().filter(matters).map(|warning| format!("mask: {warning}")).collect();
     let colors = count_colors(file);
     let is_same_size = (file.width, file.height) == (photo.width, photo.height);
     if is_same_size && file.samples == photo.samples && colors > 2 {

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Device;
 use tweedie::image::{ImageError, Mask, MaskChannel, MaskOptions, MaskSource, OutputFormat, Photo, Region};
 
-use super::{chunk, decode, encode, exif, varied, with_chunks, write};
+use super::{chunk, decode, encode, exif, raw_png, varied, with_chunks, write};
 
 /// An irregular mask, reproducible without a generator.
 fn irregular(width: usize, height: usize) -> Mask {
@@ -148,6 +148,17 @@ fn ambiguous_pixels_are_counted_and_the_threshold_decides() {
     // 16-bit masks are on the same scale.
     let deep = Photo::from_u16(5, 2, 1, vec![0, 0, 0, 127 * 257, 128 * 257, 65535, 0, 0, 0, 0]).unwrap();
     assert_eq!(open(&deep, &photo, &MaskOptions::default()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_one_bit_mask_is_read_without_a_word_and_another_extension_is_said() {
+    let photo = varied(4, 1, 3, false);
+    let bits = raw_png(4, 1, png::ColorType::Grayscale, png::BitDepth::One, &[0b0110_0000]);
+    let read = open_bytes(&bits, &photo, &MaskOptions::default()).unwrap();
+    assert_eq!((read.warnings().len(), read), (0, Mask::from_fn(4, 1, |x, _| x == 1 || x == 2)));
+    let qoi = encode(&grey(4, 1, &[0, 255, 0, 0]), OutputFormat::Qoi);
+    let read = open_bytes(&qoi, &photo, &MaskOptions::default()).unwrap();
+    assert_eq!(read.warnings(), ["mask: named .png but is a QOI file"]);
 }
 
 /// Fault 35.
