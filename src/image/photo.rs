@@ -128,7 +128,7 @@ impl Photo {
 
     /// Whether the last sample of a pixel is its opacity.
     pub fn has_alpha(&self) -> bool {
-        self.channels % 2 == 0
+        matches!(self.channels, 2 | 4)
     }
 
     /// Bits per sample.
@@ -306,18 +306,20 @@ impl Photo {
         }
         let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let area = w * h;
-        let targets: Vec<(usize, usize)> = (0..area)
-            .map(|i| ((region.y + i / w) * self.width + region.x + i % w, i))
-            .filter(|&(pixel, _)| mask.is_pixel_set(pixel) && !self.is_transparent(pixel))
-            .collect();
-        if let Some(&(pixel, _)) =
-            targets.iter().find(|&&(_, i)| !(0..3).all(|channel| values[channel * area + i].is_finite()))
-        {
-            candle_core::bail!("value at ({}, {}) is not finite", pixel % self.width, pixel / self.width);
+        let photo_width = self.width;
+        let pixel_at = |i: usize| (region.y + i / w) * photo_width + region.x + i % w;
+        let is_target = |photo: &Self, pixel: usize| mask.is_pixel_set(pixel) && !photo.is_transparent(pixel);
+        let is_finite = |i: usize| (0..3).all(|channel| values[channel * area + i].is_finite());
+        if let Some(i) = (0..area).find(|&i| !is_finite(i) && is_target(self, pixel_at(i))) {
+            candle_core::bail!("value at ({}, {}) is not finite", region.x + i % w, region.y + i / w);
         }
         let max = f32::from(self.max_value());
         let level = |value: f32| ((value + 1.0) * 0.5 * max).round().clamp(0.0, max);
-        for (pixel, i) in targets {
+        for i in 0..area {
+            let pixel = pixel_at(i);
+            if !is_target(self, pixel) {
+                continue;
+            }
             let color = [values[i], values[area + i], values[2 * area + i]];
             let first = pixel * self.channels;
             if self.channels < 3 {
