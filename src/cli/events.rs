@@ -104,11 +104,12 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// A reader that has gone misses the events; the work itself goes on.
     pub(crate) fn emit(self, event: &Event<'_>) -> Outcome<()> {
-        if self.wanted {
-            print_json(event)?;
+        if !self.wanted {
+            return Ok(());
         }
-        Ok(())
+        print_json(event).or_else(|failure| if failure.broken_pipe { Ok(()) } else { Err(failure) })
     }
 
     /// The last event of a command that failed.

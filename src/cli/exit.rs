@@ -66,3 +66,33 @@ impl From<ExitCode> for std::process::ExitCode {
         Self::from(code as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ImageError;
+    use std::io;
+
+    #[test]
+    fn errors_have_the_codes_of_the_table() {
+        let file = |kind: io::ErrorKind| Error::Io { path: "out.png".into(), source: kind.into() };
+        let write = |kind: io::ErrorKind| ImageError::Write { path: "out.png".into(), source: kind.into() };
+        let cases = [
+            (Error::Image(ImageError::Empty { path: "a.png".into() }), ExitCode::Failed),
+            (Error::Image(ImageError::Exists { path: "a.png".into() }), ExitCode::Usage),
+            (Error::Image(write(io::ErrorKind::StorageFull)), ExitCode::Resources),
+            (Error::Config { name: "steps".into(), got: "0".into(), expected: "1".into() }, ExitCode::Usage),
+            (Error::Unknown { kind: "sampler", name: "x".into(), known: "y".into() }, ExitCode::Usage),
+            (Error::Model { model: "m".into(), reason: "is damaged".into() }, ExitCode::Model),
+            (Error::Device { device: "cuda:0".into(), reason: "none".into() }, ExitCode::Resources),
+            (Error::Memory { needs: "2".into(), limit: "1".into(), advice: "-".into() }, ExitCode::Usage),
+            (Error::NonFinite { step: 3, sigma: 0.5 }, ExitCode::Failed),
+            (Error::Interrupted, ExitCode::Interrupted),
+            (file(io::ErrorKind::Other), ExitCode::Failed),
+            (file(io::ErrorKind::StorageFull), ExitCode::Resources),
+        ];
+        for (error, code) in cases {
+            assert_eq!(ExitCode::of(&error), code, "{error}");
+        }
+    }
+}

@@ -17,22 +17,27 @@ pub(crate) fn range(least: u64, most: u64) -> RangedU64ValueParser<usize> {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MaskFlags {
-    /// Mask, white = fill: FILE, alpha, or color:#RRGGBB[,TOLERANCE]
+    /// White = fill: FILE, alpha, color:#RRGGBB[,TOL]
     ///
     /// A file of the photo's size; `alpha` fills what is transparent in the photo itself, `color:` what is painted in
     /// that colour. May be left out with --allow-truncated, which masks what is missing.
     #[arg(short, long, value_name = "MASK", required_unless_present = "allow_truncated", help_heading = MASK)]
     pub(crate) mask: Option<OsString>,
-    /// Fill this many pixels around the mask, too
+    /// Pixels to fill around it, too
     #[arg(long, value_name = "PX", default_value = "0", value_parser = pixels, help_heading = MASK)]
     mask_grow: f64,
-    /// Scale a mask of another size
-    #[arg(long, value_name = "HOW", value_enum, help_heading = MASK)]
+    /// Fit a mask of another size: nearest
+    ///
+    /// Every pixel of the photo takes the value of the nearest one of the mask.
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = MASK)]
     mask_resize: Option<Resize>,
-    /// Channel of the mask to look at
-    #[arg(long, value_name = "CHANNEL", value_enum, default_value_t, help_heading = MASK)]
+    /// auto, luma, alpha or red
+    ///
+    /// The channel of the mask's file that says what is filled; auto takes what the mask seems to be painted in, and
+    /// says so.
+    #[arg(long, value_name = "CHANNEL", value_enum, default_value_t, hide_possible_values = true, help_heading = MASK)]
     mask_channel: Channel,
-    /// Values above this, on a scale of 0 to 255, are filled
+    /// Fill what is above, 0 to 255
     #[arg(long, value_name = "T", default_value_t = 127, help_heading = MASK)]
     mask_threshold: u8,
     /// Black = fill
@@ -42,20 +47,15 @@ pub(crate) struct MaskFlags {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Resize {
-    /// Every pixel takes the value of the nearest one of the mask
     Nearest,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Channel {
-    /// What the mask seems to be painted in; the choice is reported
     #[default]
     Auto,
-    /// Brightness
     Luma,
-    /// Opacity
     Alpha,
-    /// Red
     Red,
 }
 
@@ -97,8 +97,11 @@ impl MaskFlags {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelFlags {
-    /// Model file, diffusers folder, or gaussian:mean=M,std=S
-    #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env_values = true,
+    /// File, folder, gaussian:mean=M,std=S
+    ///
+    /// A safetensors file, a diffusers folder, a prior that is a formula, or `embedded`, the one inside the program.
+    /// The environment variable TWEEDIE_MODEL sets it, too.
+    #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env = true,
         help_heading = MODEL)]
     model: PathBuf,
 }
@@ -114,13 +117,13 @@ pub(crate) struct SamplerFlags {
     /// Seed of all random numbers
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = SAMPLER)]
     pub(crate) seed: u64,
-    /// Noise levels, 1 to 1000 [default: the sampler's own]
+    /// Noise levels, 1 to 1000 [default: the sampler's]
     #[arg(long, value_name = "N", value_parser = range(1, 1000), help_heading = SAMPLER)]
     pub(crate) steps: Option<usize>,
     /// Sampling method
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
     pub(crate) sampler: String,
-    /// Side of a window in pixels, 16 to 4096 [default: the model's own]
+    /// Side of a window, 16 to 4096 [default: the model's]
     #[arg(long, value_name = "PX", value_parser = range(16, 4096), help_heading = SAMPLER)]
     pub(crate) tile: Option<usize>,
 }
@@ -128,15 +131,22 @@ pub(crate) struct SamplerFlags {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceFlags {
     /// auto, cpu, cuda[:INDEX] or metal
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TWEEDIE_DEVICE", hide_env_values = true,
+    ///
+    /// auto takes the first accelerator that is there, else the CPU. The environment variable TWEEDIE_DEVICE sets it,
+    /// too.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TWEEDIE_DEVICE", hide_env = true,
         help_heading = DEVICE)]
     device: Choice,
     /// Threads to use, 1 to 1024 [default: all cores]
-    #[arg(long, value_name = "N", env = "TWEEDIE_THREADS", hide_env_values = true, value_parser = range(1, 1024),
+    ///
+    /// The result does not depend on it. The environment variable TWEEDIE_THREADS sets it, too.
+    #[arg(long, value_name = "N", env = "TWEEDIE_THREADS", hide_env = true, value_parser = range(1, 1024),
         help_heading = DEVICE)]
     threads: Option<usize>,
     /// Memory to stay within, such as 512M or 2GiB
-    #[arg(long, value_name = "SIZE", env = "TWEEDIE_MEMORY", hide_env_values = true, value_parser = amount::parse,
+    ///
+    /// The environment variable TWEEDIE_MEMORY sets it, too.
+    #[arg(long, value_name = "SIZE", env = "TWEEDIE_MEMORY", hide_env = true, value_parser = amount::parse,
         help_heading = DEVICE)]
     pub(crate) memory: Option<u64>,
 }
@@ -159,9 +169,7 @@ impl DeviceFlags {
 /// What `--strip` leaves out.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Stripped {
-    /// Everything but the colour profile
     All,
-    /// Where the photo was taken
     Gps,
 }
 

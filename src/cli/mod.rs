@@ -68,8 +68,11 @@ Exit codes:
 /// What every subcommand understands.
 #[derive(Debug, clap::Args)]
 struct General {
-    /// When to use colour
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true, help_heading = DIAGNOSTICS)]
+    /// auto, always or never
+    ///
+    /// auto: on a terminal, unless NO_COLOR is set or TERM is dumb.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, global = true,
+        help_heading = DIAGNOSTICS)]
     color: Colour,
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = DIAGNOSTICS)]

@@ -37,7 +37,8 @@ impl Bar {
     }
 
     /// Sampling begins: a fixed number of equal steps, so the time left is honest.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, total: usize) {
+        self.bar.set_length(total as u64);
         self.bar.reset();
         self.bar.set_style(style("{bar:32} {pos}/{len} steps{msg}, {elapsed} gone, {eta} left"));
         self.bar.set_message("");

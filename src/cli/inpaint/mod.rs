@@ -32,7 +32,10 @@ pub(crate) struct Inpaint {
     /// Photo to restore; - reads standard input
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// File or folder/ to write, - is stdout [default: <IMAGE>.inpaint.png]
+    /// File, folder/ or - [default: <stem>.inpaint.png]
+    ///
+    /// The extension says the format: png, jpg, webp, tiff, bmp, ppm or qoi. Several samples are numbered, `-0000`,
+    /// `-0001` and so on, before the extension. `-` is standard output.
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
     /// Number of samples to draw, 1 to 10000
@@ -51,8 +54,10 @@ pub(crate) struct Inpaint {
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
     quality: u8,
-    /// Metadata to leave out of the output
-    #[arg(long, value_name = "WHAT", value_enum, help_heading = INPUT_OUTPUT)]
+    /// Metadata to leave out: all or gps
+    ///
+    /// gps leaves out where the photo was taken, all everything but the colour profile.
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
     strip: Option<Stripped>,
     /// Accept a truncated PNG and fill its missing rows
     #[arg(long, help_heading = INPUT_OUTPUT)]
@@ -64,7 +69,7 @@ pub(crate) struct Inpaint {
     /// Overwrite existing outputs
     #[arg(short, long, help_heading = INPUT_OUTPUT)]
     force: bool,
-    /// Print what would be done, its time and memory
+    /// Print the plan, its time and memory
     #[arg(short = 'n', long, visible_alias = "plan", help_heading = INPUT_OUTPUT)]
     dry_run: bool,
 
@@ -132,7 +137,7 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         bar.aside(|| console.note(&format!("estimate: {}", estimate(&plan))));
     }
 
-    bar.begin();
+    bar.begin(plan.steps * plan.regions * arguments.samples);
     let result = {
         let mut unreported = None;
         let mut observer = |progress: Progress| {
