@@ -385,7 +385,7 @@ fn tagged_jpeg(icc: &[u8]) -> Vec<u8> {
 fn an_empty_mask_copies_the_photo_with_a_warning() {
     let folder = Folder::with_photo(24, 16);
     GrayImage::new(24, 16).save(folder.path("black.png")).unwrap();
-    let ran = folder.succeed("inpaint photo.png -m black.png");
+    let ran = folder.succeed(&format!("inpaint photo.png -m black.png {GAUSSIAN}"));
     assert!(ran.stderr.contains("warning: nothing masked"), "{}", ran.stderr);
     assert_eq!(folder.open("photo.inpaint.png"), folder.open("photo.png"));
 }
@@ -678,6 +678,23 @@ fn a_signal_stops_the_run_and_leaves_nothing() {
     }
 }
 
+/// 61
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_has_its_own_code_and_keeps_nothing() {
+    let folder = Folder::with_photo(64, 64);
+    let binary = env!("CARGO_BIN_EXE_tweedie");
+    let limited = format!("ulimit -f 1; exec {binary} inpaint photo.png -m mask.png {GAUSSIAN}");
+    let ran = std::process::Command::new("sh").args(["-c", &limited]).current_dir(folder.path("")).output().unwrap();
+    refused(&ran.into(), 5, "error: cannot write photo.inpaint.png: ");
+    assert_eq!(folder.names(), ["mask.png", "photo.png"]);
+    let line = format!("inpaint photo.png -m mask.png {GAUSSIAN} -o -");
+    let mut command = folder.command(&line.split(' ').collect::<Vec<_>>());
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ran = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    refused(&ran.into(), 5, "error: cannot write to standard output: ");
+}
+
 /// 67
 #[test]
 fn an_input_that_changes_while_it_is_restored_is_an_error() {
@@ -696,6 +713,7 @@ fn an_input_that_changes_while_it_is_restored_is_an_error() {
 
 // --- other commands --------------------------------------------------------------------------------------------------
 
+#[cfg(feature = "embedded-prior")]
 #[test]
 fn the_doctor_reports_and_passes() {
     let folder = Folder::new();
@@ -710,6 +728,7 @@ fn the_doctor_reports_and_passes() {
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
 }
 
+#[cfg(feature = "embedded-prior")]
 #[test]
 fn the_embedded_model_describes_itself() {
     let folder = Folder::new();

@@ -13,7 +13,7 @@ static ARRIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 pub(crate) fn listen() {
     #[cfg(unix)]
     {
-        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
         use std::sync::atomic::AtomicBool;
         for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
             let again = Arc::new(AtomicBool::new(false));
@@ -23,6 +23,8 @@ pub(crate) fn listen() {
             let _ = signal_hook::flag::register(signal, again);
             let _ = signal_hook::flag::register_usize(signal, Arc::clone(&ARRIVED), signal as usize);
         }
+        // A file that grows beyond the system's limit is an error of writing it, not the end of the process.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     }
 }
 

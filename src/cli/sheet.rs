@@ -1,8 +1,6 @@
 //! A labelled contact sheet: before, mask, after, side by side, small enough for a screen.
 
-use crate::Result;
-use crate::image::{Mask, Photo, Region};
-use candle_core::{DType, Device};
+use crate::image::{Mask, Photo};
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_10X20;
 use embedded_graphics::pixelcolor::Rgb888;
@@ -84,25 +82,29 @@ fn fit(picture: RgbImage) -> RgbImage {
     if factor == 1 { picture } else { imageops::resize(&picture, width * factor, height * factor, FilterType::Nearest) }
 }
 
-/// The photo's colours in 8 bits; what is transparent shows the colour below.
-pub(crate) fn picture(photo: &Photo) -> Result<RgbImage> {
-    let (width, height) = (photo.width(), photo.height());
-    let pixels = photo.tensor(Region { x: 0, y: 0, width, height }, &Device::Cpu)?;
-    let levels = pixels.squeeze(0)?.permute((1, 2, 0))?.affine(127.5, 128.0)?.clamp(0.0, 255.0)?;
-    let levels = levels.flatten_all()?.to_dtype(DType::U8)?.to_vec1()?;
-    let picture = RgbImage::from_raw(width as u32, height as u32, levels);
-    Ok(picture.expect("three levels per pixel"))
+/// The photo in 8 bits; where it is transparent, the sheet's paper shines through.
+pub(crate) fn picture(photo: &Photo) -> RgbImage {
+    let most = u32::from(photo.max_value());
+    RgbImage::from_fn(photo.width() as u32, photo.height() as u32, |x, y| {
+        let sample = |channel| u32::from(photo.sample(x as usize, y as usize, channel));
+        let opacity = if photo.has_alpha() { sample(photo.channels() - 1) } else { most };
+        let over = |colour: usize| {
+            let ink = sample(colour.min(photo.color_channels() - 1)) * 255 / most;
+            ((ink * opacity + u32::from(PAPER.0[colour]) * (most - opacity)) / most) as u8
+        };
+        Rgb([over(0), over(1), over(2)])
+    })
 }
 
 /// The photo with its masked pixels marked.
-pub(crate) fn overlay(photo: &Photo, mask: &Mask) -> Result<RgbImage> {
-    let mut picture = picture(photo)?;
+pub(crate) fn overlay(photo: &Photo, mask: &Mask) -> RgbImage {
+    let mut picture = picture(photo);
     for (x, y, pixel) in picture.enumerate_pixels_mut() {
         if mask.is_set(x as usize, y as usize) {
             *pixel = MARK;
         }
     }
-    Ok(picture)
+    picture
 }
 
 /// What the text renderer draws on.

@@ -10,7 +10,8 @@ use crate::cli::sheet::{Sheet, overlay, picture};
 use crate::cli::terminal::{Console, duration};
 use crate::cli::{ExitCode, doctor, interrupt};
 use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, write_atomically};
-use std::io::Cursor;
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
 use std::path::Path;
 
 /// More samples than this are not put on a sheet.
@@ -174,26 +175,33 @@ impl Writer<'_> {
     fn sheet(&self, path: &Path) -> Outcome<Vec<u8>> {
         let Report { photo, mask, .. } = self.report;
         let mut sheet = Sheet::default();
-        sheet.add("before", picture(photo)?);
-        sheet.add("mask", overlay(photo, mask)?);
+        sheet.add("before", picture(photo));
+        sheet.add("mask", overlay(photo, mask));
         let samples = self.result.len();
         if samples == 1 {
-            sheet.add("after", picture(&self.result.sample(0))?);
+            sheet.add("after", picture(&self.result.sample(0)));
         } else {
             for k in 0..samples.min(SHEET_SAMPLES) {
-                sheet.add(format!("after, sample {k}"), picture(&self.result.sample(k))?);
+                sheet.add(format!("after, sample {k}"), picture(&self.result.sample(k)));
             }
             if self.report.job.outputs.mean.is_some() {
-                sheet.add("mean", picture(&self.result.mean())?);
+                sheet.add("mean", picture(&self.result.mean()));
             }
             if self.report.job.outputs.std.is_some() {
-                sheet.add("std", picture(&self.result.std())?);
+                sheet.add("std", picture(&self.result.std()));
             }
         }
-        let mut content = Cursor::new(Vec::new());
-        sheet.draw().write_to(&mut content, image::ImageFormat::Png).map_err(|error| {
+        let mut content = Vec::new();
+        let mut encoder = PngEncoder::new(&mut content);
+        // The colours are the photo's own; a profile for grey has no place in a file in colour.
+        if let Some(profile) = photo.icc_profile().filter(|_| photo.color_channels() == 3) {
+            let _ = encoder.set_icc_profile(profile.to_vec());
+        }
+        let drawn = sheet.draw();
+        let encoded = encoder.write_image(&drawn, drawn.width(), drawn.height(), image::ExtendedColorType::Rgb8);
+        encoded.map_err(|error| {
             Failure::new(ExitCode::Failed, format!("{}: cannot encode the sheet: {error}", path.display()))
         })?;
-        Ok(content.into_inner())
+        Ok(content)
     }
 }
