@@ -1,8 +1,8 @@
 //! Integration tests.
 
-/// The binary, from the outside.
+// The binary, from the outside.
 mod cli;
-/// A folder to run the binary in, photos and masks.
+// A folder to run the binary in, photos and masks.
 mod harness;
-/// Photos, masks, metadata, files.
+// Photos, masks, metadata, files.
 mod image;
