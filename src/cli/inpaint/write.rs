@@ -179,10 +179,10 @@ impl Writer<'_> {
         sheet.add("mask", overlay(photo, mask));
         let samples = self.result.len();
         if samples == 1 {
-            sheet.add("after", picture(&self.result.sample(0)));
+            sheet.add("after", picture(self.result.sample(0)));
         } else {
             for k in 0..samples.min(SHEET_SAMPLES) {
-                sheet.add(format!("after, sample {k}"), picture(&self.result.sample(k)));
+                sheet.add(format!("after, sample {k}"), picture(self.result.sample(k)));
             }
             if self.report.job.outputs.mean.is_some() {
                 sheet.add("mean", picture(&self.result.mean()?));
