@@ -5,9 +5,12 @@
     python benches/peers/inpaint.py FOLDER --cache CACHE --json scores.json
     python benches/peers/inpaint.py FOLDER --cache CACHE --restored OUTPUTS
 
-FOLDER holds NAME.png and NAME.KIND.mask.png, white = missing. CACHE keeps what the classical methods made and
-the seconds it took; delete it to run them again. OUTPUTS holds
-NAME.KIND-0000.png (one sample), NAME.KIND-mean.png (posterior mean), or both.
+FOLDER holds NAME.png and NAME.KIND.mask.png, white = missing. CACHE keeps what the classical methods made and the
+seconds it took; delete it to run them again. OUTPUTS holds NAME.KIND-0000.png (one sample), NAME.KIND-mean.png
+(posterior mean), or both.
+
+OpenCV's radius is 3: on astronaut, chelsea and rocket with text, scratch and random70 it gives Telea 0.51 dB and
+Navier–Stokes 0.07 dB more than radius 5 on average (5 is better by up to 0.16 dB on the scratches of rocket).
 
 Metrics, all on 8-bit RGB:
   PSNR  10 log10(255² / MSE), the MSE over the masked pixels or over the whole image, all channels together
