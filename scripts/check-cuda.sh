@@ -3,9 +3,9 @@
 #
 #   scripts/check-cuda.sh [ARGUMENTS OF CARGO CHECK]
 #
-# The toolkit comes from PyPI wheels (about 1 GB on disk). The first run compiles the kernels of candle, about half an
-# hour of one core; later runs check this repository only. Linking needs the driver's libcuda, so `cargo check` is as far
-# as this goes.
+# The toolkit comes from PyPI wheels (1.2 GB on disk). The first run compiles the kernels of candle, 10 to 30 minutes of
+# one core; later runs check this repository only. Linking needs the driver's libcuda, so `cargo check` is as far as
+# this goes.
 #
 #   CUDA_SERIES        release of the toolkit, default 13.2; candle 0.11.1 binds CUDA up to 13.4
 #   CUDA_COMPUTE_CAP   compute capability to compile the kernels for, default 90
@@ -28,7 +28,7 @@ target=${CARGO_TARGET_DIR:-target}
 toolkit=${CUDA_TOOLKIT_DIR:-$target/cuda-toolkit-$series}
 
 [[ $(uname -s) == Linux ]] || fail "the toolkit's wheels are for Linux, this is $(uname -s)"
-[[ $series =~ ^13\.[0-9]+$ ]] || fail "CUDA_SERIES is '$series', expected 13.MINOR: the layout below is that of the 13.x wheels"
+[[ $series =~ ^13\.[0-9]+$ ]] || fail "CUDA_SERIES is '$series', expected 13.MINOR; the layout is that of these wheels"
 command -v cargo >/dev/null || fail "cargo is not on PATH"
 command -v "$python" >/dev/null || fail "$python is not on PATH; set PYTHON to a Python interpreter"
 command -v c++ >/dev/null || fail "c++ is not on PATH; nvcc needs a C++ compiler (g++ 12 to 15)"
@@ -50,16 +50,20 @@ requirements=(
 # The stamp holds what is installed, so an interrupted or differently pinned installation is repeated.
 stamp=$toolkit/installed.txt
 if ! cmp -s "$stamp" <(printf '%s\n' "${requirements[@]}"); then
+    # `venv --clear` empties the folder, so it must be one of ours.
+    if [[ -d $toolkit && ! -f $toolkit/pyvenv.cfg && -n $(ls -A "$toolkit") ]]; then
+        fail "$toolkit exists and is not a Python environment; choose another CUDA_TOOLKIT_DIR"
+    fi
     rm -f "$stamp"
-    "$python" -m venv --clear "$toolkit" || fail "$python -m venv $toolkit failed; on Debian the module is in python3-venv"
+    "$python" -m venv --clear "$toolkit" || fail "$python -m venv $toolkit failed; on Debian it is in python3-venv"
     "$toolkit/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "${requirements[@]}" \
         || fail "the toolkit's wheels could not be installed from PyPI; see pip's message above"
     printf '%s\n' "${requirements[@]}" >"$stamp"
 fi
 
 site=$("$toolkit/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-CUDA_HOME=$(realpath "$site/nvidia/cu13") || fail "no nvidia/cu13 folder under $site: the wheels of CUDA $series are laid out differently"
-[[ -x $CUDA_HOME/bin/nvcc ]] || fail "no executable $CUDA_HOME/bin/nvcc: the wheels of CUDA $series are laid out differently"
+CUDA_HOME=$(realpath -e "$site/nvidia/cu13") && [[ -x $CUDA_HOME/bin/nvcc ]] \
+    || fail "no nvidia/cu13/bin/nvcc under $site: the wheels of CUDA $series are laid out differently"
 
 # Build scripts look for lib64 and for names without a version; the wheels have lib and libcudart.so.13 only.
 ln -sfn lib "$CUDA_HOME/lib64"

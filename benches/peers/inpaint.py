@@ -175,7 +175,8 @@ def finite(value):
 
 
 def print_scores(scores):
-    header = ["image", "mask", "method", "PSNR masked", "SSIM masked", "PSNR", "SSIM", "seconds", "known pixels changed"]
+    metrics = ["PSNR masked", "SSIM masked", "PSNR", "SSIM"]
+    header = ["image", "mask", "method", *metrics, "seconds", "known pixels changed"]
     rows = [
         [
             s.image,
@@ -231,7 +232,7 @@ def averages(scores, masks):
 
 
 def print_averages(rows, masks, cases):
-    print(f"Average over {', '.join(masks)} ({cases} cases); the difference is to the best classical method of each case.\n")
+    print(f"Average over {', '.join(masks)} ({cases} cases); difference to the best classical method of each case.\n")
     header = ["method", "cases", "PSNR masked", "SSIM masked", "PSNR", "SSIM", "difference, dB"]
     table(
         header,
@@ -255,10 +256,10 @@ def main():
     parser.add_argument("folder", type=Path, help="photos and masks")
     parser.add_argument("--images", nargs="+", default=IMAGES, metavar="NAME", help="default: %(default)s")
     parser.add_argument("--masks", nargs="+", default=MASKS, metavar="KIND", help="default: %(default)s")
-    parser.add_argument("--average", nargs="+", default=AVERAGED, metavar="KIND", help="masks of the average, default: %(default)s")
-    parser.add_argument("--radius", type=int, default=3, help="pixels OpenCV looks at around a missing one, default: %(default)s")
+    parser.add_argument("--average", nargs="+", default=AVERAGED, metavar="KIND", help="default: %(default)s")
+    parser.add_argument("--radius", type=int, default=3, help="pixels, of OpenCV's methods, default: %(default)s")
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="where the classical results are kept")
-    parser.add_argument("--restored", type=Path, action="append", default=[], metavar="DIR", help="outputs of tweedie; may be repeated")
+    parser.add_argument("--restored", type=Path, action="append", default=[], metavar="DIR", help="may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE")
     arguments = parser.parse_args()
 
