@@ -1,5 +1,7 @@
 //! Trained and analytic priors, by name or file.
 
+pub mod unet2d;
+
 use crate::Result;
 
 /// A prior that is loaded and ready on a device.

@@ -1,0 +1,713 @@
+//! A whole network as one operation on the CPU, with its data gradient.
+//!
+//! Values stay in the blocked layout between the first and the last step; a step is one pass: normalise, activate, pad,
+//! resample, convolve, add bias, embedding and residual, and take the sums of the next normalisation.
+
+use crate::correlation::{Affine, Correlation, Gate, Job, Output, Phase, Reading, Sums, Tap};
+use crate::isa::InstructionSet;
+use crate::map::{Lanes, Layout, Map, Plane, Pool};
+use crate::network::{Dense, Network, Parameter, Resample, Source};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What is wrong with the arguments.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter is not there.
+    #[error("missing parameter {0}")]
+    Missing(String),
+    /// A parameter has another number of elements.
+    #[error("parameter {name}: expected shape {expected:?}, got {got} elements")]
+    Elements {
+        /// Its name.
+        name: String,
+        /// As the network describes it.
+        expected: Vec<usize>,
+        /// What was given.
+        got: usize,
+    },
+    /// The input has a shape the network cannot take.
+    #[error("input of shape {got:?}, expected [B, {channels}, multiple of {stride}, multiple of {stride}]")]
+    Shape {
+        /// What was given.
+        got: [usize; 4],
+        /// Channels of the network.
+        channels: usize,
+        /// See [`Network::stride`].
+        stride: usize,
+    },
+    /// The number of noise coordinates is neither one nor one per image.
+    #[error("{got} noise coordinates for a batch of {batch}, expected 1 or {batch}")]
+    Noise {
+        /// What was given.
+        got: usize,
+        /// Images.
+        batch: usize,
+    },
+}
+
+#[derive(Debug)]
+struct FusedNorm {
+    groups: usize,
+    epsilon: f64,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct FusedSource {
+    inputs: Vec<usize>,
+    layout: Layout,
+    norm: Option<FusedNorm>,
+    silu: bool,
+    /// Data gradient, from the step's result to the concatenated inputs.
+    backward: Correlation,
+}
+
+#[derive(Debug)]
+struct FusedDense {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    silu: bool,
+}
+
+impl FusedDense {
+    fn apply(&self, v: &[f32]) -> Vec<f32> {
+        let v: Vec<f32> = if self.silu { v.iter().map(|x| x / (1.0 + (-x).exp())).collect() } else { v.to_vec() };
+        let row = |(row, bias): (&[f32], &f32)| bias + row.iter().zip(&v).map(|(w, x)| w * x).sum::<f32>();
+        self.weight.chunks_exact(v.len()).zip(&self.bias).map(row).collect()
+    }
+}
+
+#[derive(Debug)]
+struct FusedStep {
+    forward: Correlation,
+    sources: Vec<FusedSource>,
+    bias: Vec<f32>,
+    embedding: Option<FusedDense>,
+    residual: Option<usize>,
+    layout: Layout,
+    resample: Resample,
+    /// Whether a later step normalises the result.
+    sums: bool,
+    /// Values that no later step reads.
+    last_reads: Vec<usize>,
+}
+
+/// A network packed for the instruction set of this machine, and its working memory.
+///
+/// All methods may be called from several threads at once. The result of an image depends on nothing but the image: not
+/// on the batch it is in, nor on the number of threads.
+#[derive(Debug)]
+pub struct FusedNetwork {
+    network: Network,
+    isa: InstructionSet,
+    layers: Vec<FusedDense>,
+    steps: Vec<FusedStep>,
+    pool: Arc<Pool>,
+}
+
+/// What a forward pass leaves behind for its data gradient.
+#[derive(Debug)]
+pub struct Tape {
+    values: Vec<Option<Map>>,
+    norms: Vec<Vec<Option<NormState>>>,
+    sizes: Vec<(usize, usize)>,
+    batch: usize,
+}
+
+/// One normalisation of one batch: per image and lane, and per image and group.
+#[derive(Debug)]
+struct NormState {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    /// (mean, 1 / standard deviation) of each image's groups.
+    moments: Vec<(f64, f64)>,
+}
+
+/// Sums and sums of squares per image and channel.
+type ChannelSums = Vec<(f64, f64)>;
+
+impl FusedNetwork {
+    /// Packs the parameters that `lookup` finds by name.
+    ///
+    /// # Errors
+    /// `Missing` or `Elements`, naming the parameter.
+    pub fn new(
+        network: &Network,
+        isa: InstructionSet,
+        mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
+    ) -> Result<Self, Error> {
+        let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
+        for parameter in network.parameters() {
+            let values = lookup(&parameter.name).ok_or_else(|| Error::Missing(parameter.name.clone()))?;
+            if values.len() != parameter.elements() {
+                let (name, expected) = (parameter.name.clone(), parameter.shape.clone());
+                return Err(Error::Elements { name, expected, got: values.len() });
+            }
+            parameters.insert(parameter.name.clone(), values);
+        }
+        let get = |parameter: &Parameter| parameters[&parameter.name].clone();
+        let dense = |layer: &Dense| FusedDense {
+            weight: get(&layer.weight),
+            bias: get(&layer.bias),
+            silu: layer.silu,
+        };
+        let mut steps: Vec<FusedStep> = Vec::with_capacity(network.steps.len());
+        for step in &network.steps {
+            let output = Layout { parts: vec![step.channels] };
+            let layouts: Vec<Layout> = step
+                .sources
+                .iter()
+                .map(|s| Layout { parts: s.inputs.iter().map(|&v| network.value_channels(v)).collect() })
+                .collect();
+            let weights: Vec<Vec<f32>> = step.sources.iter().map(|s| get(&s.weight)).collect();
+            let resample = step.sources[0].resample;
+            let (read, write) = match resample {
+                Resample::Same => (1, 1),
+                Resample::Down { .. } => (2, 1),
+                Resample::Up => (1, 2),
+            };
+            let phases = forward_phases(&step.sources, &weights, resample);
+            let forward = Correlation::new(isa, read, write, &phases, &layouts, &output);
+            let sources = step
+                .sources
+                .iter()
+                .zip(&layouts)
+                .zip(&weights)
+                .map(|((source, layout), weight)| {
+                    let phases = backward_phases(source, weight);
+                    FusedSource {
+                        inputs: source.inputs.clone(),
+                        layout: layout.clone(),
+                        norm: source.norm.as_ref().map(|norm| FusedNorm {
+                            groups: norm.groups,
+                            epsilon: norm.epsilon,
+                            weight: get(&norm.weight),
+                            bias: get(&norm.bias),
+                        }),
+                        silu: source.silu,
+                        // Forward and backward exchange the strides and the two sides.
+                        backward: Correlation::new(isa, write, read, &phases, std::slice::from_ref(&output), layout),
+                    }
+                })
+                .collect();
+            let mut bias = vec![0.0; output.blocks() * 16];
+            for source in step.sources.iter().filter_map(|s| s.bias.as_ref()) {
+                for (sum, value) in bias.iter_mut().zip(&parameters[&source.name]) {
+                    *sum += value;
+                }
+            }
+            steps.push(FusedStep {
+                forward,
+                sources,
+                bias,
+                embedding: step.embedding.as_ref().map(dense),
+                residual: step.residual,
+                layout: output,
+                resample,
+                sums: false,
+                last_reads: Vec::new(),
+            });
+        }
+        let mut last_read = vec![0; network.steps.len() + 1];
+        for (index, step) in network.steps.iter().enumerate() {
+            for source in &step.sources {
+                for &value in &source.inputs {
+                    last_read[value] = index;
+                    if source.norm.is_some() && value > 0 {
+                        steps[value - 1].sums = true;
+                    }
+                }
+            }
+            if let Some(value) = step.residual {
+                last_read[value] = index;
+            }
+        }
+        for (value, &index) in last_read.iter().enumerate().take(network.steps.len()) {
+            steps[index].last_reads.push(value);
+        }
+        Ok(Self {
+            network: network.clone(),
+            isa,
+            layers: network.embedding.layers.iter().map(dense).collect(),
+            steps,
+            pool: Arc::default(),
+        })
+    }
+
+    /// What was packed.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The instruction set it was packed for.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.isa
+    }
+
+    /// Returns the working memory to the system.
+    pub fn release_memory(&self) {
+        self.pool.clear();
+    }
+
+    /// `F(factor · x, noise)`.
+    ///
+    /// # Shapes
+    /// `x`: `[B, C, H, W]` in `shape`, H and W multiples of [`Network::stride`]; `noise`: one number, or one per image.
+    /// # Errors
+    /// `Shape`, `Noise`.
+    pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
+        Ok(self.run(x, shape, noise, factor, false)?.0)
+    }
+
+    /// [`forward`](Self::forward), and what its data gradient needs.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_with_tape(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+    ) -> Result<(Vec<f32>, Tape), Error> {
+        self.run(x, shape, noise, factor, true)
+    }
+
+    fn run(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+        keep: bool,
+    ) -> Result<(Vec<f32>, Tape), Error> {
+        let [batch, channels, height, width] = shape;
+        let stride = self.network.stride();
+        let fits = channels == self.network.channels && height % stride == 0 && width % stride == 0;
+        if !fits || height * width * batch == 0 || x.len() != shape.iter().product::<usize>() {
+            return Err(Error::Shape { got: shape, channels: self.network.channels, stride });
+        }
+        if noise.len() != 1 && noise.len() != batch {
+            return Err(Error::Noise { got: noise.len(), batch });
+        }
+        let embeddings: Vec<Vec<f32>> = noise.iter().map(|&c| self.embed(c)).collect();
+        let count = self.steps.len() + 1;
+        let mut values: Vec<Option<Map>> = (0..count).map(|_| None).collect();
+        let mut sums: Vec<Option<ChannelSums>> = vec![None; count];
+        let mut sizes = vec![(height, width); count];
+        let mut norms = Vec::with_capacity(count);
+        values[0] = Some(Map::from_planes(&self.pool, x, shape, factor));
+        for (index, step) in self.steps.iter().enumerate() {
+            let first = step.sources[0].inputs[0];
+            let input_size = sizes[first];
+            let output_size = match step.resample {
+                Resample::Same => input_size,
+                Resample::Down { .. } => (input_size.0 / 2, input_size.1 / 2),
+                Resample::Up => (input_size.0 * 2, input_size.1 * 2),
+            };
+            let states: Vec<Option<NormState>> = step
+                .sources
+                .iter()
+                .map(|source| source.norm.as_ref().map(|norm| norm_state(norm, source, &values, &sums, &sizes, batch)))
+                .collect();
+            let mut bias = Vec::with_capacity(batch * step.bias.len());
+            for b in 0..batch {
+                bias.extend_from_slice(&step.bias);
+                if let Some(layer) = &step.embedding {
+                    let projected = layer.apply(&embeddings[b.min(embeddings.len() - 1)]);
+                    let at = b * step.bias.len();
+                    for (sum, value) in bias[at..].iter_mut().zip(projected) {
+                        *sum += value;
+                    }
+                }
+            }
+            let mut output = Map::new(&self.pool, batch, step.layout.blocks(), output_size.0, output_size.1);
+            let mut row_sums = match step.sums {
+                true => Sums::buffer(batch * output_size.0, output.blocks),
+                false => Vec::new(),
+            };
+            step.forward.run(&Job {
+                batch,
+                input_size,
+                output_size,
+                inputs: step.sources.iter().map(|source| planes(&values, &source.inputs)).collect(),
+                readings: step
+                    .sources
+                    .iter()
+                    .zip(&states)
+                    .map(|(source, state)| state.as_ref().map(|state| state.reading(source.silu)))
+                    .collect(),
+                outputs: (0..output.blocks)
+                    .map(|block| Output { plane: output.write(block), accumulate: false })
+                    .collect(),
+                bias: &bias,
+                add: step.residual.map(|value| planes(&values, &[value])).unwrap_or_default(),
+                gate: None,
+                sums: if step.sums { Sums::of(&mut row_sums) } else { Sums::NONE },
+            });
+            if step.sums {
+                sums[index + 1] = Some(channel_sums(&row_sums, &step.layout, batch, output_size.0));
+            }
+            values[index + 1] = Some(output);
+            sizes[index + 1] = output_size;
+            norms.push(states);
+            for &value in &step.last_reads {
+                // A data gradient reads the values again that were normalised, and no others.
+                if !keep || !self.normalised(value) {
+                    values[value] = None;
+                }
+            }
+        }
+        let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
+        let tape = Tape { values, norms, sizes, batch };
+        Ok((output.unwrap_or_default(), tape))
+    }
+
+    fn output_channels(&self) -> usize {
+        self.network.value_channels(self.steps.len())
+    }
+
+    fn normalised(&self, value: usize) -> bool {
+        self.steps.iter().flat_map(|s| &s.sources).any(|s| s.norm.is_some() && s.inputs.contains(&value))
+    }
+
+    /// `v ↦ (∂F/∂x)ᵀ v · factor`, with the tape of a forward pass.
+    ///
+    /// # Shapes
+    /// `v`: like the output of that pass; returns the shape of its input.
+    /// # Errors
+    /// `Shape` if `v` has another number of elements.
+    pub fn pullback(&self, tape: &Tape, v: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
+        let (height, width) = tape.sizes[self.steps.len()];
+        let shape = [tape.batch, self.output_channels(), height, width];
+        if v.len() != shape.iter().product::<usize>() {
+            return Err(Error::Shape { got: shape, channels: self.output_channels(), stride: self.network.stride() });
+        }
+        let batch = tape.batch;
+        let mut gradients: Vec<Option<Map>> = tape.sizes.iter().map(|_| None).collect();
+        gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, v, shape, 1.0));
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            let Some(gradient) = gradients[index + 1].take() else { continue };
+            for (source, state) in step.sources.iter().zip(&tape.norms[index]) {
+                let size = tape.sizes[source.inputs[0]];
+                let incoming = vec![(0..gradient.blocks).map(|block| gradient.read(block)).collect()];
+                let job = |outputs, gate, sums| Job {
+                    batch,
+                    input_size: tape.sizes[index + 1],
+                    output_size: size,
+                    inputs: incoming,
+                    readings: vec![None],
+                    outputs,
+                    bias: &[],
+                    add: Vec::new(),
+                    gate,
+                    sums,
+                };
+                let Some(state) = state else {
+                    let outputs = self.accumulators(&mut gradients, source, batch, size);
+                    source.backward.run(&job(outputs, None, Sums::NONE));
+                    continue;
+                };
+                let mut gated = Map::new(&self.pool, batch, source.layout.blocks(), size.0, size.1);
+                let outputs = (0..gated.blocks)
+                    .map(|block| Output { plane: gated.write(block), accumulate: false })
+                    .collect();
+                let values = planes(&tape.values, &source.inputs);
+                let gate = Gate { values: values.clone(), reading: state.reading(source.silu) };
+                let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
+                source.backward.run(&job(outputs, Some(gate), Sums::of(&mut row_sums)));
+                let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
+                let norm = source.norm.as_ref().expect("a state belongs to a norm");
+                let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
+                let outputs = self.accumulators(&mut gradients, source, batch, size);
+                for (block, output) in outputs.into_iter().enumerate() {
+                    Affine {
+                        u: gated.read(block),
+                        x: values[block],
+                        output,
+                        scale: &scale[block * 16..],
+                        slope: &slope[block * 16..],
+                        shift: &shift[block * 16..],
+                        stride: gated.blocks * 16,
+                    }
+                    .run(self.isa, batch, size.0, size.1);
+                }
+            }
+            if let Some(value) = step.residual {
+                match &mut gradients[value] {
+                    Some(sum) => add(self.isa, sum, &gradient),
+                    empty => *empty = Some(gradient),
+                }
+            }
+        }
+        let input = gradients[0].take().map(|map| map.to_planes(self.network.channels, factor));
+        Ok(input.unwrap_or_default())
+    }
+
+    /// Planes of the gradients of a source's inputs, made where there are none yet.
+    fn accumulators(
+        &self,
+        gradients: &mut [Option<Map>],
+        source: &FusedSource,
+        batch: usize,
+        size: (usize, usize),
+    ) -> Vec<Output> {
+        let mut outputs = Vec::with_capacity(source.layout.blocks());
+        for (&value, channels) in source.inputs.iter().zip(&source.layout.parts) {
+            let accumulate = gradients[value].is_some();
+            let map = gradients[value]
+                .get_or_insert_with(|| Map::new(&self.pool, batch, channels.div_ceil(16), size.0, size.1));
+            outputs.extend((0..map.blocks).map(|block| Output { plane: map.write(block), accumulate }));
+        }
+        outputs
+    }
+
+    fn embed(&self, noise: f32) -> Vec<f32> {
+        let embedding = &self.network.embedding;
+        let half = embedding.channels / 2;
+        let angle = |k: usize| {
+            // In single precision and in this order, as the networks were trained.
+            let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - embedding.frequency_shift as f32);
+            exponent.exp() * noise
+        };
+        let sines = (0..half).map(|k| angle(k).sin());
+        let cosines = (0..half).map(|k| angle(k).cos());
+        let mut v: Vec<f32> = match embedding.cosine_first {
+            true => cosines.chain(sines).collect(),
+            false => sines.chain(cosines).collect(),
+        };
+        for layer in &self.layers {
+            v = layer.apply(&v);
+        }
+        v
+    }
+}
+
+impl NormState {
+    fn reading(&self, silu: bool) -> Reading<'_> {
+        Reading { scale: &self.scale, shift: &self.shift, silu }
+    }
+}
+
+fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
+    inputs
+        .iter()
+        .filter_map(|&value| values[value].as_ref())
+        .flat_map(|map| (0..map.blocks).map(|block| map.read(block)))
+        .collect()
+}
+
+fn add(isa: InstructionSet, sum: &mut Map, other: &Map) {
+    let (one, zero) = (vec![1.0; sum.batch * 16], vec![0.0; sum.batch * 16]);
+    for block in 0..sum.blocks {
+        let output = Output { plane: sum.write(block), accumulate: true };
+        let (u, x) = (other.read(block), other.read(block));
+        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }.run(
+            isa,
+            sum.batch,
+            sum.height,
+            sum.width,
+        );
+    }
+}
+
+/// Adds up the row sums of each channel, in the order of the rows and in double precision.
+fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) -> ChannelSums {
+    let blocks = layout.blocks();
+    let mut sums = vec![(0.0, 0.0); batch * layout.channels()];
+    for (lane, channel) in layout.lanes().into_iter().enumerate() {
+        let Some(channel) = channel else { continue };
+        for b in 0..batch {
+            let sum = &mut sums[b * layout.channels() + channel];
+            for y in 0..height {
+                let at = ((b * height + y) * blocks + lane / 16) * 2;
+                sum.0 += f64::from(rows[at].0[lane % 16]);
+                sum.1 += f64::from(rows[at + 1].0[lane % 16]);
+            }
+        }
+    }
+    sums
+}
+
+/// Mean and deviation of every group, and from them scale and shift of every lane.
+fn norm_state(
+    norm: &FusedNorm,
+    source: &FusedSource,
+    values: &[Option<Map>],
+    sums: &[Option<ChannelSums>],
+    sizes: &[(usize, usize)],
+    batch: usize,
+) -> NormState {
+    let channels = source.layout.channels();
+    let width = channels / norm.groups;
+    let (height, row) = sizes[source.inputs[0]];
+    let count = (width * height * row) as f64;
+    let mut moments = Vec::with_capacity(batch * norm.groups);
+    let (mut scale, mut shift) = (Vec::new(), Vec::new());
+    for b in 0..batch {
+        let mut of_channel: Vec<(f64, f64)> = Vec::with_capacity(channels);
+        for (&value, &part) in source.inputs.iter().zip(&source.layout.parts) {
+            match &sums[value] {
+                Some(sums) => of_channel.extend_from_slice(&sums[b * part..(b + 1) * part]),
+                None => of_channel.extend((0..part).map(|channel| {
+                    let map = values[value].as_ref().expect("a value that is read is there");
+                    map.block(b, channel / 16).iter().fold((0.0, 0.0), |(sum, square), lanes| {
+                        let x = f64::from(lanes.0[channel % 16]);
+                        (sum + x, square + x * x)
+                    })
+                })),
+            }
+        }
+        let first = moments.len();
+        for group in of_channel.chunks(width) {
+            let (sum, square) = group.iter().fold((0.0, 0.0), |s, c| (s.0 + c.0, s.1 + c.1));
+            let mean = sum / count;
+            let variance = (square / count - mean * mean).max(0.0);
+            moments.push((mean, 1.0 / (variance + norm.epsilon).sqrt()));
+        }
+        let of_image = &moments[first..];
+        scale.extend(source.layout.spread(|c| (of_image[c / width].1 * f64::from(norm.weight[c])) as f32));
+        shift.extend(source.layout.spread(|c| {
+            let (mean, inverse) = of_image[c / width];
+            (f64::from(norm.bias[c]) - mean * inverse * f64::from(norm.weight[c])) as f32
+        }));
+    }
+    NormState { scale, shift, moments }
+}
+
+/// Coefficients of `∂L/∂x = scale · u + slope · x + shift`, with `u = ∂L/∂(γ x̂ + β)` and its sums per channel.
+///
+/// With `x̂ = (x − μ) r` and N elements a group: `∂L/∂x = r (γ u − Σγu/N − x̂ Σγu x̂/N)`.
+fn norm_gradient(
+    norm: &FusedNorm,
+    state: &NormState,
+    sums: &ChannelSums,
+    layout: &Layout,
+    batch: usize,
+    area: usize,
+) -> [Vec<f32>; 3] {
+    let channels = layout.channels();
+    let width = channels / norm.groups;
+    let count = (width * area) as f64;
+    let (mut scale, mut slope, mut shift) = (Vec::new(), Vec::new(), Vec::new());
+    for b in 0..batch {
+        let groups: Vec<(f64, f64)> = (0..norm.groups)
+            .map(|group| {
+                let (mean, inverse) = state.moments[b * norm.groups + group];
+                let (mut first, mut second) = (0.0, 0.0);
+                for c in group * width..(group + 1) * width {
+                    let (u, ux) = sums[b * channels + c];
+                    let weight = f64::from(norm.weight[c]);
+                    first += weight * u;
+                    second += weight * inverse * (ux - mean * u);
+                }
+                (first / count, second / count)
+            })
+            .collect();
+        let moments = &state.moments[b * norm.groups..];
+        scale.extend(layout.spread(|c| (moments[c / width].1 * f64::from(norm.weight[c])) as f32));
+        slope.extend(layout.spread(|c| {
+            let (_, inverse) = moments[c / width];
+            (-inverse * inverse * groups[c / width].1) as f32
+        }));
+        shift.extend(layout.spread(|c| {
+            let (mean, inverse) = moments[c / width];
+            let (first, second) = groups[c / width];
+            (-inverse * first + inverse * inverse * mean * second) as f32
+        }));
+    }
+    [scale, slope, shift]
+}
+
+/// `weight[:, :, ky, kx]` as a matrix `[out, in]`, transposed where asked for, added to `sum`.
+fn add_kernel_matrix(sum: &mut Vec<f32>, weight: &[f32], parameter: &Parameter, at: (usize, usize), transposed: bool) {
+    let [outputs, inputs, k, _] = parameter.shape[..] else { unreachable!("a convolution has four axes") };
+    sum.resize(outputs * inputs, 0.0);
+    for o in 0..outputs {
+        for i in 0..inputs {
+            let value = weight[((o * inputs + i) * k + at.0) * k + at.1];
+            sum[if transposed { i * outputs + o } else { o * inputs + i }] += value;
+        }
+    }
+}
+
+/// Adds a kernel element to the tap at this offset, which is made where there is none.
+fn add_tap(taps: &mut Vec<Tap>, dy: isize, dx: isize, add: impl FnOnce(&mut Vec<f32>)) {
+    let index = taps.iter().position(|tap| tap.dy == dy && tap.dx == dx).unwrap_or_else(|| {
+        taps.push(Tap { dy, dx, matrix: Vec::new() });
+        taps.len() - 1
+    });
+    add(&mut taps[index].matrix);
+}
+
+/// Kernel offsets along one axis that reach into the low resolution: the row of an up-sampled image under kernel row
+/// `k` for an output of parity `phase`.
+fn up_offset(phase: usize, k: usize, size: usize) -> isize {
+    (phase as isize + k as isize - (size / 2) as isize).div_euclid(2)
+}
+
+fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) -> Vec<Phase> {
+    let parities: &[usize] = if resample == Resample::Up { &[0, 1] } else { &[0] };
+    let mut phases = Vec::new();
+    for &y in parities {
+        for &x in parities {
+            let sources = sources.iter().zip(weights).map(|(source, weight)| {
+                let size = source.weight.shape[2];
+                let mut taps = Vec::new();
+                for ky in 0..size {
+                    for kx in 0..size {
+                        let offset = |phase, k| match resample {
+                            Resample::Same => k as isize - (size / 2) as isize,
+                            Resample::Down { before } => k as isize - before as isize,
+                            Resample::Up => up_offset(phase, k, size),
+                        };
+                        add_tap(&mut taps, offset(y, ky), offset(x, kx), |matrix| {
+                            add_kernel_matrix(matrix, weight, &source.weight, (ky, kx), false);
+                        });
+                    }
+                }
+                taps
+            });
+            phases.push(Phase { y, x, sources: sources.collect() });
+        }
+    }
+    phases
+}
+
+fn backward_phases(source: &Source, weight: &[f32]) -> Vec<Phase> {
+    let size = source.weight.shape[2];
+    let parities: &[usize] = if matches!(source.resample, Resample::Down { .. }) { &[0, 1] } else { &[0] };
+    let mut phases = Vec::new();
+    for &y in parities {
+        for &x in parities {
+            let mut taps = Vec::new();
+            for ky in 0..size {
+                for kx in 0..size {
+                    // Where the outputs lie that this element carried the input pixel to, along one axis.
+                    let offsets = |parity: usize, k: usize| -> Vec<isize> {
+                        match source.resample {
+                            Resample::Same => vec![(size / 2) as isize - k as isize],
+                            Resample::Down { before } => {
+                                let from = parity as isize + before as isize - k as isize;
+                                if from.rem_euclid(2) == 0 { vec![from / 2] } else { Vec::new() }
+                            }
+                            Resample::Up => (0..2).map(|p| p as isize - 2 * up_offset(p, k, size)).collect(),
+                        }
+                    };
+                    for dy in offsets(y, ky) {
+                        for dx in offsets(x, kx) {
+                            add_tap(&mut taps, dy, dx, |matrix| {
+                                add_kernel_matrix(matrix, weight, &source.weight, (ky, kx), true);
+                            });
+                        }
+                    }
+                }
+            }
+            phases.push(Phase { y, x, sources: vec![taps] });
+        }
+    }
+    phases
+}

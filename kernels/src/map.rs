@@ -1,0 +1,180 @@
+//! Images inside a network: blocks of sixteen channels, pixel after pixel.
+
+use std::sync::{Arc, Mutex};
+
+/// Sixteen channels of one pixel: one register of AVX-512, one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Lanes(pub(crate) [f32; 16]);
+
+/// Memory of maps that are no longer needed, for the next ones.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<Vec<Vec<Lanes>>>);
+
+impl Pool {
+    /// `length` lanes with arbitrary contents: the smallest free piece that is large enough, or a new one.
+    fn take(&self, length: usize) -> Vec<Lanes> {
+        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fits = |piece: &Vec<Lanes>| piece.capacity() >= length && piece.capacity() <= 2 * length;
+        let best = free.iter().enumerate().filter(|(_, p)| fits(p)).min_by_key(|(_, p)| p.capacity()).map(|(i, _)| i);
+        let mut piece = best.map(|index| free.swap_remove(index)).unwrap_or_else(|| Vec::with_capacity(length));
+        drop(free);
+        piece.resize(length, Lanes([0.0; 16]));
+        piece
+    }
+
+    fn give(&self, piece: Vec<Lanes>) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(piece);
+    }
+
+    /// Returns all free memory to the system.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+}
+
+/// `[batch][block][y][x][16]`; the lanes after the last channel hold zeros.
+#[derive(Debug)]
+pub(crate) struct Map {
+    data: Vec<Lanes>,
+    pool: Arc<Pool>,
+    pub(crate) batch: usize,
+    pub(crate) blocks: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.data));
+    }
+}
+
+impl Map {
+    /// A map with arbitrary contents.
+    pub(crate) fn new(pool: &Arc<Pool>, batch: usize, blocks: usize, height: usize, width: usize) -> Self {
+        let data = pool.take(batch * blocks * height * width);
+        Self { data, pool: Arc::clone(pool), batch, blocks, height, width }
+    }
+
+    /// From planes `[batch, channels, height, width]`, times `factor`.
+    pub(crate) fn from_planes(pool: &Arc<Pool>, planes: &[f32], shape: [usize; 4], factor: f32) -> Self {
+        let [batch, channels, height, width] = shape;
+        let mut map = Self::new(pool, batch, channels.div_ceil(16), height, width);
+        let area = height * width;
+        for b in 0..batch {
+            for block in 0..map.blocks {
+                let lanes = &mut map.data[(b * map.blocks + block) * area..][..area];
+                lanes.fill(Lanes([0.0; 16]));
+                for channel in block * 16..channels.min(block * 16 + 16) {
+                    let plane = &planes[(b * channels + channel) * area..][..area];
+                    for (to, from) in lanes.iter_mut().zip(plane) {
+                        to.0[channel % 16] = from * factor;
+                    }
+                }
+            }
+        }
+        map
+    }
+
+    /// To planes `[batch, channels, height, width]`, times `factor`.
+    pub(crate) fn to_planes(&self, channels: usize, factor: f32) -> Vec<f32> {
+        let area = self.height * self.width;
+        let mut planes = vec![0.0; self.batch * channels * area];
+        for b in 0..self.batch {
+            for channel in 0..channels {
+                let lanes = &self.data[(b * self.blocks + channel / 16) * area..][..area];
+                let plane = &mut planes[(b * channels + channel) * area..][..area];
+                for (to, from) in plane.iter_mut().zip(lanes) {
+                    *to = from.0[channel % 16] * factor;
+                }
+            }
+        }
+        planes
+    }
+
+    /// The lanes of one block of one image.
+    pub(crate) fn block(&self, b: usize, block: usize) -> &[Lanes] {
+        let area = self.height * self.width;
+        &self.data[(b * self.blocks + block) * area..][..area]
+    }
+
+    /// Where block `block` of all images lies, for reading.
+    pub(crate) fn read(&self, block: usize) -> Plane {
+        let area = self.height * self.width;
+        Plane {
+            data: self.data[block * area..].as_ptr().cast_mut().cast(),
+            image: self.blocks * area * 16,
+            row: self.width * 16,
+        }
+    }
+
+    /// Where block `block` of all images lies, for writing.
+    pub(crate) fn write(&mut self, block: usize) -> Plane {
+        let area = self.height * self.width;
+        Plane {
+            data: self.data[block * area..].as_mut_ptr().cast(),
+            image: self.blocks * area * 16,
+            row: self.width * 16,
+        }
+    }
+}
+
+/// The address of one block of channels of every image of a map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plane {
+    data: *mut f32,
+    image: usize,
+    row: usize,
+}
+
+// SAFETY: an address alone; whoever dereferences it answers for the aliasing (bands write disjoint rows).
+unsafe impl Send for Plane {}
+// SAFETY: as above.
+unsafe impl Sync for Plane {}
+
+impl Plane {
+    /// First float of row `y` of image `b`.
+    ///
+    /// # Safety
+    /// `b` and `y` lie inside the map, which is still alive.
+    #[inline(always)]
+    pub(crate) unsafe fn row(&self, b: usize, y: usize) -> *mut f32 {
+        // SAFETY: inside the map's allocation by the caller's word.
+        unsafe { self.data.add(b * self.image + y * self.row) }
+    }
+}
+
+/// How the channels of concatenated values lie in blocks: every value begins a block of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Channels of each value.
+    pub(crate) parts: Vec<usize>,
+}
+
+impl Layout {
+    pub(crate) fn channels(&self) -> usize {
+        self.parts.iter().sum()
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.parts.iter().map(|c| c.div_ceil(16)).sum()
+    }
+
+    /// For every lane of every block its channel, `None` for the padding.
+    pub(crate) fn lanes(&self) -> Vec<Option<usize>> {
+        let mut lanes = Vec::with_capacity(self.blocks() * 16);
+        let mut first = 0;
+        for &part in &self.parts {
+            lanes.extend((first..first + part).map(Some));
+            lanes.resize(lanes.len().next_multiple_of(16), None);
+            first += part;
+        }
+        lanes
+    }
+
+    /// Per-channel numbers spread over the lanes, zero in the padding.
+    pub(crate) fn spread(&self, of: impl Fn(usize) -> f32) -> Vec<f32> {
+        self.lanes().into_iter().map(|channel| channel.map_or(0.0, &of)).collect()
+    }
+}

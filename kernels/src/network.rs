@@ -1,0 +1,179 @@
+//! What a network is, apart from its numbers: a list of convolutions of earlier values.
+//!
+//! Every U-Net of this field is made of one kind of step: concatenate some earlier values, normalise them by groups,
+//! apply SiLU, resample, convolve, and add a bias, a projection of the noise embedding and a residual. Described like
+//! this, one executor can fuse a step into one pass over memory, another can run it with differentiable tensor
+//! operations, and a checkpoint's names and shapes are checked (or its parameters counted) without allocating any.
+
+/// A named parameter and its shape, as in the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Key in the checkpoint.
+    pub name: String,
+    /// Its shape there.
+    pub shape: Vec<usize>,
+}
+
+impl Parameter {
+    /// A parameter called `name` of this shape.
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        Self { name: name.into(), shape: shape.to_vec() }
+    }
+
+    /// Number of its elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A fully connected layer `v ↦ W v + b`, with SiLU before it where `silu` is set.
+#[derive(Clone, Debug)]
+pub struct Dense {
+    /// `W`: `[out, in]`.
+    pub weight: Parameter,
+    /// `b`: `[out]`.
+    pub bias: Parameter,
+    /// Whether the argument goes through SiLU first.
+    pub silu: bool,
+}
+
+/// Sines and cosines of the noise coordinate, then fully connected layers.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// Number of sines and cosines together.
+    pub channels: usize,
+    /// Cosines first; sines first otherwise.
+    pub cosine_first: bool,
+    /// `s` in the frequencies `10000^(−k / (channels/2 − s))`.
+    pub frequency_shift: f64,
+    /// Applied one after the other.
+    pub layers: Vec<Dense>,
+}
+
+/// Group normalisation, `γ (x − mean) / √(var + ε) + β` over the pixels and channels of each group.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Number of groups; divides the number of channels.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// `γ`: `[C]`.
+    pub weight: Parameter,
+    /// `β`: `[C]`.
+    pub bias: Parameter,
+}
+
+/// How a convolution changes the resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resample {
+    /// Same size: `k/2` zeros on every side.
+    Same,
+    /// Stride 2, with this many zeros before and one after each axis (the reference networks use 0 or 1 before).
+    Down {
+        /// Zeros above and to the left.
+        before: usize,
+    },
+    /// Nearest-neighbour ×2 before the convolution.
+    Up,
+}
+
+/// One convolution within a step.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Values that are concatenated along the channels.
+    pub inputs: Vec<usize>,
+    /// Normalisation of the concatenated values.
+    pub norm: Option<Norm>,
+    /// SiLU after the normalisation.
+    pub silu: bool,
+    /// `[C_out, C_in, k, k]`, `k` odd.
+    pub weight: Parameter,
+    /// `[C_out]`.
+    pub bias: Option<Parameter>,
+    /// Change of resolution.
+    pub resample: Resample,
+}
+
+/// One step: the sum of its sources, of a projection of the embedding, and of a residual.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Convolutions whose results are added.
+    pub sources: Vec<Source>,
+    /// Projection of the embedding, added to every pixel.
+    pub embedding: Option<Dense>,
+    /// An earlier value of the same shape, added as it is.
+    pub residual: Option<usize>,
+    /// Channels of the result.
+    pub channels: usize,
+}
+
+/// A network `F(x, c)`: value 0 is its input, step `i` makes value `i + 1`, the last value is its output.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Channels of the input.
+    pub channels: usize,
+    /// How the noise coordinate enters.
+    pub embedding: Embedding,
+    /// In the order of evaluation.
+    pub steps: Vec<Step>,
+}
+
+impl Network {
+    /// Every parameter once, in the order of first use.
+    pub fn parameters(&self) -> Vec<&Parameter> {
+        let mut all = Vec::new();
+        for layer in &self.embedding.layers {
+            all.extend([&layer.weight, &layer.bias]);
+        }
+        for step in &self.steps {
+            for source in &step.sources {
+                if let Some(norm) = &source.norm {
+                    all.extend([&norm.weight, &norm.bias]);
+                }
+                all.push(&source.weight);
+                all.extend(source.bias.as_ref());
+            }
+            if let Some(layer) = &step.embedding {
+                all.extend([&layer.weight, &layer.bias]);
+            }
+        }
+        all
+    }
+
+    /// Channels of value `index`.
+    pub fn value_channels(&self, index: usize) -> usize {
+        if index == 0 { self.channels } else { self.steps[index - 1].channels }
+    }
+
+    /// The number that height and width have to be a multiple of, so that every up-sampling meets its skip.
+    pub fn stride(&self) -> usize {
+        let mut level = vec![0_u32; self.steps.len() + 1];
+        for (index, step) in self.steps.iter().enumerate() {
+            let source = &step.sources[0];
+            let from = level[source.inputs[0]];
+            level[index + 1] = match source.resample {
+                Resample::Same => from,
+                Resample::Down { .. } => from + 1,
+                Resample::Up => from.saturating_sub(1),
+            };
+        }
+        1 << level.into_iter().max().unwrap_or(0)
+    }
+
+    /// Multiplications and additions of one evaluation of an image of `height × width`, the convolutions alone.
+    pub fn operations(&self, height: usize, width: usize) -> f64 {
+        let mut area = vec![(height * width) as f64; self.steps.len() + 1];
+        let mut total = 0.0;
+        for (index, step) in self.steps.iter().enumerate() {
+            let from = area[step.sources[0].inputs[0]];
+            let to = match step.sources[0].resample {
+                Resample::Same => from,
+                Resample::Down { .. } => from / 4.0,
+                Resample::Up => from * 4.0,
+            };
+            area[index + 1] = to;
+            total += step.sources.iter().map(|s| 2.0 * to * s.weight.elements() as f64).sum::<f64>();
+        }
+        total
+    }
+}

@@ -1,0 +1,123 @@
+//! The deterministic half of a measurement: what each operator can do, and the list of them.
+
+use std::fmt::Debug;
+
+use candle_core::Tensor;
+
+use crate::pullback::pullback;
+use crate::registry::{Entry, Site};
+use crate::{Error, Result};
+
+mod downsample_box;
+mod grayscale;
+mod identity;
+mod inpaint;
+
+pub use downsample_box::DownsampleBox;
+pub use grayscale::Grayscale;
+pub use identity::Identity;
+pub use inpaint::Inpaint;
+
+/// Makes an operator of a configuration.
+pub type BuildOperator = fn(toml::Table, Site<'_>) -> Result<Box<dyn ForwardOperator>>;
+
+/// All operators that have a name.
+pub const OPERATORS: &[Entry<BuildOperator>] =
+    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+
+/// The deterministic half of a measurement, `y = N(A(x))`.
+///
+/// Only [`forward`](Self::forward) must be written. Built from differentiable candle operations it gets
+/// [`vjp`](Self::vjp) by reverse-mode differentiation; an operator that calls foreign code overrides `vjp`.
+/// No sampler differentiates *through* an operator, so either kind works with every method.
+///
+/// # Laws
+/// Checked for every entry of [`OPERATORS`]:
+/// * rows are independent: `A([x₁; x₂]) = [A(x₁); A(x₂)]`;
+/// * `vjp` is the derivative: `⟨v, A(x + εd) − A(x − εd)⟩ / 2ε → ⟨vjp(x, v), d⟩`.
+pub trait ForwardOperator: Debug + Send + Sync {
+    /// `A(x)`, in the operator's own unit.
+    ///
+    /// # Shapes
+    /// `x`: `[B, C, H, W]`, values outside `[-1, 1]` allowed; returns `[B, ..]` of the same type.
+    fn forward(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// `J_A(x)ᵀ v`.
+    ///
+    /// # Shapes
+    /// `v`: like `forward(x)`; returns `[B, C, H, W]`.
+    fn vjp(&self, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        match self.as_linear() {
+            Some(linear) => linear.adjoint(v),
+            None => pullback(x, |x| self.forward(x))?.1.apply(v),
+        }
+    }
+
+    /// This operator as a linear one; `None`, the default, if it is not.
+    fn as_linear(&self) -> Option<&dyn LinearOperator> {
+        None
+    }
+}
+
+/// `A` is a matrix, and its transpose is known.
+///
+/// # Laws
+/// `⟨A(x), y⟩ = ⟨x, adjoint(y)⟩` to rounding, for random `x` and `y`; `A(ax + bz) = a A(x) + b A(z)`.
+pub trait LinearOperator: ForwardOperator {
+    /// `Aᵀ y`.
+    ///
+    /// # Shapes
+    /// `y`: `[B, ..]` like `forward`'s result; returns `[B, C, H, W]`.
+    fn adjoint(&self, y: &Tensor) -> Result<Tensor>;
+
+    /// With its singular value decomposition; `None`, the default, if none is known.
+    fn as_spectral(&self) -> Option<&dyn SpectralOperator> {
+        None
+    }
+}
+
+/// `A = U diag(s) Vᵀ` with cheap factors.
+///
+/// A spectrum has the shape of an image; where `s` is 0 nothing is seen.
+///
+/// # Laws
+/// `V` is orthonormal, `U` is so where `s > 0`, `Uᵀ A x = s ⊙ Vᵀ x`, and `A A⁺ A = A`.
+pub trait SpectralOperator: LinearOperator {
+    /// `s ≥ 0`, broadcastable to `[B, C, H, W]`.
+    fn singular_values(&self) -> &Tensor;
+
+    /// `Vᵀ x`.
+    fn image_to_spectrum(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// `V` times a spectrum.
+    fn spectrum_to_image(&self, spectrum: &Tensor) -> Result<Tensor>;
+
+    /// `Uᵀ y`, zero where `s` is zero.
+    fn measurement_to_spectrum(&self, y: &Tensor) -> Result<Tensor>;
+
+    /// `A⁺ y = V (Uᵀ y / s)`, with `1/0 = 0`.
+    fn pseudo_inverse(&self, y: &Tensor) -> Result<Tensor> {
+        let spectrum = self.measurement_to_spectrum(y)?;
+        let s = like(self.singular_values(), &spectrum)?;
+        let unseen = s.eq(0.0)?.to_dtype(s.dtype())?;
+        // Uᵀ y is zero where the divisor is replaced by one.
+        self.spectrum_to_image(&spectrum.broadcast_div(&(s + unseen)?)?)
+    }
+}
+
+/// A constant in the type and on the device of `x`.
+pub(crate) fn like(constant: &Tensor, x: &Tensor) -> Result<Tensor> {
+    Ok(constant.to_dtype(x.dtype())?.to_device(x.device())?)
+}
+
+/// Checks the last three dimensions of a batch of images; `None` allows any number.
+pub(crate) fn check_image(what: &str, x: &Tensor, expected: [Option<usize>; 3]) -> Result<()> {
+    let fits = |dims: &[usize]| dims.iter().zip(expected).all(|(&got, expected)| expected.is_none_or(|e| e == got));
+    match x.dims() {
+        [_, image @ ..] if image.len() == 3 && fits(image) => Ok(()),
+        dims => {
+            let expected = expected.map(|size| size.map_or("_".into(), |size| size.to_string())).join(", ");
+            Err(Error::Shape { what: what.into(), got: dims.to_vec(), expected: format!("[_, {expected}]") })
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use tweedie_operators::{LinearOperator, Measurement, SpectralOperator, forward, noise};
+
+use crate::{relative_error, site};
+
+/// Numbers of deepinv 0.5.0 and torch 2.15 (`avg_pool2d`), float32 on a CPU.
+struct Golden {
+    file: HashMap<String, Tensor>,
+    inputs: HashMap<String, Tensor>,
+    size: &'static str,
+}
+
+const SIZES: [(&str, usize, usize); 2] = [("32x32", 32, 32), ("33x47", 33, 47)];
+
+impl Golden {
+    fn load(name: &str, size: &'static str) -> Self {
+        let load = |name: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.safetensors"));
+            candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+        };
+        Self { file: load(name), inputs: load("inputs"), size }
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        &self.file[&format!("{}.{name}", self.size)]
+    }
+
+    fn input(&self, name: &str) -> &Tensor {
+        &self.inputs[&format!("{name}_{}", self.size)]
+    }
+
+    /// The cotangent: in the file if measurements have another shape than images.
+    fn v(&self) -> &Tensor {
+        self.file.get(&format!("{}.v", self.size)).unwrap_or_else(|| self.input("v"))
+    }
+
+    fn check(&self, operator: &dyn SpectralOperator) {
+        let near = |got: Tensor, expected: &Tensor, tolerance: f64, what: &str| {
+            let error = relative_error(&got, expected);
+            assert!(error <= tolerance, "{what} at {}: relative error {error:e}", self.size);
+        };
+        let v = self.v();
+        near(operator.forward(self.input("x")).unwrap(), self.get("y"), 2e-6, "A x");
+        near(operator.adjoint(v).unwrap(), self.get("At_v"), 2e-6, "Aᵀ v");
+        near(operator.pseudo_inverse(v).unwrap(), self.get("pinv_v"), 1e-5, "A⁺ v");
+        if let Some(prox) = self.file.get(&format!("{}.prox", self.size)) {
+            // argmin 0.7/2 ‖A u − v‖² + ½ ‖u − z‖²: σ² = r² / 0.7.
+            let gaussian = noise::Gaussian::new(0.7f64.powf(-0.5)).unwrap();
+            let linear: &dyn LinearOperator = operator;
+            let measurement = Measurement { operator: linear, noise: &gaussian, y: v.clone() };
+            near(measurement.prox(self.input("z"), 1.0).unwrap(), prox, 1e-5, "prox");
+        }
+    }
+}
+
+#[test]
+fn masks_give_the_numbers_of_deepinv() {
+    for name in ["inpainting_pixels", "inpainting_box"] {
+        for (size, ..) in SIZES {
+            let golden = Golden::load(name, size);
+            assert!(golden.file.contains_key(&format!("{size}.prox")));
+            golden.check(&forward::Inpaint::new(golden.get("mask")).unwrap());
+        }
+    }
+}
+
+#[test]
+fn block_means_give_the_numbers_of_torch() {
+    for (name, factor) in [("box_average_x2", 2), ("box_average_x4", 4)] {
+        for (size, height, width) in SIZES {
+            let site = site((3, height, width), DType::F32);
+            Golden::load(name, size).check(&forward::DownsampleBox::new(factor, site).unwrap());
+        }
+    }
+}
+
+#[test]
+fn grey_values_give_the_numbers_of_deepinv() {
+    for (size, ..) in SIZES {
+        let golden = Golden::load("decolorize_rec601", size);
+        // deepinv's weights are rounded to four digits, so they come from the file.
+        let weights = crate::values(&golden.file["weights"]);
+        golden.check(&forward::Grayscale::new(&weights).unwrap());
+    }
+}
+
+#[test]
+fn rec601_weights_are_those_of_deepinv_to_its_four_digits() {
+    let golden = Golden::load("decolorize_rec601", "32x32");
+    let y = forward::ForwardOperator::forward(&forward::Grayscale::rec601().unwrap(), golden.input("x")).unwrap();
+    let error = relative_error(&y, golden.get("y"));
+    assert!(error < 2e-4, "relative error {error:e}");
+}

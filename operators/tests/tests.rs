@@ -1,0 +1,50 @@
+//! One binary for all integration tests of the crate.
+
+/// Numbers of other programs.
+mod goldens;
+/// Laws of every entry of the lists.
+mod laws;
+/// Likelihood, proximal map and conjugate gradients.
+mod measurement;
+/// Transposed Jacobians.
+mod pullback;
+/// Names and configuration.
+mod registry;
+/// Random numbers.
+mod rng;
+
+use candle_core::{DType, Device, Tensor};
+use tweedie_operators::{Rng, Site};
+
+/// Even, odd and non-square images.
+const SIZES: [(usize, usize); 3] = [(8, 8), (7, 7), (6, 11)];
+
+fn site(image: (usize, usize, usize), dtype: DType) -> Site<'static> {
+    Site { image, device: &Device::Cpu, dtype }
+}
+
+/// Normal numbers, different for every `label`.
+fn random(shape: &[usize], label: u64, dtype: DType) -> Tensor {
+    let like = Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+    Rng::new(label, 0..shape[0] as u64).normal_like(&like).unwrap()
+}
+
+fn values(x: &Tensor) -> Vec<f64> {
+    x.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+fn inner(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    values(a).iter().zip(values(b)).map(|(a, b)| a * b).sum()
+}
+
+fn norm(a: &Tensor) -> f64 {
+    inner(a, a).sqrt()
+}
+
+/// `‖a − b‖ / ‖b‖`.
+fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let difference: f64 = values(a).iter().zip(values(b)).map(|(a, b)| (a - b).powi(2)).sum();
+    difference.sqrt() / norm(b)
+}
