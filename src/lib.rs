@@ -6,6 +6,7 @@ mod error;
 pub mod image;
 mod inpaint;
 pub mod models;
+pub mod priors;
 
 pub use error::{Error, Result};
 pub use inpaint::{InpaintOptions, InpaintPlan, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};

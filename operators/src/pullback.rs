@@ -39,8 +39,10 @@ pub fn pullback<E: From<Error>>(
     Ok((value, Pullback::new(apply)))
 }
 
+type Transpose<'a> = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'a;
+
 /// A transposed Jacobian: candle's graph, or any closure that knows better. Dropping it frees what it holds.
-pub struct Pullback<'a>(Box<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'a>);
+pub struct Pullback<'a>(Box<Transpose<'a>>);
 
 impl<'a> Pullback<'a> {
     /// Takes a closure that computes `J_f(x)ᵀ v`.

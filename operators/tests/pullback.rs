@@ -3,10 +3,11 @@ use tweedie_operators::{Error, Pullback, pullback};
 
 use crate::{inner, norm, random, values};
 
+type Function = fn(&Tensor) -> Result<Tensor, Error>;
+
 /// Every operation that the operators of this crate differentiate through, each against central differences.
 #[test]
 fn pullbacks_agree_with_central_differences() {
-    type Function = fn(&Tensor) -> Result<Tensor, Error>;
     let functions: [(&str, Function); 9] = [
         ("squares", |x| Ok(x.sqr()?)),
         ("two uses", |x| Ok((x.sin()? * x)?)),
@@ -51,7 +52,7 @@ fn values_are_detached_from_the_graph() {
 #[test]
 fn a_gradient_that_does_not_reach_the_input_is_an_error() {
     let x = random(&[1, 1, 3, 3], 1, DType::F32);
-    let functions: [fn(&Tensor) -> Result<Tensor, Error>; 2] = [|x| Ok(x.detach().sqr()?), |x| Ok(x.round()?)];
+    let functions: [Function; 2] = [|x| Ok(x.detach().sqr()?), |x| Ok(x.round()?)];
     for f in functions {
         let (value, pullback) = pullback(&x, f).unwrap();
         let error = pullback.apply(&value).unwrap_err();

@@ -1,28 +1,48 @@
-//! Trained and analytic priors, by name or file.
+//! Trained networks, and the files they come from.
+//!
+//! A network is described once, as a [`tweedie_kernels::network::Network`]; on a CPU the fused executor runs it
+//! ([`Fused`]), on other devices candle's tensor operations do ([`Layered`]). An architecture is a function from its
+//! configuration to that description: [`unet2d`].
 
+mod file;
+mod fused;
+mod layered;
+mod model;
 pub mod unet2d;
 
+pub use file::{Checkpoint, NATIVE_VERSION};
+pub use fused::Fused;
+pub use layered::Layered;
+pub use model::Model;
+
 use crate::Result;
+use candle_core::Tensor;
+use std::fmt::Debug;
+use tweedie_operators::{Pullback, pullback};
 
-/// A prior that is loaded and ready on a device.
-#[derive(Debug)]
-pub struct Model {
-    /// As the user named it, `photo-prior-v0` for the embedded one.
-    pub name: String,
-    /// SHA-256 of the file in hexadecimal; empty for an analytic prior.
-    pub hash: String,
-    /// Facts for `models inspect`, in the order in which they are shown: (field, value).
-    pub facts: Vec<(String, String)>,
-}
+/// A network: the raw map `F(x, c)` that [`crate::priors::Preconditioned`] makes a denoiser of.
+pub trait ScoreModel: Debug + Send + Sync {
+    /// `F(x, noise)`.
+    ///
+    /// # Shapes
+    /// `x`: `[B, C, H, W]`, H and W multiples of [`stride`](Self::stride); `noise`: the network's own coordinate (EDM:
+    /// `ln σ / 4`), shared by the batch.
+    fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor>;
 
-impl Model {
-    /// Opens `embedded`, `gaussian:mean=0,std=0.5`, a native `.safetensors` file or a diffusers folder.
-    pub fn open(_name: &str, _device: &candle_core::Device) -> Result<Self> {
-        Ok(Self { name: "photo-prior-v0".into(), hash: String::new(), facts: Vec::new() })
+    /// `F(x, noise)` and `v ↦ (∂F/∂x)ᵀ v`, by candle's differentiation unless the model knows better.
+    fn forward_with_pullback<'a>(&'a self, x: &Tensor, noise: f64) -> Result<(Tensor, Pullback<'a>)> {
+        pullback(x, |x| self.forward(x, noise))
     }
 
-    /// Evaluates the network once on a stored input; the relative L2 error to the stored output.
-    pub fn self_test(&self) -> Result<f64> {
-        Ok(0.0)
-    }
+    /// Channels of the images.
+    fn channels(&self) -> usize;
+
+    /// What height and width have to be multiples of.
+    fn stride(&self) -> usize;
+
+    /// Multiplications and additions of one evaluation of an image of `height × width`.
+    fn operations(&self, height: usize, width: usize) -> f64;
+
+    /// Returns working memory that is kept between calls to the system.
+    fn release_memory(&self) {}
 }

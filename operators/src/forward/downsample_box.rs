@@ -44,6 +44,9 @@ impl DownsampleBox {
     /// Mean of each block.
     fn mean(&self, x: &Tensor) -> Result<Tensor> {
         check_image("image for downsample_box", x, [None, Some(self.image.0), Some(self.image.1)])?;
+        let complete = |size: usize| size / self.factor * self.factor;
+        // The gradient of candle's pooling is wrong where blocks are incomplete, so they are cut off first.
+        let x = x.narrow(2, 0, complete(self.image.0))?.narrow(3, 0, complete(self.image.1))?;
         Ok(x.avg_pool2d(self.factor)?)
     }
 

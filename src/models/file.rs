@@ -1,0 +1,272 @@
+//! Checkpoints: a diffusers folder, or the native single file.
+//!
+//! The native file is a safetensors file whose metadata say what the tensors are:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format` | `tweedie` |
+//! | `version` | `1`; a reader refuses what it does not know |
+//! | `name` | what the model is called |
+//! | `architecture` | `UNet2DModel` |
+//! | `config` | the architecture's own configuration, JSON |
+//! | `parameterization` | JSON, `{"edm": {"sigma_data": 0.5}}` |
+//! | `sigma_min`, `sigma_max` | noise levels the model is good for, pixels in [-1, 1] |
+//! | `licence`, `provenance` | of the weights |
+//! | `self_test` | JSON: a noise level and some values of the denoised test pattern |
+
+use crate::models::unet2d::UNet2dConfig;
+use crate::priors::Parameterization;
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use tweedie_kernels::network::Network;
+
+/// Version of the native file that is written and read.
+pub const NATIVE_VERSION: &str = "1";
+
+/// A network's description, how it was trained, and its numbers, before they are packed for a device.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What the model is called.
+    pub name: String,
+    /// The network.
+    pub network: Network,
+    /// How it was trained.
+    pub parameterization: Parameterization,
+    /// Smallest and largest noise level it is good for.
+    pub sigma_range: (f64, f64),
+    /// The file's metadata, or what stands in its place for a folder.
+    pub metadata: BTreeMap<String, String>,
+    /// Type of the numbers in the file.
+    pub dtype: Dtype,
+    bytes: Cow<'static, [u8]>,
+    /// Type and place in `bytes` of every tensor.
+    index: HashMap<String, (Dtype, Range<usize>)>,
+}
+
+/// `scheduler_config.json`, as far as it says how the network was trained.
+#[derive(Deserialize)]
+struct SchedulerConfig {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    sigma_min: Option<f64>,
+    sigma_max: Option<f64>,
+    sigma_data: Option<f64>,
+    prediction_type: Option<String>,
+}
+
+#[derive(Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum ParameterizationText {
+    Edm { sigma_data: f64 },
+}
+
+impl Checkpoint {
+    /// Reads a native file or a diffusers folder.
+    ///
+    /// # Errors
+    /// `Io`; `Model` with what is wrong and what to do.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() { Self::from_diffusers(path) } else { Self::from_native(read(path)?, &path.to_string_lossy()) }
+    }
+
+    /// Reads a native file that is in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_native(bytes: impl Into<Cow<'static, [u8]>>, model: &str) -> Result<Self> {
+        let bytes = bytes.into();
+        let refuse = |reason: String| Error::Model { model: model.into(), reason };
+        let pickle = ["pt", "pth", "ckpt", "bin", "pkl"].iter().any(|end| model.ends_with(&format!(".{end}")));
+        if pickle || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 0x02]) {
+            let advice = "is a pickle, which can run code; only safetensors files are loaded: convert it first";
+            return Err(refuse(advice.into()));
+        }
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(describe(&error)))?;
+        let metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let field = |key: &str| {
+            let advice = "is it a native tweedie file? a diffusers checkpoint is loaded by its folder";
+            metadata.get(key).cloned().ok_or_else(|| refuse(format!("has no `{key}` in its metadata; {advice}")))
+        };
+        let version = field("version")?;
+        if field("format")? != "tweedie" || version != NATIVE_VERSION {
+            let expected = format!("format `tweedie` version `{NATIVE_VERSION}`");
+            return Err(refuse(format!("has format `{}` version `{version}`, expected {expected}", field("format")?)));
+        }
+        let number = |key: &str| -> Result<f64> {
+            let text = field(key)?;
+            text.parse().map_err(|_| refuse(format!("has `{key}` = `{text}`, expected a number")))
+        };
+        let network = architecture(&field("architecture")?, &field("config")?).map_err(refuse)?;
+        let text = field("parameterization")?;
+        let parameterization = match serde_json::from_str(&text) {
+            Ok(ParameterizationText::Edm { sigma_data }) => Parameterization::Edm { sigma_data },
+            Err(error) => return Err(refuse(format!("has parameterization `{text}`: {error}"))),
+        };
+        let (name, sigma_range) = (field("name")?, (number("sigma_min")?, number("sigma_max")?));
+        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }.checked(model)
+    }
+
+    /// Reads a folder as diffusers writes it: a pipeline with `unet/` and `scheduler/`, or the two side by side.
+    fn from_diffusers(folder: &Path) -> Result<Self> {
+        let model = folder.to_string_lossy().into_owned();
+        let refuse = |reason: String| Error::Model { model: model.clone(), reason };
+        let unet = if folder.join("unet").is_dir() { folder.join("unet") } else { folder.to_path_buf() };
+        let config = read_text(&unet.join("config.json"))?;
+        let class: serde_json::Value = serde_json::from_str(&config).map_err(|e| refuse(format!("config.json: {e}")))?;
+        let class = class["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
+        let network = architecture(&class, &config).map_err(refuse)?;
+        let scheduler = [folder.join("scheduler/scheduler_config.json"), folder.join("scheduler_config.json")];
+        let Some(scheduler) = scheduler.iter().find(|path| path.exists()) else {
+            return Err(refuse("has no scheduler_config.json, which says how the network was trained".into()));
+        };
+        let text = read_text(scheduler)?;
+        let scheduler: SchedulerConfig =
+            serde_json::from_str(&text).map_err(|error| refuse(format!("scheduler_config.json: {error}")))?;
+        let edm = scheduler.class_name.starts_with("EDM");
+        if !edm || scheduler.prediction_type.as_deref().is_some_and(|kind| kind != "epsilon") {
+            let got = format!("{} with prediction_type {:?}", scheduler.class_name, scheduler.prediction_type);
+            return Err(refuse(format!("has the scheduler {got}, which is not supported yet; only EDM's is")));
+        }
+        let sigma_data = scheduler.sigma_data.unwrap_or(0.5);
+        let weights = unet.join("diffusion_pytorch_model.safetensors");
+        if !weights.exists() && unet.join("diffusion_pytorch_model.bin").exists() {
+            let advice = "has its weights as a pickle, which can run code; only safetensors files are loaded";
+            return Err(refuse(format!("{advice}: convert it first")));
+        }
+        let name = folder.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
+        let sigma_range = (scheduler.sigma_min.unwrap_or(0.002), scheduler.sigma_max.unwrap_or(80.0));
+        let parameterization = serde_json::to_string(&ParameterizationText::Edm { sigma_data });
+        let metadata = BTreeMap::from([
+            ("format".into(), "tweedie".into()),
+            ("version".into(), NATIVE_VERSION.into()),
+            ("name".into(), name.clone()),
+            ("architecture".into(), class),
+            ("config".into(), compact(&config)),
+            ("parameterization".into(), parameterization.unwrap_or_default()),
+            ("sigma_min".into(), sigma_range.0.to_string()),
+            ("sigma_max".into(), sigma_range.1.to_string()),
+        ]);
+        let parameterization = Parameterization::Edm { sigma_data };
+        let bytes = read(&weights)?.into();
+        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }.checked(&model)
+    }
+
+    /// Every tensor that the network needs is there, of its shape and of a known type, finite, and no other.
+    fn checked(mut self, model: &str) -> Result<Self> {
+        let refuse = |reason: String| Error::Model { model: model.into(), reason };
+        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| refuse(describe(&error)))?;
+        let expected: HashMap<&str, &[usize]> =
+            self.network.parameters().into_iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+        let listed = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            let more = names.len().saturating_sub(10);
+            names.truncate(10);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", names.join(", "))
+        };
+        let names = tensors.names();
+        let missing: Vec<&str> = expected.keys().copied().filter(|name| !names.contains(name)).collect();
+        if !missing.is_empty() {
+            return Err(refuse(format!("lacks {} tensors: {}", missing.len(), listed(missing))));
+        }
+        let extra: Vec<&str> = names.iter().copied().filter(|name| !expected.contains_key(name)).collect();
+        if !extra.is_empty() {
+            return Err(refuse(format!("has {} tensors its network does not use: {}", extra.len(), listed(extra))));
+        }
+        let mut index = HashMap::new();
+        for (name, view) in tensors.iter() {
+            let shape = expected[name];
+            if view.shape() != shape {
+                return Err(refuse(format!("tensor {name}: expected shape {shape:?}, got {:?}", view.shape())));
+            }
+            let values = numbers(view.dtype(), view.data()).ok_or_else(|| {
+                refuse(format!("tensor {name}: expected type F32, F16 or BF16, got {:?}", view.dtype()))
+            })?;
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(refuse(format!("tensor {name} holds {value}, expected finite numbers")));
+            }
+            self.dtype = view.dtype();
+            let start = view.data().as_ptr().addr() - self.bytes.as_ptr().addr();
+            index.insert(name.to_owned(), (view.dtype(), start..start + view.data().len()));
+        }
+        self.index = index;
+        Ok(self)
+    }
+
+    /// The values of the parameter called `name`, in single precision.
+    pub fn parameter(&self, name: &str) -> Option<Vec<f32>> {
+        let (dtype, place) = self.index.get(name)?;
+        numbers(*dtype, &self.bytes[place.clone()])
+    }
+
+    /// The checkpoint as a native file in bf16, with these entries added to its metadata.
+    ///
+    /// # Errors
+    /// `Model` if a value changes by being rounded to bf16 (the file would not be the same model).
+    pub fn to_native(&self, additions: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let refuse = |reason: String| Error::Model { model: self.name.clone(), reason };
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for parameter in self.network.parameters() {
+            let values = self.parameter(&parameter.name).unwrap_or_default();
+            let mut bytes = Vec::with_capacity(values.len() * 2);
+            for value in values {
+                let half = half::bf16::from_f32(value);
+                if half.to_f32() != value {
+                    return Err(refuse(format!("tensor {} is not exactly representable in bf16", parameter.name)));
+                }
+                bytes.extend(half.to_le_bytes());
+            }
+            tensors.push((parameter.name.clone(), parameter.shape.clone(), bytes));
+        }
+        let mut metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        metadata.extend(additions.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::BF16, shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|error| refuse(describe(&error)))?;
+        safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(describe(&error)))
+    }
+}
+
+/// The network that an architecture's configuration describes.
+fn architecture(class: &str, config: &str) -> Result<Network, String> {
+    match class {
+        "UNet2DModel" => {
+            let config: UNet2dConfig = serde_json::from_str(config).map_err(|error| format!("config: {error}"))?;
+            config.network()
+        }
+        other => Err(format!("has the architecture `{other}`; known: UNet2DModel")),
+    }
+}
+
+fn describe(error: &safetensors::SafeTensorError) -> String {
+    format!("is not a whole safetensors file ({error}); fetch or convert it again")
+}
+
+fn compact(json: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(json).map_or_else(|_| json.into(), |value| value.to_string())
+}
+
+fn numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+    match dtype {
+        Dtype::F32 => Some(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::F16 => Some(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
+        Dtype::BF16 => Some(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })
+}

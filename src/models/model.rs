@@ -1,0 +1,190 @@
+//! A prior by its name: embedded, analytic, a file, a folder.
+
+use super::{Checkpoint, Fused, Layered, ScoreModel};
+use crate::priors::{Denoiser, Gaussian, Preconditioned};
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+#[cfg(feature = "embedded-prior")]
+static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
+
+/// A prior that is loaded and ready on a device.
+#[derive(Debug)]
+pub struct Model {
+    /// What it is called, `photo-prior-v0` for the embedded one.
+    pub name: String,
+    /// SHA-256 of the file in hexadecimal; empty for an analytic prior and for a folder.
+    pub hash: String,
+    /// What there is to know about it, in the order in which it is shown: (field, value).
+    pub facts: Vec<(String, String)>,
+    denoiser: Box<dyn Denoiser>,
+    operations: Option<f64>,
+    self_test: Option<SelfTest>,
+    device: Device,
+}
+
+/// A noise level and the first values of each row of the denoised test pattern's first channel.
+#[derive(Debug, serde::Deserialize)]
+struct SelfTest {
+    sigma: f64,
+    values: Vec<f32>,
+}
+
+impl Model {
+    /// Opens `embedded`, `gaussian:mean=0,std=0.5`, a native `.safetensors` file or a diffusers folder.
+    ///
+    /// # Errors
+    /// `Model` if there is no such model or its file is damaged, `Config` for an analytic prior that cannot be.
+    pub fn open(name: &str, device: &Device) -> Result<Self> {
+        if let Some(settings) = name.strip_prefix("gaussian:").or((name == "gaussian").then_some("")) {
+            return Self::gaussian(name, settings, device);
+        }
+        if name == "embedded" {
+            return Self::embedded(device);
+        }
+        let path = Path::new(name);
+        if !path.exists() {
+            let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
+            return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
+        }
+        let hash = match path.is_file() {
+            true => sha256(&std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?),
+            false => String::new(),
+        };
+        Self::build(Checkpoint::open(path)?, hash, device)
+    }
+
+    /// The prior inside the binary.
+    ///
+    /// # Errors
+    /// `Model` if the program was built without it.
+    #[cfg(feature = "embedded-prior")]
+    pub fn embedded(device: &Device) -> Result<Self> {
+        Self::build(Checkpoint::from_native(EMBEDDED, "embedded")?, sha256(EMBEDDED), device)
+    }
+
+    /// The prior inside the binary.
+    ///
+    /// # Errors
+    /// `Model`: the program was built without it.
+    #[cfg(not(feature = "embedded-prior"))]
+    pub fn embedded(_device: &Device) -> Result<Self> {
+        let reason = "built without the `embedded-prior` feature; name a file with --model";
+        Err(Error::Model { model: "embedded".into(), reason: reason.into() })
+    }
+
+    fn gaussian(name: &str, settings: &str, device: &Device) -> Result<Self> {
+        let (mut mean, mut std) = (0.0, 0.5);
+        for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+            let refuse = |expected: &str| Error::Config {
+                name: "setting of the gaussian prior".into(),
+                got: setting.into(),
+                expected: expected.into(),
+            };
+            let (key, value) = setting.split_once('=').ok_or_else(|| refuse("mean=M or std=S"))?;
+            let value: f64 = value.parse().map_err(|_| refuse("a number after `=`"))?;
+            match key {
+                "mean" => mean = value,
+                "std" => std = value,
+                _ => return Err(refuse("mean=M or std=S")),
+            }
+        }
+        let facts = [("name", name.to_owned()), ("mean", mean.to_string()), ("std", std.to_string())];
+        Ok(Self {
+            name: name.into(),
+            hash: String::new(),
+            facts: facts.map(|(field, value)| (field.into(), value)).to_vec(),
+            denoiser: Box::new(Gaussian::new(mean, std)?),
+            operations: None,
+            self_test: None,
+            device: device.clone(),
+        })
+    }
+
+    fn build(checkpoint: Checkpoint, hash: String, device: &Device) -> Result<Self> {
+        let refuse = |reason: String| Error::Model { model: checkpoint.name.clone(), reason };
+        let network = &checkpoint.network;
+        let lookup = |name: &str| checkpoint.parameter(name);
+        let model: Box<dyn ScoreModel> = if device.is_cpu() {
+            Box::new(Fused::new(network, lookup).map_err(|error| refuse(error.to_string()))?)
+        } else {
+            Box::new(Layered::new(network, device, lookup)?)
+        };
+        let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
+        let (low, high) = checkpoint.sigma_range;
+        let mut facts: Vec<(String, String)> = vec![("name".into(), checkpoint.name.clone())];
+        let mut fact = |field: &str, value: String| facts.push((field.into(), value));
+        fact("architecture", checkpoint.metadata.get("architecture").cloned().unwrap_or_default());
+        fact("parameters", parameters.to_string());
+        fact("channels", network.channels.to_string());
+        fact("stride", network.stride().to_string());
+        fact("operations", format!("{:.1} GFLOP at 256x256", network.operations(256, 256) / 1e9));
+        fact("parameterization", format!("{:?}", checkpoint.parameterization));
+        fact("sigma range", format!("{low} to {high}"));
+        fact("weights", format!("{:?}", checkpoint.dtype));
+        if !hash.is_empty() {
+            fact("sha-256", hash.clone());
+        }
+        for key in ["licence", "provenance"] {
+            if let Some(value) = checkpoint.metadata.get(key) {
+                fact(key, value.clone());
+            }
+        }
+        let self_test = match checkpoint.metadata.get("self_test") {
+            Some(text) => Some(serde_json::from_str(text).map_err(|error| refuse(format!("has self_test: {error}")))?),
+            None => None,
+        };
+        Ok(Self {
+            name: checkpoint.name.clone(),
+            hash,
+            facts,
+            operations: Some(model.operations(256, 256) / (256.0 * 256.0)),
+            denoiser: Box::new(Preconditioned::new(model, checkpoint.parameterization, low..=high)),
+            self_test,
+            device: device.clone(),
+        })
+    }
+
+    /// The denoiser, for images of any size or of its native one.
+    pub fn denoiser(&self) -> &dyn Denoiser {
+        self.denoiser.as_ref()
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.
+    pub fn operations_per_pixel(&self) -> Option<f64> {
+        self.operations
+    }
+
+    /// Denoises a test pattern; the relative L2 error to the values stored in the file, `None` if it stores none.
+    ///
+    /// # Errors
+    /// Those of the denoiser.
+    pub fn self_test(&self) -> Result<Option<f64>> {
+        let Some(test) = &self.self_test else { return Ok(None) };
+        let denoised = self.denoiser.denoise(&test_pattern(&self.device)?, test.sigma)?;
+        let values = denoised.flatten_all()?.narrow(0, 0, test.values.len())?.to_vec1::<f32>()?;
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let error: f64 = values.iter().zip(&test.values).map(|(a, b)| square(a - b)).sum();
+        Ok(Some((error / test.values.iter().copied().map(square).sum::<f64>()).sqrt()))
+    }
+}
+
+/// `x[c, i, j] = sin(0.7 i + 0.3 j + c)`, 3 × 16 × 16: what the self-test denoises.
+pub(crate) fn test_pattern(device: &Device) -> Result<Tensor> {
+    let value = |k: usize| {
+        let (c, i, j) = (k / 256, k / 16 % 16, k % 16);
+        (0.7 * i as f64 + 0.3 * j as f64 + c as f64).sin() as f32
+    };
+    Ok(Tensor::from_vec((0..768).map(value).collect::<Vec<f32>>(), (1, 3, 16, 16), device)?)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

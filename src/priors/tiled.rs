@@ -1,0 +1,274 @@
+//! Any prior on images of any size, in overlapping windows.
+
+use super::Denoiser;
+use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
+use tweedie_operators::Pullback;
+
+/// `D(x) = Σ_k P_kᵀ (w̄_k ⊙ D_k(P_k x))`: overlapping windows, blended with smooth weights inside every call.
+///
+/// Because what is blended are denoised images of one noise level, all windows share one sample and any sampler works at
+/// any size. `w̄` is the product of raised-cosine ramps along both axes, which add up to one.
+///
+/// Context ends at the window: a prior of faces does not become a prior of crowds, and a prior whose pixels are
+/// correlated over more than the overlap does not equal itself untiled.
+#[derive(Debug)]
+pub struct Tiled<'a> {
+    inner: &'a dyn Denoiser,
+    rows: Axis,
+    columns: Axis,
+    /// Which windows are evaluated, row after row; the others count as zero.
+    active: Vec<bool>,
+    /// Windows whose pullback keeps its forward pass; the others repeat it, one at a time.
+    kept: usize,
+}
+
+/// Windows along one axis.
+#[derive(Debug)]
+struct Axis {
+    size: usize,
+    window: usize,
+    starts: Vec<usize>,
+    /// Normalised weights of each window.
+    weights: Vec<Vec<f32>>,
+}
+
+/// First pixels of the fewest windows of `window` pixels that cover `size` pixels with at least `overlap` pixels in
+/// common, evenly spread. One window starting at 0 if it covers everything.
+pub fn window_starts(size: usize, window: usize, overlap: usize) -> Vec<usize> {
+    if size <= window {
+        return vec![0];
+    }
+    let count = (size - overlap).div_ceil(window - overlap).max(2);
+    (0..count).map(|i| (i * (size - window) + (count - 1) / 2) / (count - 1)).collect()
+}
+
+impl Axis {
+    fn new(size: usize, window: usize, overlap: usize, stride: usize) -> Self {
+        // As many windows as the largest size needs, each no larger than it has to be: fewer pixels twice.
+        let count = window_starts(size, window, overlap).len();
+        let least = (size + (count - 1) * overlap).div_ceil(count).next_multiple_of(stride);
+        let window = least.min(window).min(size);
+        let starts = window_starts(size, window, overlap.min(window / 2));
+        let mut weights: Vec<Vec<f32>> = Vec::with_capacity(starts.len());
+        for (index, &start) in starts.iter().enumerate() {
+            // A ramp over what is shared with each neighbour.
+            let before = index.checked_sub(1).map_or(0, |i| starts[i] + window - start);
+            let after = starts.get(index + 1).map_or(0, |next| start + window - next);
+            let ramp = |distance: usize, length: usize| {
+                if distance >= length {
+                    return 1.0;
+                }
+                let phase = (distance as f64 + 0.5) / length as f64;
+                0.5 - 0.5 * (std::f64::consts::PI * phase).cos()
+            };
+            weights.push((0..window).map(|i| (ramp(i, before) * ramp(window - 1 - i, after)) as f32).collect());
+        }
+        let mut total = vec![0.0_f32; size];
+        for (start, weights) in starts.iter().zip(&weights) {
+            for (total, weight) in total[*start..].iter_mut().zip(weights) {
+                *total += weight;
+            }
+        }
+        for (start, weights) in starts.iter().zip(&mut weights) {
+            for (weight, total) in weights.iter_mut().zip(&total[*start..]) {
+                *weight /= total;
+            }
+        }
+        Self { size, window, starts, weights }
+    }
+
+    /// The smallest number of classes such that windows `i`, `i + n`, `i + 2n`, … do not touch one another.
+    fn classes(&self) -> usize {
+        (1..=self.starts.len())
+            .find(|&n| self.starts.iter().zip(&self.starts[n.min(self.starts.len())..]).all(|(a, b)| a + self.window <= *b))
+            .unwrap_or(self.starts.len())
+    }
+
+    /// Adds up pieces that lie at the windows' places along `dim`; `None` is zero.
+    fn assemble(&self, pieces: Vec<Option<Tensor>>, dim: usize, like: (&[usize], &Device)) -> Result<Tensor> {
+        let (shape, device) = like;
+        let zeros = |length: usize| -> Result<Tensor> {
+            let mut shape = shape.to_vec();
+            shape[dim] = length;
+            Ok(Tensor::zeros(shape, candle_core::DType::F32, device)?)
+        };
+        let classes = self.classes();
+        let mut sum: Option<Tensor> = None;
+        for class in 0..classes {
+            let mut parts = Vec::new();
+            let mut end = 0;
+            for index in (class..self.starts.len()).step_by(classes) {
+                let Some(piece) = &pieces[index] else { continue };
+                if self.starts[index] > end {
+                    parts.push(zeros(self.starts[index] - end)?);
+                }
+                parts.push(piece.clone());
+                end = self.starts[index] + self.window;
+            }
+            if parts.is_empty() {
+                continue;
+            }
+            if end < self.size {
+                parts.push(zeros(self.size - end)?);
+            }
+            let layer = if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, dim)? };
+            sum = Some(match sum {
+                Some(sum) => (sum + layer)?,
+                None => layer,
+            });
+        }
+        sum.map_or_else(|| zeros(self.size), Ok)
+    }
+}
+
+impl<'a> Tiled<'a> {
+    /// `inner` on images of `height × width`, in windows of at most `window` pixels a side that share at least `overlap`.
+    ///
+    /// # Errors
+    /// `Config` if `overlap` is not below half a window.
+    pub fn new(inner: &'a dyn Denoiser, (height, width): (usize, usize), window: usize, overlap: usize) -> Result<Self> {
+        if window == 0 || overlap * 2 >= window {
+            return Err(Error::Config {
+                name: "overlap of windows".into(),
+                got: overlap.to_string(),
+                expected: format!("less than half of the window of {window} pixels"),
+            });
+        }
+        let (rows, columns) = match inner.native_size() {
+            Some((native_height, native_width)) => {
+                (Axis::new(height, native_height, overlap, native_height), Axis::new(width, native_width, overlap, native_width))
+            }
+            None => (Axis::new(height, window, overlap, 8), Axis::new(width, window, overlap, 8)),
+        };
+        let active = vec![true; rows.starts.len() * columns.starts.len()];
+        Ok(Self { inner, rows, columns, active, kept: 1 })
+    }
+
+    /// Leaves out the windows in which `needed(y, x)` holds for no pixel; the result there is not to be used.
+    pub fn restricted(mut self, needed: impl Fn(usize, usize) -> bool) -> Self {
+        for (index, active) in self.active.iter_mut().enumerate() {
+            let (top, left) = (
+                self.rows.starts[index / self.columns.starts.len()],
+                self.columns.starts[index % self.columns.starts.len()],
+            );
+            *active = (top..top + self.rows.window)
+                .any(|y| (left..left + self.columns.window).any(|x| needed(y, x)));
+        }
+        self
+    }
+
+    /// Lets the pullback keep the forward passes of this many windows in memory instead of repeating them.
+    pub fn keeping(self, windows: usize) -> Self {
+        Self { kept: windows, ..self }
+    }
+
+    /// Number of windows that are evaluated.
+    pub fn windows(&self) -> usize {
+        self.active.iter().filter(|active| **active).count()
+    }
+
+    /// Height and width of a window.
+    pub fn window(&self) -> (usize, usize) {
+        (self.rows.window, self.columns.window)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let (_, _, height, width) = x.dims4()?;
+        if (height, width) == (self.rows.size, self.columns.size) {
+            return Ok(());
+        }
+        Err(Error::Config {
+            name: "image of a tiled prior".into(),
+            got: format!("{width}x{height}"),
+            expected: format!("{}x{}", self.columns.size, self.rows.size),
+        })
+    }
+
+    /// Applies `f` to every active window and blends: `Σ_k P_kᵀ f(k, P_k x)`.
+    fn blend(&self, x: &Tensor, mut f: impl FnMut(usize, &Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        self.check(x)?;
+        let (batch, channels, ..) = x.dims4()?;
+        let mut strips = Vec::with_capacity(self.rows.starts.len());
+        for (row, &top) in self.rows.starts.iter().enumerate() {
+            let mut pieces = Vec::with_capacity(self.columns.starts.len());
+            for (column, &left) in self.columns.starts.iter().enumerate() {
+                let index = row * self.columns.starts.len() + column;
+                if !self.active[index] {
+                    pieces.push(None);
+                    continue;
+                }
+                let window = x.narrow(2, top, self.rows.window)?.narrow(3, left, self.columns.window)?.contiguous()?;
+                let weights = |axis: &Axis, i: usize, shape: (usize, usize, usize, usize)| {
+                    Tensor::from_slice(&axis.weights[i], shape, x.device())
+                };
+                let down = weights(&self.rows, row, (1, 1, self.rows.window, 1))?;
+                let across = weights(&self.columns, column, (1, 1, 1, self.columns.window))?;
+                pieces.push(Some(f(index, &window, &down.broadcast_mul(&across)?)?));
+            }
+            strips.push(match pieces.iter().any(Option::is_some) {
+                true => {
+                    let shape = [batch, channels, self.rows.window, self.columns.window];
+                    Some(self.columns.assemble(pieces, 3, (&shape, x.device()))?)
+                }
+                false => None,
+            });
+        }
+        self.rows.assemble(strips, 2, (&[batch, channels, self.rows.window, self.columns.size], x.device()))
+    }
+}
+
+impl Denoiser for Tiled<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.blend(x, |_, window, weights| Ok(self.inner.denoise(window, sigma)?.broadcast_mul(weights)?))
+    }
+
+    fn channels(&self) -> Option<usize> {
+        self.inner.channels()
+    }
+
+    fn sigma_range(&self) -> RangeInclusive<f64> {
+        self.inner.sigma_range()
+    }
+
+    fn native_size(&self) -> Option<(usize, usize)> {
+        Some((self.rows.size, self.columns.size))
+    }
+
+    /// The transpose is `Σ_k P_kᵀ J_kᵀ (w̄_k ⊙ P_k v)`; beyond the windows that are [kept](Self::keeping) it repeats a
+    /// window's forward pass when it is needed, so that memory does not grow with the image.
+    fn denoise_with_pullback<'b>(&'b self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'b>)> {
+        let mut tapes: Vec<Option<Pullback<'b>>> = self.active.iter().map(|_| None).collect();
+        let mut kept = 0;
+        let denoised = self.blend(x, |index, window, weights| {
+            let denoised = if kept < self.kept {
+                let (denoised, pullback) = self.inner.denoise_with_pullback(window, sigma)?;
+                tapes[index] = Some(pullback);
+                kept += 1;
+                denoised
+            } else {
+                self.inner.denoise(window, sigma)?
+            };
+            Ok(denoised.broadcast_mul(weights)?)
+        })?;
+        let x = x.clone();
+        let tapes = Mutex::new(tapes);
+        let pullback = Pullback::new(move |v| {
+            let tapes = tapes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (width, left) = (self.columns.window, &self.columns.starts);
+            self.blend(v, |index, v, weights| {
+                let v = v.broadcast_mul(weights)?;
+                if let Some(pullback) = &tapes[index] {
+                    return Ok(pullback.apply(&v)?);
+                }
+                let (top, left) = (self.rows.starts[index / left.len()], left[index % left.len()]);
+                let window = x.narrow(2, top, self.rows.window)?.narrow(3, left, width)?.contiguous()?;
+                Ok(self.inner.denoise_with_pullback(&window, sigma)?.1.apply(&v)?)
+            })
+            .map_err(|error| tweedie_operators::Error::External(Box::new(error)))
+        });
+        Ok((denoised, pullback))
+    }
+}
