@@ -24,7 +24,7 @@ fn main() {
     println!("{} parameters, stride {}, {} GFLOP at 256", network.parameters().iter().map(|p| p.elements()).sum::<usize>(), network.stride(), network.operations(256, 256) / 1e9);
     let weights = load(&format!("{dir}/unet/diffusion_pytorch_model.safetensors"));
     let io = load(&format!("{dir}/io.safetensors"));
-    for isa in InstructionSet::available() {
+    for isa in [InstructionSet::detect()] {
         let t = Instant::now();
         let net = FusedNetwork::new(&network, isa, |n| weights.get(n).map(|w| w.1.clone())).unwrap();
         println!("{isa}: packed in {:?}", t.elapsed());

@@ -1,1 +1,6 @@
 //! Integration tests.
+
+// The binary, from the outside.
+mod cli;
+// A folder to run the binary in, photos and masks.
+mod harness;

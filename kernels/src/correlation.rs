@@ -425,6 +425,13 @@ unsafe fn tile<V: Vector, const P: usize, const K: usize>(
                 weights = weights.add(K * 16);
             }
         }
+        // Copied out before the epilogue, whose loops index them: the accumulators themselves never leave the registers.
+        let mut result = [[Lanes([0.0; 16]); K]; P];
+        for (result, acc) in result.iter_mut().zip(acc) {
+            for (result, acc) in result.iter_mut().zip(acc) {
+                acc.store(result.0.as_mut_ptr());
+            }
+        }
         let Target { b, row, .. } = *target;
         let blocks = job.outputs.len();
         for k in 0..target.size.min(K) {
@@ -437,7 +444,7 @@ unsafe fn tile<V: Vector, const P: usize, const K: usize>(
             let mut square = zero;
             let bias = if job.bias.is_empty() { zero } else { V::load_unaligned(&job.bias[lane..lane + 16]) };
             for p in 0..P {
-                let mut value = acc[p][k].add(bias);
+                let mut value = V::load(result[p][k].0.as_ptr()).add(bias);
                 if let Some(add) = job.add.get(block) {
                     value = value.add(V::load(add.row(b, row).add(place(p))));
                 }

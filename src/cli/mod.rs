@@ -1,7 +1,196 @@
-//! The command line.
-use std::process::ExitCode;
+//! The command line: arguments, dispatch, exit codes. One subcommand per file.
+//!
+//! Results go to standard output, everything else to standard error; the exit code is an [`ExitCode`].
 
-/// Parses the arguments, runs the command, reports.
-pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+mod amount;
+mod completions;
+mod device;
+mod doctor;
+mod events;
+mod exit;
+mod failure;
+mod flags;
+mod inpaint;
+mod interrupt;
+mod models;
+mod outputs;
+mod progress;
+mod sheet;
+mod terminal;
+
+pub use exit::ExitCode;
+
+use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser};
+use events::Events;
+use failure::{Failure, Outcome};
+use std::ffi::{OsStr, OsString};
+use terminal::{Colour, Console, Verbosity};
+
+// Headings under which options are listed; the same one everywhere for the same option.
+const INPUT_OUTPUT: &str = "Input/Output";
+const MASK: &str = "Mask";
+const MODEL: &str = "Model";
+const SAMPLER: &str = "Sampler";
+const DEVICE: &str = "Device";
+const DIAGNOSTICS: &str = "Diagnostics";
+
+/// Restore photos with score models
+///
+/// Fills what is missing in a photo with samples of a diffusion prior. The prior is inside the program, everything
+/// runs on this machine, and nothing is ever sent anywhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tweedie",
+    version,
+    propagate_version = true,
+    max_term_width = 98,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_long_help = EXAMPLES
+)]
+struct CommandLine {
+    #[command(flatten)]
+    general: General,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tweedie inpaint photo.jpg --mask scratches.png
+  tweedie inpaint photo.png --mask alpha --samples 4 --mean --sheet -o restored/
+  tweedie doctor
+
+Exit codes:
+  0 done · 1 some files failed · 2 usage, nothing was started · 3 nothing matched · 4 model
+  5 device, memory or disk · 130 and 143 interrupted by SIGINT and SIGTERM";
+
+/// What every subcommand understands.
+#[derive(Debug, clap::Args)]
+struct General {
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true, help_heading = DIAGNOSTICS)]
+    color: Colour,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = DIAGNOSTICS)]
+    quiet: bool,
+    /// Print more about what is done
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, help_heading = DIAGNOSTICS)]
+    verbose: bool,
+}
+
+impl General {
+    fn console(&self) -> Console {
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Console::new(self.color, verbosity)
+    }
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Inpaint(Box<inpaint::Inpaint>),
+    Models(models::Models),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+}
+
+/// Parses the arguments of the process, runs the command, reports.
+pub fn run() -> std::process::ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    run_with(&arguments).into()
+}
+
+fn run_with(arguments: &[OsString]) -> ExitCode {
+    let parsed = CommandLine::command()
+        .color(help_colour(arguments))
+        .try_get_matches_from(arguments)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let CommandLine { general, command } = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return explain(&error),
+    };
+    let console = general.console();
+    interrupt::listen();
+    let (events, outcome) = match &command {
+        Command::Inpaint(arguments) => {
+            let events = Events { wanted: arguments.json };
+            (events, inpaint::run(arguments, console, events))
+        }
+        Command::Models(arguments) => (Events { wanted: false }, models::run(arguments)),
+        Command::Doctor(arguments) => (Events { wanted: false }, doctor::run(arguments)),
+        Command::Completions(arguments) => (Events { wanted: false }, completions::run(arguments)),
+    };
+    report(outcome, console, events)
+}
+
+fn report(outcome: Outcome<()>, console: Console, events: Events) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::Success,
+        Err(Failure { broken_pipe: true, .. }) => ExitCode::Success,
+        Err(failure) => {
+            events.fail(&failure);
+            console.fail(&failure);
+            failure.code
+        }
+    }
+}
+
+/// Prints help, version or what is wrong with the arguments.
+fn explain(error: &clap::Error) -> ExitCode {
+    // A reader that has gone does not turn help into a failure.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }
+}
+
+/// `--color` as far as it concerns clap's own texts, which are printed before the arguments are parsed.
+fn help_colour(arguments: &[OsString]) -> ColorChoice {
+    let mut arguments = arguments.iter().skip(1).take_while(|argument| *argument != "--").map(OsString::as_os_str);
+    let mut choice = None;
+    while let Some(argument) = arguments.next() {
+        match argument.to_str().and_then(|argument| argument.strip_prefix("--color")) {
+            Some("") => choice = arguments.next(),
+            Some(value) => choice = value.strip_prefix('=').map(OsStr::new),
+            None => {}
+        }
+    }
+    match choice.and_then(OsStr::to_str) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_leaf_has_examples() {
+        fn visit(command: &clap::Command) {
+            if command.get_subcommands().next().is_some() {
+                command.get_subcommands().for_each(visit);
+            } else {
+                let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.matches("\n  tweedie ").count() >= 3, "{}", command.get_name());
+            }
+        }
+        visit(&CommandLine::command());
+    }
+
+    #[test]
+    fn colour_is_known_before_parsing() {
+        let choice = |arguments: &[&str]| help_colour(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice(&["tweedie", "--color", "never", "doctor"]), ColorChoice::Never);
+        assert_eq!(choice(&["tweedie", "doctor", "--color=always"]), ColorChoice::Always);
+        assert_eq!(choice(&["tweedie", "inpaint", "--", "--color=always"]), ColorChoice::Auto);
+    }
 }

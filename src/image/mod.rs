@@ -1,40 +1,52 @@
 //! Photos and masks: the only place that knows bytes.
+//!
+//! A [`Photo`] keeps the samples that its file had (8 or 16 bits, one to four channels), turned upright, together with
+//! its metadata; the rest of the crate sees tensors of `[-1, 1]` through [`Photo::tensor`] and writes back through
+//! [`Photo::paint`]. A sample that is not painted leaves in a lossless file as it came.
+//!
+//! | format | read | written | depth | alpha | metadata kept | notes |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | PNG | yes | yes | 8, 16 | yes | ICC, EXIF, XMP, IPTC, text, colour chunks | palettes and 1–4 bit grey become 8-bit |
+//! | JPEG | yes | yes | 8 | no | ICC, EXIF, XMP, IPTC | CMYK and YCCK become sRGB; written files are lossy |
+//! | WebP | yes | yes, lossless | 8 | yes | ICC, EXIF, XMP | grey comes back as RGB |
+//! | TIFF | yes | yes | 8, 16 | yes | ICC, XMP, IPTC | float becomes 16-bit; EXIF is not kept, said in a warning |
+//! | GIF | yes | no | 8 | yes | ICC, XMP | first frame |
+//! | BMP | yes | yes | 8 | read only | none | |
+//! | PNM | yes | yes | 8, 16 | no | none | grey is written as P5, colour as P6 |
+//! | QOI | yes | yes | 8 | yes | none | grey comes back as RGB |
+//!
+//! **Colour.** Pixels are processed on encoded values, in the space of the file's own ICC profile, which is kept byte
+//! for byte; a conversion would change pixels that nobody asked to change. A damaged profile, or one of another colour
+//! space than the pixels, is dropped with a warning, and the photo then counts as sRGB. Only CMYK is converted.
+//!
+//! **Strictness.** A file that is damaged or truncated is an error, never a partly grey photo;
+//! [`DecodeOptions::allow_truncated`] accepts a truncated PNG, whose missing pixels are then [`Photo::unknown`].
 
-use candle_core::{Device, Tensor};
+mod atomic;
+mod cmyk;
+mod decode;
+mod distance;
+mod encode;
+mod error;
+mod exif;
+mod icc;
+mod jpeg;
+mod mask;
+mod mask_source;
+mod metadata;
+mod orientation;
+mod photo;
+mod png;
+mod raster;
+mod sniff;
+mod tiff;
+mod webp;
 
-/// What is wrong with a photo, a mask, or their files.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageError {
-    /// There is nothing in the file.
-    #[error("empty file")]
-    Empty,
-}
-
-/// A rectangle of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Left edge.
-    pub x: usize,
-    /// Top edge.
-    pub y: usize,
-    /// Width.
-    pub width: usize,
-    /// Height.
-    pub height: usize,
-}
-
-/// A decoded photo, upright, with the samples its file had.
-#[derive(Clone, Debug)]
-pub struct Photo {}
-
-/// Which pixels are to be filled, in the upright frame of the photo.
-#[derive(Clone, Debug)]
-pub struct Mask {}
-
-impl Photo {
-    /// Colour of a region as `[1, 3, h, w]` in `[-1, 1]`; grey is replicated, alpha left out.
-    pub fn tensor(&self, region: Region, device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::zeros((1, 3, region.height, region.width), candle_core::DType::F32, device)
-    }
-}
+pub use atomic::write_atomically;
+pub use decode::DecodeOptions;
+pub use encode::{EncodeOptions, OutputFormat, Strip};
+pub use error::ImageError;
+pub use mask::Mask;
+pub use mask_source::{MaskChannel, MaskOptions, MaskSource};
+pub use photo::{Depth, Photo, Region};
+pub use sniff::SourceFormat;

@@ -1,0 +1,141 @@
+//! The event stream of `--json`: one object per line on standard output.
+//!
+//! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
+//! picture written, and at the end either `summary` or `error`.
+
+use super::failure::{Failure, Outcome};
+use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
+
+/// Version of the events; it changes when a field changes its meaning or goes.
+const SCHEMA: u32 = 1;
+
+/// What can be told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Event<'a> {
+    Start(Box<Start<'a>>),
+    Step { done: usize, total: usize, sample: usize, sigma: f64 },
+    File(Box<Written<'a>>),
+    Summary { files: usize, dry_run: bool, seconds: f64, sampling_seconds: f64, exit_code: u8 },
+    Error { message: String, hints: &'a [String], exit_code: u8 },
+}
+
+/// What is about to be done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Start<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) command: &'static str,
+    pub(crate) input: Name,
+    pub(crate) mask: Option<Name>,
+    pub(crate) outputs: Vec<Name>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) masked_pixels: usize,
+    pub(crate) model: &'a str,
+    pub(crate) model_hash: &'a str,
+    pub(crate) device: &'a str,
+    pub(crate) threads: usize,
+    pub(crate) seed: u64,
+    pub(crate) samples: usize,
+    pub(crate) sampler: &'a str,
+    pub(crate) steps: usize,
+    pub(crate) regions: usize,
+    pub(crate) windows: usize,
+    pub(crate) evaluations: usize,
+    pub(crate) estimated_seconds: f64,
+    pub(crate) estimated_memory: u64,
+    pub(crate) warnings: &'a [String],
+}
+
+/// A picture that is on the disk.
+#[derive(Debug, Serialize)]
+pub(crate) struct Written<'a> {
+    pub(crate) input: Name,
+    pub(crate) output: Name,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    /// sample, mean, std or sheet.
+    pub(crate) kind: &'static str,
+    /// Index of the sample; `null` for what is made of all of them.
+    pub(crate) sample: Option<usize>,
+    pub(crate) seed: u64,
+    pub(crate) sampler: &'a str,
+    pub(crate) steps: usize,
+    /// Network evaluations that went into this picture.
+    pub(crate) evaluations: usize,
+    /// Seconds of sampling that went into this picture.
+    pub(crate) seconds: f64,
+    /// Largest resident memory of the process so far, in bytes; `null` where the system does not say.
+    pub(crate) peak_memory: Option<u64>,
+    /// Largest difference of a sample outside the mask between the input and the written file, decoded again, in
+    /// levels of the file's depth; `null` for pictures that do not show the photo.
+    pub(crate) largest_known_change: Option<u16>,
+    pub(crate) warnings: &'a [String],
+}
+
+/// A file name as text; what is no valid text is replaced.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Name {
+    text: String,
+    #[serde(skip)]
+    pub(crate) lossy: bool,
+}
+
+impl Name {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { text: path.to_string_lossy().into_owned(), lossy: path.to_str().is_none() }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Where events go; nowhere without `--json`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Events {
+    pub(crate) wanted: bool,
+}
+
+impl Events {
+    pub(crate) fn emit(self, event: &Event<'_>) -> Outcome<()> {
+        if self.wanted {
+            print_json(event)?;
+        }
+        Ok(())
+    }
+
+    /// The last event of a command that failed.
+    pub(crate) fn fail(self, failure: &Failure) {
+        let event = Event::Error { message: failure.message(), hints: &failure.hints, exit_code: failure.code as u8 };
+        // The error itself is what must be reported, not that its report could not be written.
+        let _ = self.emit(&event);
+    }
+}
+
+/// Prints `value` as one line with the schema's version in front.
+pub(crate) fn print_json(value: &impl Serialize) -> Outcome<()> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        schema: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    let mut line = serde_json::to_vec(&Line { schema: SCHEMA, value }).map_err(std::io::Error::from)?;
+    line.push(b'\n');
+    print(&line)
+}
+
+/// Writes a result to standard output.
+pub(crate) fn print(bytes: &[u8]) -> Outcome<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()?;
+    Ok(())
+}

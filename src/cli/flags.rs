@@ -1,0 +1,175 @@
+//! Groups of flags that mean the same in every subcommand.
+
+use super::device::{self, Choice};
+use super::failure::{Failure, Outcome};
+use super::terminal::Console;
+use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
+use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Strip};
+use crate::models::Model;
+use clap::builder::RangedU64ValueParser;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Numbers from `least` to `most`.
+pub(crate) fn range(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MaskFlags {
+    /// Mask, white = fill: FILE, alpha, or color:#RRGGBB[,TOLERANCE]
+    ///
+    /// A file of the photo's size; `alpha` fills what is transparent in the photo itself, `color:` what is painted in
+    /// that colour. May be left out with --allow-truncated, which masks what is missing.
+    #[arg(short, long, value_name = "MASK", required_unless_present = "allow_truncated", help_heading = MASK)]
+    pub(crate) mask: Option<OsString>,
+    /// Fill this many pixels around the mask, too
+    #[arg(long, value_name = "PX", default_value = "0", value_parser = pixels, help_heading = MASK)]
+    mask_grow: f64,
+    /// Scale a mask of another size
+    #[arg(long, value_name = "HOW", value_enum, help_heading = MASK)]
+    mask_resize: Option<Resize>,
+    /// Channel of the mask to look at
+    #[arg(long, value_name = "CHANNEL", value_enum, default_value_t, help_heading = MASK)]
+    mask_channel: Channel,
+    /// Values above this, on a scale of 0 to 255, are filled
+    #[arg(long, value_name = "T", default_value_t = 127, help_heading = MASK)]
+    mask_threshold: u8,
+    /// Black = fill
+    #[arg(long, help_heading = MASK)]
+    invert_mask: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Resize {
+    /// Every pixel takes the value of the nearest one of the mask
+    Nearest,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Channel {
+    /// What the mask seems to be painted in; the choice is reported
+    #[default]
+    Auto,
+    /// Brightness
+    Luma,
+    /// Opacity
+    Alpha,
+    /// Red
+    Red,
+}
+
+fn pixels(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
+        _ => Err("expected a number of pixels from 0 to 1000".into()),
+    }
+}
+
+impl MaskFlags {
+    /// Where the mask comes from; `None` if none was given.
+    pub(crate) fn source(&self) -> Outcome<Option<MaskSource>> {
+        let Some(given) = &self.mask else { return Ok(None) };
+        match given.to_str() {
+            Some("-") => Err(Failure::usage("the mask cannot come from standard input").hint("name a file")),
+            Some(text) => Ok(Some(text.parse()?)),
+            // A file name need not be text; everything else that `--mask` takes is.
+            None => Ok(Some(MaskSource::File(PathBuf::from(given)))),
+        }
+    }
+
+    pub(crate) fn options(&self, decode: DecodeOptions) -> MaskOptions {
+        MaskOptions {
+            threshold: self.mask_threshold,
+            channel: match self.mask_channel {
+                Channel::Auto => MaskChannel::Auto,
+                Channel::Luma => MaskChannel::Luma,
+                Channel::Alpha => MaskChannel::Alpha,
+                Channel::Red => MaskChannel::Red,
+            },
+            invert: self.invert_mask,
+            grow: self.mask_grow,
+            resize_nearest: matches!(self.mask_resize, Some(Resize::Nearest)),
+            decode,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelFlags {
+    /// Model file, diffusers folder, or gaussian:mean=M,std=S
+    #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env_values = true,
+        help_heading = MODEL)]
+    model: PathBuf,
+}
+
+impl ModelFlags {
+    pub(crate) fn open(&self, device: &candle_core::Device) -> Outcome<Model> {
+        Ok(Model::open(&self.model.to_string_lossy(), device)?)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SamplerFlags {
+    /// Seed of all random numbers
+    #[arg(long, value_name = "S", default_value_t = 0, help_heading = SAMPLER)]
+    pub(crate) seed: u64,
+    /// Noise levels, 1 to 1000 [default: the sampler's own]
+    #[arg(long, value_name = "N", value_parser = range(1, 1000), help_heading = SAMPLER)]
+    pub(crate) steps: Option<usize>,
+    /// Sampling method
+    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
+    pub(crate) sampler: String,
+    /// Side of a window in pixels, 16 to 4096 [default: the model's own]
+    #[arg(long, value_name = "PX", value_parser = range(16, 4096), help_heading = SAMPLER)]
+    pub(crate) tile: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeviceFlags {
+    /// auto, cpu, cuda[:INDEX] or metal
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TWEEDIE_DEVICE", hide_env_values = true,
+        help_heading = DEVICE)]
+    device: Choice,
+    /// Threads to use, 1 to 1024 [default: all cores]
+    #[arg(long, value_name = "N", env = "TWEEDIE_THREADS", hide_env_values = true, value_parser = range(1, 1024),
+        help_heading = DEVICE)]
+    threads: Option<usize>,
+    /// Memory to stay within, such as 512M or 2GiB
+    #[arg(long, value_name = "SIZE", env = "TWEEDIE_MEMORY", hide_env_values = true, value_parser = amount::parse,
+        help_heading = DEVICE)]
+    pub(crate) memory: Option<u64>,
+}
+
+impl DeviceFlags {
+    /// Sizes the one pool of threads; to be called before anything runs on it.
+    pub(crate) fn start_threads(&self) -> Outcome<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global().map_err(|error| Failure::usage(format!("cannot use {threads} threads: {error}")))
+    }
+
+    pub(crate) fn open(&self, console: Console) -> Outcome<candle_core::Device> {
+        let device = self.device.open(console)?;
+        console.detail(&format!("device: {}, {} threads", device::name(&device), rayon::current_num_threads()));
+        Ok(device)
+    }
+}
+
+/// What `--strip` leaves out.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Stripped {
+    /// Everything but the colour profile
+    All,
+    /// Where the photo was taken
+    Gps,
+}
+
+impl From<Stripped> for Strip {
+    fn from(stripped: Stripped) -> Self {
+        match stripped {
+            Stripped::All => Self::All,
+            Stripped::Gps => Self::Gps,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the arguments ask for, checked as far as that is possible without decoding anything.
+
+use super::Inpaint;
+use crate::cli::ExitCode;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::outputs::{Input, Outputs, Target, Wanted};
+use crate::image::{DecodeOptions, EncodeOptions, Mask, MaskSource, OutputFormat, Photo, Strip};
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Inputs and outputs of one run.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) arguments: &'a Inpaint,
+    pub(super) input: Input,
+    pub(super) outputs: Outputs,
+    mask: Option<MaskSource>,
+    /// The input's file before it was read.
+    seen: Option<Stamp>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(arguments: &'a Inpaint) -> Outcome<Self> {
+        let input = Input::new(&arguments.image);
+        if arguments.samples < 2 && (arguments.mean || arguments.std) {
+            let flag = if arguments.mean { "--mean" } else { "--std" };
+            return Err(Failure::usage(format!("{flag} is taken over several samples, --samples is 1"))
+                .hint("--samples 8 draws eight"));
+        }
+        if input == Input::Stdin && std::io::stdin().is_terminal() {
+            return Err(Failure::usage("standard input is a terminal, expected a photo")
+                .hint("name the photo, or pipe it in: tweedie inpaint - --mask MASK -o OUT < photo.png"));
+        }
+        let mask = arguments.mask.source()?;
+        for path in input.path().into_iter().chain(file(mask.as_ref())) {
+            if let Err(error) = path.metadata() {
+                let reason = match error.kind() {
+                    std::io::ErrorKind::NotFound => "no such file".into(),
+                    _ => error.to_string(),
+                };
+                return Err(Failure::usage(format!("{}: {reason}", path.display())));
+            }
+        }
+        let Inpaint { samples, mean, std, sheet, .. } = *arguments;
+        let outputs =
+            Outputs::new(&input, "inpaint", arguments.output.as_deref(), Wanted { samples, mean, std, sheet })?;
+        if outputs.samples.contains(&Target::Stdout) {
+            if arguments.json {
+                return Err(Failure::usage("standard output takes the photo or the events of --json, not both")
+                    .hint("-o FILE leaves standard output to the events"));
+            }
+            if std::io::stdout().is_terminal() && !arguments.dry_run {
+                return Err(Failure::usage("standard output is a terminal, which cannot show a photo")
+                    .hint("redirect it: -o - > out.png"));
+            }
+        }
+        for output in outputs.files() {
+            OutputFormat::from_path(output)?;
+        }
+        let inputs: Vec<&Path> = input.path().into_iter().chain(file(mask.as_ref())).collect();
+        outputs.check(&inputs, arguments.force)?;
+        let seen = input.path().and_then(Stamp::of);
+        Ok(Self { arguments, input, outputs, mask, seen })
+    }
+
+    /// Decodes the photo and the mask, and makes sure that the outputs can hold such a photo.
+    pub(super) fn read(&self) -> Outcome<(Photo, Mask)> {
+        let options =
+            DecodeOptions { max_pixels: self.arguments.max_pixels, allow_truncated: self.arguments.allow_truncated };
+        let mut photo = match &self.input {
+            Input::File(path) => Photo::open(path, &options)?,
+            Input::Stdin => {
+                let mut content = Vec::new();
+                let read = std::io::stdin().lock().read_to_end(&mut content);
+                read.map_err(|source| crate::Error::Io { path: "-".into(), source })?;
+                Photo::decode(&content, Path::new("-"), &options)?
+            }
+        };
+        for format in self.photo_formats()? {
+            photo.check_encode(format, &self.encoding())?;
+        }
+        let mut mask = match &self.mask {
+            Some(source) => {
+                let mask_options = DecodeOptions { allow_truncated: false, ..options };
+                Mask::open(source, &photo, &self.arguments.mask.options(mask_options))?
+            }
+            None => Mask::from_fn(photo.width(), photo.height(), |_, _| false),
+        };
+        if let Some(missing) = photo.missing() {
+            mask = mask.union(&missing);
+        }
+        if self.mask == Some(MaskSource::Alpha) {
+            photo.make_opaque(&mask);
+        }
+        Ok((photo, mask))
+    }
+
+    /// The formats in which the photo itself is written.
+    pub(super) fn photo_formats(&self) -> Outcome<Vec<OutputFormat>> {
+        let paths = self.outputs.samples.iter().filter_map(Target::path).chain(self.outputs.mean.as_deref());
+        let mut formats = paths.map(OutputFormat::from_path).collect::<Result<Vec<_>, _>>()?;
+        formats.dedup();
+        Ok(formats)
+    }
+
+    /// How pictures are encoded, without their provenance.
+    pub(super) fn encoding(&self) -> EncodeOptions {
+        let strip = self.arguments.strip.map_or(Strip::None, Into::into);
+        EncodeOptions { quality: self.arguments.quality, strip, software: None }
+    }
+
+    /// An input that changed while it was worked on is another photo than the one that was restored.
+    pub(super) fn check_unchanged(&self) -> Outcome<()> {
+        let now = self.input.path().and_then(Stamp::of);
+        if now == self.seen {
+            return Ok(());
+        }
+        let what = if now.is_none() { "deleted" } else { "changed" };
+        let message = format!("{}: was {what} while it was being restored", self.input.name().display());
+        Err(Failure::new(ExitCode::Failed, message).hint("nothing was written"))
+    }
+}
+
+fn file(mask: Option<&MaskSource>) -> Option<&Path> {
+    match mask {
+        Some(MaskSource::File(path)) => Some(path),
+        _ => None,
+    }
+}
+
+/// What a file looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        Some(Self { length: metadata.len(), modified: metadata.modified().ok() })
+    }
+}

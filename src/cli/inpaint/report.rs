@@ -1,0 +1,132 @@
+//! What is told about a run before it starts.
+
+use super::job::Job;
+use crate::InpaintPlan;
+use crate::cli::events::{Event, Name, Start};
+use crate::cli::failure::Outcome;
+use crate::cli::models::table;
+use crate::cli::outputs::Target;
+use crate::cli::terminal::{bytes, duration, escape};
+use crate::image::{Depth, Mask, Photo};
+use crate::models::Model;
+use std::path::Path;
+
+/// Everything that is known once the plan is made.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) photo: &'a Photo,
+    pub(super) mask: &'a Mask,
+    pub(super) model: &'a Model,
+    pub(super) plan: &'a InpaintPlan,
+    pub(super) device: String,
+}
+
+impl Report<'_> {
+    /// What the user should know, each line once.
+    pub(super) fn warnings(&self) -> Outcome<Vec<String>> {
+        let mut lost = Vec::new();
+        for format in self.job.photo_formats()? {
+            lost.extend(self.photo.encode_warnings(format, &self.job.encoding()));
+        }
+        let mut warnings: Vec<String> = Vec::new();
+        let all = self.photo.warnings().iter().chain(self.mask.warnings()).chain(&self.plan.warnings).chain(&lost);
+        for warning in all {
+            if !warnings.contains(warning) {
+                warnings.push(warning.clone());
+            }
+        }
+        Ok(warnings)
+    }
+
+    pub(super) fn start<'a>(&'a self, warnings: &'a [String]) -> Event<'a> {
+        let arguments = self.job.arguments;
+        let input = Name::new(self.job.input.name());
+        let mask = arguments.mask.mask.as_ref().map(|mask| Name::new(Path::new(mask)));
+        let outputs: Vec<_> = self.job.outputs.files().map(Name::new).collect();
+        Event::Start(Box::new(Start {
+            version: env!("CARGO_PKG_VERSION"),
+            command: "inpaint",
+            lossy_name: input.lossy
+                || mask.as_ref().is_some_and(|name| name.lossy)
+                || outputs.iter().any(|name| name.lossy),
+            input,
+            mask,
+            outputs,
+            width: self.photo.width(),
+            height: self.photo.height(),
+            masked_pixels: self.mask.count(),
+            model: &self.model.name,
+            model_hash: &self.model.hash,
+            device: &self.device,
+            threads: rayon::current_num_threads(),
+            seed: arguments.sampler.seed,
+            samples: arguments.samples,
+            sampler: self.plan.sampler,
+            steps: self.plan.steps,
+            regions: self.plan.regions,
+            windows: self.plan.windows,
+            evaluations: self.plan.evaluations,
+            estimated_seconds: self.plan.seconds,
+            estimated_memory: self.plan.memory,
+            warnings,
+        }))
+    }
+
+    /// The plan as people read it.
+    pub(super) fn describe(&self) -> String {
+        let Self { photo, plan, .. } = self;
+        let input = self.job.input.name().display().to_string();
+        let stdout = self.job.outputs.samples.contains(&Target::Stdout).then(|| Path::new("-"));
+        let names = self.job.outputs.files().chain(stdout);
+        let mut text: String =
+            names.map(|name| format!("{} -> {}\n", escape(&input), escape(&name.display().to_string()))).collect();
+        let masked = self.mask.count();
+        let share = 100.0 * masked as f64 / (photo.width() * photo.height()) as f64;
+        let samples = self.job.arguments.samples;
+        text += &table(&[
+            ("size", format!("{}x{}, {}", photo.width(), photo.height(), kind(photo))),
+            ("masked", format!("{masked} pixels ({share:.1} %)")),
+            ("model", self.model.name.clone()),
+            ("device", format!("{}, {}", self.device, count(rayon::current_num_threads(), "thread"))),
+            (
+                "sampler",
+                format!(
+                    "{}, {}, {}, seed {}",
+                    plan.sampler,
+                    count(plan.steps, "step"),
+                    count(samples, "sample"),
+                    self.job.arguments.sampler.seed
+                ),
+            ),
+            ("windows", format!("{} in {}", plan.windows, count(plan.regions, "region"))),
+            ("evaluations", plan.evaluations.to_string()),
+            ("time", format!("about {}", duration(plan.seconds))),
+            ("memory", format!("about {}", bytes(plan.memory))),
+        ]);
+        text
+    }
+}
+
+/// What a run will cost, in one line.
+pub(super) fn estimate(plan: &InpaintPlan) -> String {
+    format!(
+        "{}, {}, about {}, {}",
+        count(plan.windows, "window"),
+        count(plan.evaluations, "network evaluation"),
+        duration(plan.seconds),
+        bytes(plan.memory)
+    )
+}
+
+/// `1 step`, `2 steps`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn kind(photo: &Photo) -> String {
+    let colour = if photo.channels() < 3 { "grey" } else { "RGB" };
+    let alpha = if photo.has_alpha() { " with alpha" } else { "" };
+    let bits = if photo.depth() == Depth::Sixteen { 16 } else { 8 };
+    format!("{bits}-bit {colour}{alpha}")
+}

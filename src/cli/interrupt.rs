@@ -1,0 +1,38 @@
+//! Ctrl-C and SIGTERM: the first asks the work to stop at its next step, a second one ends the process at once.
+
+use super::exit::ExitCode;
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Number of the signal that arrived; 0 if none.
+static ARRIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Starts to listen. Elsewhere than on Unix the system ends the process, and temporary files are all that is left.
+pub(crate) fn listen() {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use std::sync::atomic::AtomicBool;
+        for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+            let again = Arc::new(AtomicBool::new(false));
+            // The order matters: the shutdown looks at the flag before this same signal has set it.
+            // Registration fails for forbidden signals only, and these are not.
+            let _ = signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&again));
+            let _ = signal_hook::flag::register(signal, again);
+            let _ = signal_hook::flag::register_usize(signal, Arc::clone(&ARRIVED), signal as usize);
+        }
+    }
+}
+
+/// [`Error::Interrupted`] once a signal has arrived.
+pub(crate) fn check() -> Result<()> {
+    if ARRIVED.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Error::Interrupted) }
+}
+
+/// The code to end with after an interruption.
+pub(crate) fn exit_code() -> ExitCode {
+    const SIGTERM: usize = 15;
+    if ARRIVED.load(Ordering::Relaxed) == SIGTERM { ExitCode::Terminated } else { ExitCode::Interrupted }
+}

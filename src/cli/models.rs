@@ -1,0 +1,69 @@
+//! `tweedie models`: what a model file says about itself.
+
+use super::events::{print, print_json};
+use super::failure::Outcome;
+use super::terminal::escape;
+use crate::models::Model;
+use candle_core::Device;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Look at model files
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Inspect(Inspect),
+}
+
+/// Print what a model is: architecture, parameterisation, licence, origin, hash
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
+struct Inspect {
+    /// Model file, diffusers folder, or `embedded` for the prior inside the binary
+    #[arg(value_name = "FILE")]
+    model: PathBuf,
+    /// Print one JSON object
+    #[arg(long, help_heading = super::DIAGNOSTICS)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tweedie models inspect embedded
+  tweedie models inspect prior.safetensors
+  tweedie models inspect ./ddpm-church/ --json";
+
+pub(crate) fn run(arguments: &Models) -> Outcome<()> {
+    let Command::Inspect(arguments) = &arguments.command;
+    let model = Model::open(&arguments.model.to_string_lossy(), &Device::Cpu)?;
+    if arguments.json {
+        #[derive(Serialize)]
+        struct Inspected<'a> {
+            name: &'a str,
+            sha256: &'a str,
+            facts: BTreeMap<&'a str, &'a str>,
+        }
+        let facts = model.facts.iter().map(|(field, value)| (field.as_str(), value.as_str())).collect();
+        return print_json(&Inspected { name: &model.name, sha256: &model.hash, facts });
+    }
+    let mut rows = vec![("name", model.name.as_str())];
+    if !model.hash.is_empty() {
+        rows.push(("sha256", &model.hash));
+    }
+    let facts = model.facts.iter().map(|(field, value)| (field.as_str(), value.as_str()));
+    rows.extend(facts.filter(|(field, _)| !matches!(*field, "name" | "sha256" | "hash")));
+    print(table(&rows).as_bytes())
+}
+
+/// Two aligned columns.
+pub(crate) fn table<T: AsRef<str>>(rows: &[(&str, T)]) -> String {
+    let width = rows.iter().map(|(field, _)| field.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(field, value)| format!("{field:width$}  {}\n", escape(value.as_ref()))).collect()
+}

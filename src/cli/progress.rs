@@ -1,0 +1,64 @@
+//! What somebody who waits sees: a bar with the time left on a terminal, nothing elsewhere.
+
+use super::terminal::Console;
+use crate::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// A line that shows what is being done, later how far it is. It disappears when dropped.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    samples: usize,
+}
+
+impl Bar {
+    /// Appears at once: the first sign of life must not wait for a large photo to be decoded.
+    pub(crate) fn new(console: Console, samples: usize) -> Self {
+        let visible = std::io::stderr().is_terminal() && !console.is_quiet();
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if visible {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Self { bar, samples }
+    }
+
+    /// Says what is being done now; nobody knows how long it takes.
+    pub(crate) fn phase(&self, what: &'static str) {
+        self.bar.set_style(style("{spinner} {msg}"));
+        self.bar.set_message(what);
+    }
+
+    /// Lets `write` print on stderr without leaving parts of the bar behind.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
+    /// Sampling begins: a fixed number of equal steps, so the time left is honest.
+    pub(crate) fn begin(&self) {
+        self.bar.reset();
+        self.bar.set_style(style("{bar:32} {pos}/{len} steps{msg}, {elapsed} gone, {eta} left"));
+        self.bar.set_message("");
+    }
+
+    /// A step is done.
+    pub(crate) fn step(&self, progress: Progress) {
+        if self.samples > 1 {
+            self.bar.set_message(format!(", sample {} of {}", progress.sample + 1, self.samples));
+        }
+        self.bar.set_length(progress.total as u64);
+        self.bar.set_position(progress.done as u64);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,139 @@
+//! A labelled contact sheet: before, mask, after, side by side, small enough for a screen.
+
+use crate::Result;
+use crate::image::{Mask, Photo, Region};
+use candle_core::{DType, Device};
+use embedded_graphics::mono_font::MonoTextStyle;
+use embedded_graphics::mono_font::ascii::FONT_10X20;
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
+use embedded_graphics::text::{Baseline, Text};
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
+
+/// Width of the sheet at most, in pixels.
+const WIDTH: u32 = 1600;
+/// Height of one picture at most, in pixels.
+const HEIGHT: u32 = 1200;
+/// Pictures smaller than this are magnified by a whole factor.
+const SMALL: u32 = 240;
+const COLUMNS: u32 = 3;
+const MARGIN: u32 = 24;
+const GAP: u32 = 16;
+/// Height of a label with the space below it.
+const LABEL: u32 = 28;
+const PAPER: Rgb<u8> = Rgb([238, 238, 236]);
+const INK: Rgb888 = Rgb888::new(46, 52, 54);
+/// Marks masked pixels: a colour that photos seldom have.
+const MARK: Rgb<u8> = Rgb([255, 0, 144]);
+
+/// A sheet that grows picture by picture.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    pictures: Vec<(String, RgbImage)>,
+}
+
+impl Sheet {
+    /// Adds a picture under a label.
+    pub(crate) fn add(&mut self, label: impl Into<String>, picture: RgbImage) {
+        // Shrunk at once, so that a sheet of large photos stays small in memory.
+        self.pictures.push((label.into(), fit(picture)));
+    }
+
+    /// Draws all pictures in rows of three.
+    pub(crate) fn draw(&self) -> RgbImage {
+        let columns = self.pictures.len().min(COLUMNS as usize).max(1);
+        let rows: Vec<_> = self.pictures.chunks(columns).collect();
+        let column_width =
+            |k: usize| rows.iter().filter_map(|row| row.get(k)).map(|(label, picture)| width(label, picture)).max();
+        let widths: Vec<u32> = (0..columns).map_while(column_width).collect();
+        let heights: Vec<u32> =
+            rows.iter().map(|row| LABEL + row.iter().map(|(_, picture)| picture.height()).max().unwrap_or(0)).collect();
+        let total =
+            |sizes: &[u32]| 2 * MARGIN + sizes.iter().sum::<u32>() + GAP * (sizes.len() as u32).saturating_sub(1);
+        let mut canvas = Canvas(RgbImage::from_pixel(total(&widths), total(&heights), PAPER));
+        let mut top = MARGIN;
+        for (row, height) in rows.iter().zip(&heights) {
+            let mut left = MARGIN;
+            for ((label, picture), width) in row.iter().zip(&widths) {
+                canvas.write(label, left, top);
+                imageops::replace(&mut canvas.0, picture, left.into(), (top + LABEL).into());
+                left += width + GAP;
+            }
+            top += height + GAP;
+        }
+        canvas.0
+    }
+}
+
+fn width(label: &str, picture: &RgbImage) -> u32 {
+    let letters = label.chars().count() as u32 * FONT_10X20.character_size.width;
+    picture.width().max(letters)
+}
+
+/// The picture at the size it has on the sheet.
+fn fit(picture: RgbImage) -> RgbImage {
+    let room = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS;
+    let (width, height) = picture.dimensions();
+    let shrink = (f64::from(room) / f64::from(width)).min(f64::from(HEIGHT) / f64::from(height));
+    if shrink < 1.0 {
+        let scaled = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
+        return imageops::resize(&picture, scaled(width), scaled(height), FilterType::Triangle);
+    }
+    let factor = (SMALL / width.max(height)).max(1);
+    if factor == 1 { picture } else { imageops::resize(&picture, width * factor, height * factor, FilterType::Nearest) }
+}
+
+/// The photo's colours in 8 bits; what is transparent shows the colour below.
+pub(crate) fn picture(photo: &Photo) -> Result<RgbImage> {
+    let (width, height) = (photo.width(), photo.height());
+    let pixels = photo.tensor(Region { x: 0, y: 0, width, height }, &Device::Cpu)?;
+    let levels = pixels.squeeze(0)?.permute((1, 2, 0))?.affine(127.5, 128.0)?.clamp(0.0, 255.0)?;
+    let levels = levels.flatten_all()?.to_dtype(DType::U8)?.to_vec1()?;
+    let picture = RgbImage::from_raw(width as u32, height as u32, levels);
+    Ok(picture.expect("three levels per pixel"))
+}
+
+/// The photo with its masked pixels marked.
+pub(crate) fn overlay(photo: &Photo, mask: &Mask) -> Result<RgbImage> {
+    let mut picture = picture(photo)?;
+    for (x, y, pixel) in picture.enumerate_pixels_mut() {
+        if mask.is_set(x as usize, y as usize) {
+            *pixel = MARK;
+        }
+    }
+    Ok(picture)
+}
+
+/// What the text renderer draws on.
+#[derive(Debug)]
+struct Canvas(RgbImage);
+
+impl Canvas {
+    fn write(&mut self, text: &str, left: u32, top: u32) {
+        let style = MonoTextStyle::new(&FONT_10X20, INK);
+        let Ok(_) = Text::with_baseline(text, Point::new(left as i32, top as i32), style, Baseline::Top).draw(self);
+    }
+}
+
+impl OriginDimensions for Canvas {
+    fn size(&self) -> Size {
+        Size::new(self.0.width(), self.0.height())
+    }
+}
+
+impl DrawTarget for Canvas {
+    type Color = Rgb888;
+    type Error = std::convert::Infallible;
+
+    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Self::Error> {
+        for Pixel(Point { x, y }, colour) in pixels {
+            if let Ok((x, y)) = u32::try_from(x).and_then(|x| Ok((x, u32::try_from(y)?)))
+                && let Some(pixel) = self.0.get_pixel_mut_checked(x, y)
+            {
+                *pixel = Rgb([colour.r(), colour.g(), colour.b()]);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! What a file says beside its pixels.
+
+use super::encode::Strip;
+use super::exif;
+
+/// Larger blocks of metadata are dropped with a warning.
+pub(super) const MAX_BLOCK: usize = 16 << 20;
+
+/// Metadata of a photo, each in the form that is independent of the container.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metadata {
+    /// The colour profile.
+    pub(super) icc: Option<Vec<u8>>,
+    /// A TIFF structure, without the `Exif\0\0` of JPEG.
+    pub(super) exif: Option<Vec<u8>>,
+    /// The XML packet.
+    pub(super) xmp: Option<Vec<u8>>,
+    /// The IPTC records, without Photoshop's container.
+    pub(super) iptc: Option<Vec<u8>>,
+    /// PNG chunks that say how to show the pixels (gamma, primaries, physical size).
+    pub(super) png_colour: Vec<([u8; 4], Vec<u8>)>,
+    /// PNG text chunks, as stored.
+    pub(super) png_text: Vec<([u8; 4], Vec<u8>)>,
+}
+
+impl Metadata {
+    /// What is left after stripping.
+    pub(super) fn stripped(&self, strip: Strip) -> Self {
+        let mut kept = self.clone();
+        match strip {
+            Strip::None => {}
+            Strip::Gps => {
+                if let Some(exif) = &mut kept.exif {
+                    exif::erase_gps(exif);
+                }
+                // A packet that names a position goes as a whole: cutting XML by hand may leave half of it.
+                kept.xmp = kept.xmp.filter(|xmp| !has_position(xmp));
+                kept.png_text.retain(|(_, text)| !text.starts_with(b"Raw profile type") && !has_position(text));
+            }
+            Strip::All => {
+                kept.exif = None;
+                kept.xmp = None;
+                kept.iptc = None;
+                kept.png_text.clear();
+            }
+        }
+        kept
+    }
+
+    /// Sets the orientation that the XMP packet repeats to 1.
+    pub(super) fn make_xmp_upright(&mut self) {
+        let Some(xmp) = &mut self.xmp else { return };
+        let name = b"tiff:Orientation";
+        let mut at = 0;
+        while let Some(found) = xmp[at..].windows(name.len()).position(|window| window == name) {
+            at += found + name.len();
+            // `tiff:Orientation="6"` and `<tiff:Orientation>6</…>`; a closing tag has no digit.
+            let value = xmp[at..].iter().take(8).position(u8::is_ascii_digit).map(|digit| at + digit);
+            if let Some(value) = value
+                && xmp[at..value].iter().all(|c| b"=\"'> \t\n".contains(c))
+            {
+                xmp[value] = b'1';
+            }
+        }
+    }
+}
+
+fn has_position(text: &[u8]) -> bool {
+    text.windows(3).any(|window| window == b"GPS")
+}
