@@ -7,6 +7,8 @@ pub mod image;
 mod inpaint;
 pub mod models;
 pub mod priors;
+pub mod samplers;
+pub mod schedules;
 
 pub use error::{Error, Result};
 pub use inpaint::{InpaintOptions, InpaintPlan, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};

@@ -1,0 +1,68 @@
+//! Denoising diffusion null-space model, Wang et al. (2023), <https://arxiv.org/abs/2212.00490>.
+
+use super::anneal::{Annealing, Estimate, anneal_with};
+use super::{BuildSampler, Observer, Problem, Sampler, settings};
+use crate::Result;
+use candle_core::Tensor;
+use serde::Deserialize;
+use tweedie_operators::{Entry, Rng, SpectralOperator};
+
+/// Keeps what was measured and takes the rest from the denoised image.
+///
+/// `x̂₀ = D(x; σ) − A⁺ (A D(x; σ) − y)`, renoised with the noise of the *unprojected* image, `ε̂ = (x − D)/σ`, as in the
+/// paper. For measurements without noise: `A x̂₀ = y` to rounding.
+#[derive(Clone, Debug)]
+pub struct Ddnm {
+    annealing: Annealing,
+}
+
+impl Sampler for Ddnm {
+    fn sample(
+        &self,
+        problem: &Problem<'_>,
+        shape: (usize, usize, usize),
+        rng: &mut Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let operator = problem.measurement.spectral("ddnm")?;
+        let y = &problem.measurement.y;
+        let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
+        anneal_with(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+            let denoised = problem.prior.denoise(x, level.from)?;
+            let eps = ((x - &denoised)? / level.from)?;
+            Ok(Estimate { x0: project(operator, &denoised, y)?, eps: Some(eps) })
+        })
+    }
+
+    fn annealing(&self) -> &Annealing {
+        &self.annealing
+    }
+
+    fn differentiates(&self) -> bool {
+        false
+    }
+}
+
+/// The image nearest to `x` that the measurement `y` allows: `x − A⁺(A x − y)`.
+pub(super) fn project(operator: &dyn SpectralOperator, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let misfit = operator.forward(x)?.broadcast_sub(y)?;
+    Ok((x - operator.pseudo_inverse(&misfit)?)?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct Config {
+    /// Noise levels and renoising.
+    annealing: Annealing,
+}
+
+pub(super) const ENTRY: Entry<BuildSampler> = Entry {
+    name: "ddnm",
+    about: "Null-space projection: keeps the measured part, denoises the rest",
+    example: "annealing = { steps = 4 }",
+    build: |table| {
+        let Config { annealing } = settings("ddnm", table)?;
+        Ok(Box::new(Ddnm { annealing: annealing.checked()? }))
+    },
+};

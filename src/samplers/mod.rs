@@ -1,0 +1,128 @@
+//! Draws from the posterior `p(x | y)`.
+//!
+//! | sampler | estimate of `x₀` given `x` and `y` | needs |
+//! | --- | --- | --- |
+//! | [`Ddnm`] | the denoised image, projected on what was measured | a pseudo-inverse |
+//! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | singular values, the pullback |
+//! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
+//!
+//! All three anneal ([`anneal`]); they differ in one closure.
+
+mod anneal;
+mod ddnm;
+mod dps;
+mod pigdm;
+
+pub use anneal::{Annealing, Estimate, Level, Renoise, anneal};
+pub use ddnm::Ddnm;
+pub use dps::Dps;
+pub use pigdm::Pigdm;
+
+use crate::priors::Denoiser;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use std::fmt::Debug;
+use tweedie_operators::{Entry, Measurement, Rng};
+
+/// A prior and a measurement: what there is to know about an image.
+#[derive(Debug)]
+pub struct Problem<'a> {
+    /// What images are like.
+    pub prior: &'a dyn Denoiser,
+    /// What was measured of this one.
+    pub measurement: &'a Measurement<'a>,
+    /// A first guess `[B, C, H, W]`, noise is added to it; without one, sampling starts from noise around zero.
+    pub guess: Option<Tensor>,
+}
+
+/// A method.
+pub trait Sampler: Debug + Send + Sync {
+    /// One image per row of `y`; row `i` depends on `y[i]` and on stream `i` of `rng` only.
+    ///
+    /// # Shapes
+    /// Returns `[B, C, H, W]`; `shape` is `(C, H, W)`.
+    /// # Errors
+    /// `Unsupported` if the method needs more of the operator or the noise than they offer; `NonFinite` with step and σ;
+    /// whatever `observer` returns, which is how a caller stops a run.
+    fn sample(
+        &self,
+        problem: &Problem<'_>,
+        shape: (usize, usize, usize),
+        rng: &mut Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor>;
+
+    /// The noise levels it visits and how it renoises.
+    fn annealing(&self) -> &Annealing;
+
+    /// Whether an evaluation of the network is followed by one of its pullback.
+    fn differentiates(&self) -> bool;
+}
+
+/// Progress bars, snapshots, tests. Any `FnMut(&Step) -> Result<()>` is an observer.
+pub trait Observer {
+    /// Called after every step.
+    ///
+    /// # Errors
+    /// An error stops the run and is returned by it.
+    fn step(&mut self, step: &Step<'_>) -> Result<()>;
+}
+
+impl<F: FnMut(&Step<'_>) -> Result<()>> Observer for F {
+    fn step(&mut self, step: &Step<'_>) -> Result<()> {
+        self(step)
+    }
+}
+
+/// What an observer sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// From 0.
+    pub index: usize,
+    /// Steps in all.
+    pub total: usize,
+    /// The noise level of `x`.
+    pub sigma: f64,
+    /// The state before the step.
+    pub x: &'a Tensor,
+    /// The estimate of the clean image.
+    pub x0: &'a Tensor,
+}
+
+/// Builds a sampler from its settings.
+pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
+
+/// All samplers, by name.
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY];
+
+/// The sampler called `name`, with these settings in the place of its defaults.
+///
+/// # Errors
+/// `Unknown` with the names there are; `Config` naming a setting that is unknown or out of range.
+pub fn find_sampler(name: &str, settings: toml::Table) -> Result<Box<dyn Sampler>> {
+    let entry = SAMPLERS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
+        kind: "sampler",
+        name: name.into(),
+        known: SAMPLERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+    })?;
+    (entry.build)(settings)
+}
+
+/// A table of settings as the typed configuration of the sampler `name`.
+fn settings<C: serde::de::DeserializeOwned>(name: &str, table: toml::Table) -> Result<C> {
+    let got = table.to_string().trim().replace('\n', ", ");
+    table.try_into().map_err(|error: toml::de::Error| Error::Config {
+        name: format!("configuration of the sampler {name}"),
+        got,
+        expected: error.message().to_owned(),
+    })
+}
+
+/// `value` if it lies in `range`.
+fn within(name: &str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let expected = format!("{} to {}", range.start(), range.end());
+    Err(Error::Config { name: name.into(), got: value.to_string(), expected })
+}

@@ -1,0 +1,88 @@
+//! Pseudo-inverse guidance, Song et al. (2023), <https://openreview.net/forum?id=9_gsMA8MRKQ>.
+
+use super::ddnm::project;
+use super::{Annealing, BuildSampler, Observer, Problem, Sampler, anneal, settings, within};
+use crate::Result;
+use candle_core::Tensor;
+use serde::Deserialize;
+use tweedie_operators::{Entry, Rng};
+
+/// Tweedie's formula for the posterior, with `p(x₀ | x)` taken for `N(D, r² I)`.
+///
+/// `x̂₀ = D + σ² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A D)`, `J = ∂D/∂x`, `r² = τ²σ²/(τ²+σ²)`, τ the spread of the prior.
+///
+/// Exact for a Gaussian prior of standard deviation τ. Where nothing is noisy the result is projected on the measurement
+/// ([`super::Ddnm`]'s step), which changes nothing in the exact case.
+#[derive(Clone, Debug)]
+pub struct Pigdm {
+    annealing: Annealing,
+    /// τ: standard deviation of the prior, pixels in [-1, 1].
+    prior_std: f64,
+    /// Factor of the guidance; 1 is Bayes' rule.
+    scale: f64,
+}
+
+impl Sampler for Pigdm {
+    fn sample(
+        &self,
+        problem: &Problem<'_>,
+        shape: (usize, usize, usize),
+        rng: &mut Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let measurement = problem.measurement;
+        let operator = measurement.spectral("pigdm")?;
+        let sigma_y = measurement.noise.gaussian_sigma().ok_or(tweedie_operators::Error::Unsupported {
+            method: "pigdm",
+            needs: "additive white Gaussian noise",
+        })?;
+        let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
+        anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+            let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));
+            let spread = prior * noise / (prior + noise);
+            let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
+            // r² Aᵀ(r²AAᵀ + σ_y²)⁻¹(y − A D) is the step of the proximal map from D.
+            let step = (measurement.prox(&denoised, spread.sqrt())? - &denoised)?;
+            let guide = pullback.apply(&step)?;
+            drop(pullback);
+            let x0 = (denoised + guide.affine(self.scale * noise / spread, 0.0)?)?;
+            if sigma_y == 0.0 { project(operator, &x0, &measurement.y) } else { Ok(x0) }
+        })
+    }
+
+    fn annealing(&self) -> &Annealing {
+        &self.annealing
+    }
+
+    fn differentiates(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    /// Noise levels and renoising.
+    annealing: Annealing,
+    /// τ, pixels in [-1, 1].
+    prior_std: f64,
+    /// Factor of the guidance.
+    scale: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { annealing: Annealing::default(), prior_std: 0.5, scale: 1.0 }
+    }
+}
+
+pub(super) const ENTRY: Entry<BuildSampler> = Entry {
+    name: "pigdm",
+    about: "Pseudo-inverse guidance: a Gaussian approximation of the posterior, through the network's pullback",
+    example: "annealing = { steps = 4 }\nprior_std = 0.5",
+    build: |table| {
+        let Config { annealing, prior_std, scale } = settings("pigdm", table)?;
+        let prior_std = within("prior_std", prior_std, 1e-3..=1e3)?;
+        Ok(Box::new(Pigdm { annealing: annealing.checked()?, prior_std, scale: within("scale", scale, 0.0..=1e3)? }))
+    },
+};
