@@ -4,3 +4,5 @@
 mod cli;
 // A folder to run the binary in, photos and masks.
 mod harness;
+// Photos, masks, metadata, files.
+mod image;

@@ -5,6 +5,7 @@
 /// A photo has two directories (itself and its thumbnail); a longer chain is a loop or nonsense.
 const MAX_DIRECTORIES: usize = 16;
 
+const PHOTOMETRIC: u16 = 0x0106;
 const ORIENTATION: u16 = 0x0112;
 const EXIF_DIRECTORY: u16 = 0x8769;
 const GPS_DIRECTORY: u16 = 0x8825;
@@ -62,6 +63,17 @@ pub(super) fn erase_gps(exif: &mut [u8]) -> bool {
     }
     block.remove_entry(first, entry);
     true
+}
+
+/// Makes a TIFF file of indices into a palette one of grey levels, which the `tiff` crate reads. Whether it was one.
+pub(super) fn palette_to_grey(tiff: &mut [u8]) -> bool {
+    let Some(mut block) = Block::new(tiff) else { return false };
+    let Some(entry) = block.first_directory().and_then(|first| block.find(first, PHOTOMETRIC)) else { return false };
+    let is_palette = block.number(entry) == Some(3);
+    if is_palette {
+        block.set_number(entry, 1);
+    }
+    is_palette
 }
 
 /// Whether the block says where the photo was taken.
@@ -233,7 +245,7 @@ mod tests {
         out.extend(u32(8));
         // Two entries at 8, next directory at 38.
         out.extend(u16(2));
-        let mut entry = |out: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: [u8; 4]| {
+        let entry = |out: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: [u8; 4]| {
             out.extend(u16(tag));
             out.extend(u16(kind));
             out.extend(u32(count));

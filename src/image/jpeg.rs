@@ -41,9 +41,8 @@ fn survey(bytes: &[u8]) -> Survey {
     let mut survey = Survey::default();
     let mut at = 2;
     let mut in_scan = false;
-    loop {
-        // To the next marker: entropy-coded data may contain FF 00 and restart markers.
-        let Some(skipped) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) else { break };
+    // From marker to marker: entropy-coded data may contain FF 00 and restart markers.
+    while let Some(skipped) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
         at += skipped + 1;
         let Some(&marker) = bytes.get(at) else { break };
         match marker {

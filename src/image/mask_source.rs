@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::photo::Samples;
 use super::{DecodeOptions, ImageError, Mask, Photo};
 
 /// Values of a mask between these are neither black nor white.
@@ -178,7 +177,9 @@ fn color(photo: &Photo, pixel: usize) -> [u8; 3] {
 }
 
 fn from_file(file: &Photo, photo: &Photo, options: &MaskOptions) -> Result<Mask, ImageError> {
-    let mut warnings: Vec<_> = file.warnings.iter().map(|warning| format!("mask: {warning}")).collect();
+    // A mask of one bit or with a palette is as good as any.
+    let matters = |warning: &&String| !warning.contains("converted to 8-bit");
+    let mut warnings: Vec<_> = file.warnings.iter().filter(matters).map(|warning| format!("mask: {warning}")).collect();
     let colors = count_colors(file);
     let is_same_size = (file.width, file.height) == (photo.width, photo.height);
     if is_same_size && file.samples == photo.samples && colors > 2 {
@@ -295,13 +296,19 @@ fn is_colored(file: &Photo) -> bool {
 /// Distinct colours, counted up to a limit.
 fn count_colors(file: &Photo) -> usize {
     let mut colors = HashSet::new();
+    let mut last = None;
     for pixel in 0..file.width * file.height {
         let first = pixel * file.channels;
-        let color = match &file.samples {
-            Samples::U8(_) => color(file, pixel).map(u16::from),
-            Samples::U16(_) if file.channels < 3 => [file.value(first); 3],
-            Samples::U16(_) => [0, 1, 2].map(|channel| file.value(first + channel)),
+        let color = if file.channels < 3 {
+            [file.value(first); 3]
+        } else {
+            [0, 1, 2].map(|channel| file.value(first + channel))
         };
+        // Masks are mostly flat, and hashing every pixel of a large one takes a while.
+        if last == Some(color) {
+            continue;
+        }
+        last = Some(color);
         colors.insert(color);
         if colors.len() == MAX_COLORS {
             break;

@@ -128,7 +128,7 @@ impl Photo {
 
     /// Whether the last sample of a pixel is its opacity.
     pub fn has_alpha(&self) -> bool {
-        self.channels % 2 == 0
+        matches!(self.channels, 2 | 4)
     }
 
     /// Bits per sample.
@@ -286,18 +286,21 @@ impl Photo {
     /// photo takes the mean of the three channels. All other samples, alpha, and pixels with alpha 0 stay as they are.
     ///
     /// # Shapes
-    /// `mask`: the size of the photo; `x`: `[1, 3, h, w]` or `[3, h, w]` of the region's size, in `[-1, 1]`
+    /// `mask`: the size of the region, or of the photo; `x`: `[1, 3, h, w]` or `[3, h, w]` of the region's size, in `[-1, 1]`
     /// # Errors
     /// If a shape does not fit, or a value to be written is not finite; the photo is then unchanged.
     pub fn paint(&mut self, region: Region, mask: &Mask, x: &Tensor) -> candle_core::Result<()> {
         self.check(region)?;
-        if (mask.width(), mask.height()) != (self.width, self.height) {
+        let of_region = (mask.width(), mask.height()) == (region.width, region.height);
+        if !of_region && (mask.width(), mask.height()) != (self.width, self.height) {
             candle_core::bail!(
-                "mask is {}x{}, the photo is {}x{}",
+                "mask is {}x{}, the photo is {}x{}, the region {}x{}",
                 mask.width(),
                 mask.height(),
                 self.width,
-                self.height
+                self.height,
+                region.width,
+                region.height
             );
         }
         let (h, w) = (region.height, region.width);
@@ -306,18 +309,23 @@ impl Photo {
         }
         let values = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let area = w * h;
-        let targets: Vec<(usize, usize)> = (0..area)
-            .map(|i| ((region.y + i / w) * self.width + region.x + i % w, i))
-            .filter(|&(pixel, _)| mask.is_pixel_set(pixel) && !self.is_transparent(pixel))
-            .collect();
-        if let Some(&(pixel, _)) =
-            targets.iter().find(|&&(_, i)| !(0..3).all(|channel| values[channel * area + i].is_finite()))
-        {
-            candle_core::bail!("value at ({}, {}) is not finite", pixel % self.width, pixel / self.width);
+        let photo_width = self.width;
+        let pixel_at = |i: usize| (region.y + i / w) * photo_width + region.x + i % w;
+        let is_target = |photo: &Self, i: usize| {
+            let pixel = pixel_at(i);
+            mask.is_pixel_set(if of_region { i } else { pixel }) && !photo.is_transparent(pixel)
+        };
+        let is_finite = |i: usize| (0..3).all(|channel| values[channel * area + i].is_finite());
+        if let Some(i) = (0..area).find(|&i| !is_finite(i) && is_target(self, i)) {
+            candle_core::bail!("value at ({}, {}) is not finite", region.x + i % w, region.y + i / w);
         }
         let max = f32::from(self.max_value());
         let level = |value: f32| ((value + 1.0) * 0.5 * max).round().clamp(0.0, max);
-        for (pixel, i) in targets {
+        for i in 0..area {
+            if !is_target(self, i) {
+                continue;
+            }
+            let pixel = pixel_at(i);
             let color = [values[i], values[area + i], values[2 * area + i]];
             let first = pixel * self.channels;
             if self.channels < 3 {

@@ -4,7 +4,7 @@ use std::io::{Cursor, ErrorKind};
 
 use image::codecs::bmp::{BmpDecoder, BmpEncoder};
 use image::codecs::gif::GifDecoder;
-use image::codecs::pnm::{PnmDecoder, PnmEncoder, PnmSubtype, SampleEncoding};
+use image::codecs::pnm::PnmDecoder;
 use image::codecs::qoi::{QoiDecoder, QoiEncoder};
 use image::{
     AnimationDecoder, ColorType, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError as CodecError, Limits,
@@ -110,19 +110,13 @@ pub(super) fn encode(photo: &Photo, format: OutputFormat) -> Result<Vec<u8>, Ima
     let mut out = Vec::new();
     match (format, &photo.samples) {
         (OutputFormat::Pnm, samples) => {
-            let subtype = match photo.channels {
-                1 => PnmSubtype::Graymap(SampleEncoding::Binary),
-                _ => PnmSubtype::Pixmap(SampleEncoding::Binary),
-            };
-            let encoder = PnmEncoder::new(&mut out).with_subtype(subtype);
+            let kind = if photo.channels == 1 { "P5" } else { "P6" };
+            out = format!("{kind}\n{width} {height}\n{}\n", photo.max_value()).into_bytes();
             match samples {
-                Samples::U8(samples) => encoder.write_image(samples, width, height, color(photo.channels)),
-                Samples::U16(samples) => {
-                    let color = if photo.channels == 1 { ExtendedColorType::L16 } else { ExtendedColorType::Rgb16 };
-                    let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_ne_bytes()).collect();
-                    encoder.write_image(&bytes, width, height, color)
-                }
+                Samples::U8(samples) => out.extend_from_slice(samples),
+                Samples::U16(samples) => out.extend(samples.iter().flat_map(|sample| sample.to_be_bytes())),
             }
+            Ok(())
         }
         (OutputFormat::Bmp, Samples::U8(samples)) => {
             BmpEncoder::new(&mut out).write_image(samples, width, height, color(photo.channels))

@@ -13,17 +13,28 @@ use super::decode::{Decoded, Source};
 use super::metadata::{MAX_BLOCK, Metadata};
 use super::photo::Samples;
 use super::png::C2PA_WARNING;
-use super::{ImageError, Photo, SourceFormat};
+use super::{ImageError, Photo, SourceFormat, exif};
 
 const XMP: Tag = Tag::Unknown(700);
 const IPTC: Tag = Tag::Unknown(33723);
 const C2PA: Tag = Tag::Unknown(0xcd41);
 const DNG_VERSION: Tag = Tag::Unknown(50706);
+const PALETTE: u16 = 3;
 const EXIF_DIRECTORIES: [Tag; 2] = [Tag::Unknown(0x8769), Tag::Unknown(0x8825)];
 
 pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
     let refuse = |error| refuse(source, error);
+    let mut as_grey = Vec::new();
     let mut decoder = Decoder::new(Cursor::new(source.bytes)).map_err(refuse)?;
+    if decoder.find_tag_unsigned(Tag::PhotometricInterpretation).ok().flatten() == Some(PALETTE) {
+        // The crate reads no palettes, but it reads their indices as if they were grey.
+        as_grey.extend_from_slice(source.bytes);
+        if !exif::palette_to_grey(&mut as_grey) {
+            return Err(source.unsupported("BigTIFF with a palette"));
+        }
+        decoder = Decoder::new(Cursor::new(as_grey.as_slice())).map_err(refuse)?;
+    }
+    let is_palette = !as_grey.is_empty();
     let (width, height) = decoder.dimensions().map_err(refuse)?;
     let (width, height) = source.check_size(width.into(), height.into())?;
     let mut limits = Limits::default();
@@ -59,7 +70,7 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
     let palette: Option<Vec<u16>> = decoder.find_tag_unsigned_vec(Tag::ColorMap).ok().flatten();
 
     let per_pixel = match color {
-        ColorType::Gray(_) | ColorType::Palette(_) => 1,
+        ColorType::Gray(_) => 1,
         ColorType::GrayA(_) => 2,
         ColorType::RGB(_) => 3,
         ColorType::RGBA(_) | ColorType::CMYK(_) => 4,
@@ -84,7 +95,6 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
     let wrong_count = || source.corrupt(SourceFormat::Tiff, "the number of samples does not fit the size");
     let mut samples = match buffer {
         DecodingResult::U8(values) if bits < 8 && per_pixel == 1 && matches!(bits, 1 | 2 | 4) => {
-            let is_palette = matches!(color, ColorType::Palette(_));
             if !is_palette {
                 warnings.push(format!("{bits}-bit grey converted to 8-bit grey"));
             }
@@ -112,14 +122,14 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
 
     let mut channels = per_pixel;
     match (color, &mut samples) {
-        (ColorType::Palette(_), Samples::U8(indices)) => {
+        (ColorType::Gray(_), Samples::U8(indices)) if is_palette => {
             let palette = palette.ok_or_else(|| source.corrupt(SourceFormat::Tiff, "the palette is missing"))?;
             *indices = look_up(indices, &palette)
                 .ok_or_else(|| source.corrupt(SourceFormat::Tiff, "a pixel is outside the palette"))?;
             channels = 3;
             warnings.push("palette converted to 8-bit colour".into());
         }
-        (ColorType::Palette(_), _) => return Err(source.unsupported("TIFF with a 16-bit palette")),
+        (ColorType::Gray(_), _) if is_palette => return Err(source.unsupported("TIFF with a 16-bit palette")),
         (ColorType::CMYK(_), samples) => {
             let inks: Vec<u8> = match samples {
                 Samples::U8(inks) => std::mem::take(inks),

@@ -34,6 +34,10 @@ impl Sampler for Ddnm {
         })
     }
 
+    fn name(&self) -> &'static str {
+        ENTRY.name
+    }
+
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }

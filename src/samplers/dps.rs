@@ -42,6 +42,10 @@ impl Sampler for Dps {
         })
     }
 
+    fn name(&self) -> &'static str {
+        ENTRY.name
+    }
+
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }

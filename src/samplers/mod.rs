@@ -52,6 +52,9 @@ pub trait Sampler: Debug + Send + Sync {
         observer: &mut dyn Observer,
     ) -> Result<Tensor>;
 
+    /// Its name in [`SAMPLERS`].
+    fn name(&self) -> &'static str;
+
     /// The noise levels it visits and how it renoises.
     fn annealing(&self) -> &Annealing;
 

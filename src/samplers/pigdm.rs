@@ -50,6 +50,10 @@ impl Sampler for Pigdm {
         })
     }
 
+    fn name(&self) -> &'static str {
+        ENTRY.name
+    }
+
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }

@@ -114,6 +114,7 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
         memory: arguments.device.memory,
+        ..InpaintOptions::default()
     };
     let plan = plan_inpaint(&photo, &mask, &options)?;
 
@@ -153,7 +154,7 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
     };
     bar.phase("writing");
     job.check_unchanged()?;
-    for warning in result.warnings() {
+    for warning in result.warnings(&photo, &mask) {
         if !warnings.contains(&warning) {
             bar.aside(|| console.warn(&warning));
             warnings.push(warning);

@@ -56,7 +56,7 @@ impl Writer<'_> {
     pub(super) fn write(&self) -> Outcome<usize> {
         let outputs = &self.report.job.outputs;
         for (k, target) in outputs.samples.iter().enumerate() {
-            let bytes = self.encode(&self.result.sample(k), target, Kind::Sample(k))?;
+            let bytes = self.encode(self.result.sample(k), target, Kind::Sample(k))?;
             match target {
                 Target::Stdout => print(&bytes)?,
                 Target::File(path) => self.put(path, &bytes, Kind::Sample(k))?,
@@ -68,8 +68,8 @@ impl Writer<'_> {
             let Some(path) = path else { continue };
             let target = Target::File(path.clone());
             let bytes = match kind {
-                Kind::Mean => self.encode(&self.result.mean(), &target, kind)?,
-                Kind::Std => self.encode(&self.result.std(), &target, kind)?,
+                Kind::Mean => self.encode(&self.result.mean()?, &target, kind)?,
+                Kind::Std => self.encode(&self.result.std()?, &target, kind)?,
                 Kind::Sheet | Kind::Sample(_) => self.sheet(path)?,
             };
             self.put(path, &bytes, kind)?;
@@ -184,10 +184,10 @@ impl Writer<'_> {
                 sheet.add(format!("after, sample {k}"), picture(&self.result.sample(k))?);
             }
             if self.report.job.outputs.mean.is_some() {
-                sheet.add("mean", picture(&self.result.mean())?);
+                sheet.add("mean", picture(&self.result.mean()?)?);
             }
             if self.report.job.outputs.std.is_some() {
-                sheet.add("std", picture(&self.result.std())?);
+                sheet.add("std", picture(&self.result.std()?)?);
             }
         }
         let mut content = Cursor::new(Vec::new());
