@@ -149,11 +149,7 @@ impl FusedNetwork {
             parameters.insert(parameter.name.clone(), values);
         }
         let get = |parameter: &Parameter| parameters[&parameter.name].clone();
-        let dense = |layer: &Dense| FusedDense {
-            weight: get(&layer.weight),
-            bias: get(&layer.bias),
-            silu: layer.silu,
-        };
+        let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
         let mut steps: Vec<FusedStep> = Vec::with_capacity(network.steps.len());
         for step in &network.steps {
             let output = Layout { parts: vec![step.channels] };
@@ -412,9 +408,8 @@ impl FusedNetwork {
                     continue;
                 };
                 let mut gated = Map::new(&self.pool, batch, source.layout.blocks(), size.0, size.1);
-                let outputs = (0..gated.blocks)
-                    .map(|block| Output { plane: gated.write(block), accumulate: false })
-                    .collect();
+                let outputs =
+                    (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
                 let values = planes(&tape.values, &source.inputs);
                 let gate = Gate { values: values.clone(), reading: state.reading(source.silu) };
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
@@ -505,12 +500,8 @@ fn add(isa: InstructionSet, sum: &mut Map, other: &Map) {
     for block in 0..sum.blocks {
         let output = Output { plane: sum.write(block), accumulate: true };
         let (u, x) = (other.read(block), other.read(block));
-        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }.run(
-            isa,
-            sum.batch,
-            sum.height,
-            sum.width,
-        );
+        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }
+            .run(isa, sum.batch, sum.height, sum.width);
     }
 }
 

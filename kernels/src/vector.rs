@@ -262,9 +262,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-            unsafe {
-                Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1))
-            }
+            unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
         }
         #[inline(always)]
         unsafe fn min(self, other: Self) -> Self {
@@ -289,10 +287,7 @@ mod x86 {
                 let bias = _mm256_set1_epi32(127);
                 let a = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias);
                 let b = _mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias);
-                Self(
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)),
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)),
-                )
+                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)))
             }
         }
     }

@@ -41,7 +41,17 @@ pub struct InpaintOptions<'a> {
 
 impl Default for InpaintOptions<'_> {
     fn default() -> Self {
-        Self { model: None, samples: 1, seed: 0, sampler: "auto".into(), steps: None, settings: toml::Table::new(), tile: None, context: None, memory: None }
+        Self {
+            model: None,
+            samples: 1,
+            seed: 0,
+            sampler: "auto".into(),
+            steps: None,
+            settings: toml::Table::new(),
+            tile: None,
+            context: None,
+            memory: None,
+        }
     }
 }
 
@@ -217,8 +227,7 @@ struct Auto {
 }
 
 /// A run, ready to start.
-struct Work<'a> {
-    model: &'a Model,
+struct Work {
     sampler: Box<dyn Sampler>,
     sigmas: usize,
     parts: Vec<Part>,
@@ -263,7 +272,7 @@ fn merge(table: &mut toml::Table, changes: toml::Table) {
     }
 }
 
-fn prepare<'a>(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &'a Model) -> Result<Work<'a>> {
+fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Model) -> Result<Work> {
     let refuse = |name: &str, got: String, expected: String| Err(Error::Config { name: name.into(), got, expected });
     if (mask.width(), mask.height()) != (photo.width(), photo.height()) {
         let got = format!("{}x{}", mask.width(), mask.height());
@@ -343,7 +352,7 @@ fn prepare<'a>(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: 
         deepest,
         warnings,
     };
-    Ok(Work { model, sampler, sigmas, parts, unknown, window, plan })
+    Ok(Work { sampler, sigmas, parts, unknown, window, plan })
 }
 
 /// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
@@ -461,8 +470,7 @@ pub fn inpaint_observed(
         for first in (0..options.samples).step_by(batch) {
             let last = options.samples.min(first + batch);
             let rows = last - first;
-            let measurement =
-                Measurement { operator: &operator, noise: &noise, y: y.repeat((rows, 1, 1, 1))? };
+            let measurement = Measurement { operator: &operator, noise: &noise, y: y.repeat((rows, 1, 1, 1))? };
             let problem = Problem { prior: &prior, measurement: &measurement, guess: Some(guess.clone()) };
             let mut rng = Rng::new(options.seed, first as u64..last as u64).at((region.y, region.x));
             let mut step = |step: &Step<'_>| -> Result<()> {

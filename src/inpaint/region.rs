@@ -53,9 +53,8 @@ pub(super) fn parts(mask: &Mask, context: usize) -> Vec<Part> {
                 height: ((bottom + reach) * CELL).min(height) - y,
             };
             let own = |x: usize, y: usize| labels[y / CELL * columns + x / CELL] == Some(label);
-            let fill = Mask::from_fn(region.width, region.height, |u, v| {
-                mask.is_set(x + u, y + v) && own(x + u, y + v)
-            });
+            let fill =
+                Mask::from_fn(region.width, region.height, |u, v| mask.is_set(x + u, y + v) && own(x + u, y + v));
             Part { region, fill }
         })
         .collect()
@@ -118,10 +117,7 @@ mod tests {
         let regions: Vec<Region> = parts.iter().map(|part| part.region).collect();
         assert_eq!(
             regions,
-            [
-                Region { x: 0, y: 0, width: 112, height: 80 },
-                Region { x: 352, y: 416, width: 112, height: 64 },
-            ]
+            [Region { x: 0, y: 0, width: 112, height: 80 }, Region { x: 352, y: 416, width: 112, height: 64 },]
         );
         let filled: usize = parts.iter().map(|part| part.fill.count()).sum();
         assert_eq!(filled, mask.count());

@@ -109,7 +109,8 @@ impl Checkpoint {
             Err(error) => return Err(refuse(format!("has parameterization `{text}`: {error}"))),
         };
         let (name, sigma_range) = (field("name")?, (number("sigma_min")?, number("sigma_max")?));
-        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }.checked(model)
+        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }
+            .checked(model)
     }
 
     /// Reads a folder as diffusers writes it: a pipeline with `unet/` and `scheduler/`, or the two side by side.
@@ -118,7 +119,8 @@ impl Checkpoint {
         let refuse = |reason: String| Error::Model { model: model.clone(), reason };
         let unet = if folder.join("unet").is_dir() { folder.join("unet") } else { folder.to_path_buf() };
         let config = read_text(&unet.join("config.json"))?;
-        let class: serde_json::Value = serde_json::from_str(&config).map_err(|e| refuse(format!("config.json: {e}")))?;
+        let class: serde_json::Value =
+            serde_json::from_str(&config).map_err(|e| refuse(format!("config.json: {e}")))?;
         let class = class["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
         let network = architecture(&class, &config).map_err(refuse)?;
         let scheduler = [folder.join("scheduler/scheduler_config.json"), folder.join("scheduler_config.json")];
@@ -154,7 +156,8 @@ impl Checkpoint {
         ]);
         let parameterization = Parameterization::Edm { sigma_data };
         let bytes = read(&weights)?.into();
-        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }.checked(&model)
+        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }
+            .checked(&model)
     }
 
     /// Every tensor that the network needs is there, of its shape and of a known type, finite, and no other.

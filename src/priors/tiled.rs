@@ -83,7 +83,9 @@ impl Axis {
     /// The smallest number of classes such that windows `i`, `i + n`, `i + 2n`, … do not touch one another.
     fn classes(&self) -> usize {
         (1..=self.starts.len())
-            .find(|&n| self.starts.iter().zip(&self.starts[n.min(self.starts.len())..]).all(|(a, b)| a + self.window <= *b))
+            .find(|&n| {
+                self.starts.iter().zip(&self.starts[n.min(self.starts.len())..]).all(|(a, b)| a + self.window <= *b)
+            })
             .unwrap_or(self.starts.len())
     }
 
@@ -129,7 +131,12 @@ impl<'a> Tiled<'a> {
     ///
     /// # Errors
     /// `Config` if `overlap` is not below half a window.
-    pub fn new(inner: &'a dyn Denoiser, (height, width): (usize, usize), window: usize, overlap: usize) -> Result<Self> {
+    pub fn new(
+        inner: &'a dyn Denoiser,
+        (height, width): (usize, usize),
+        window: usize,
+        overlap: usize,
+    ) -> Result<Self> {
         if window == 0 || overlap * 2 >= window {
             return Err(Error::Config {
                 name: "overlap of windows".into(),
@@ -138,9 +145,10 @@ impl<'a> Tiled<'a> {
             });
         }
         let (rows, columns) = match inner.native_size() {
-            Some((native_height, native_width)) => {
-                (Axis::new(height, native_height, overlap, native_height), Axis::new(width, native_width, overlap, native_width))
-            }
+            Some((native_height, native_width)) => (
+                Axis::new(height, native_height, overlap, native_height),
+                Axis::new(width, native_width, overlap, native_width),
+            ),
             None => (Axis::new(height, window, overlap, 8), Axis::new(width, window, overlap, 8)),
         };
         let active = vec![true; rows.starts.len() * columns.starts.len()];
@@ -154,8 +162,7 @@ impl<'a> Tiled<'a> {
                 self.rows.starts[index / self.columns.starts.len()],
                 self.columns.starts[index % self.columns.starts.len()],
             );
-            *active = (top..top + self.rows.window)
-                .any(|y| (left..left + self.columns.window).any(|x| needed(y, x)));
+            *active = (top..top + self.rows.window).any(|y| (left..left + self.columns.window).any(|x| needed(y, x)));
         }
         self
     }

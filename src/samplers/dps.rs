@@ -55,7 +55,6 @@ impl Sampler for Dps {
     }
 }
 
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {

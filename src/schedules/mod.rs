@@ -28,7 +28,8 @@ mod tests {
     #[test]
     fn every_schedule_falls_from_the_largest_level_to_exactly_zero() {
         for steps in [1, 2, 3, 20] {
-            let schedules: [Box<dyn Schedule>; 2] = [Box::new(Karras { steps, rho: 7.0 }), Box::new(Geometric { steps })];
+            let schedules: [Box<dyn Schedule>; 2] =
+                [Box::new(Karras { steps, rho: 7.0 }), Box::new(Geometric { steps })];
             for schedule in schedules {
                 let sigmas = schedule.sigmas(&(0.002..=80.0));
                 assert_eq!(sigmas.len(), steps + 1);
