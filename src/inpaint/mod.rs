@@ -234,6 +234,8 @@ struct Work {
     /// Pixels that the sampler must not take as known.
     unknown: Mask,
     window: usize,
+    /// Windows whose pullback keeps its forward pass.
+    kept: usize,
     plan: InpaintPlan,
 }
 
@@ -297,6 +299,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = photo.width() * photo.height();
+    let tape = |window: usize| (largest.min(window * window) * PULLBACK_BYTES) as u64;
     let memory = |window: usize| {
         let per_pixel = if sampler.differentiates() { PULLBACK_BYTES } else { DENOISE_BYTES };
         let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
@@ -318,19 +321,27 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
         }
     }
 
+    // What is left of the memory keeps forward passes for the pullback, which are repeated otherwise.
+    let spare = options.memory.unwrap_or(COMFORTABLE_BYTES).saturating_sub(memory(window));
+    let kept = 1 + (spare / tape(window).max(1)) as usize;
     let mut windows = 0;
     let mut network_pixels = 0;
+    let mut most_kept = 0;
+    let mut repeated = 0;
     for part in &parts {
         let tiled = tiled(model.denoiser(), part, window)?;
+        most_kept = tiled.windows().min(kept).max(most_kept);
+        repeated += tiled.windows().saturating_sub(kept);
         let (height, width) = tiled.window();
         windows += tiled.windows();
         network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
     }
     let evaluations = sigmas * options.samples;
     let network_pixels = network_pixels * evaluations as u64;
-    // Beyond the windows whose forward pass is kept, a pullback repeats it.
-    let repeats = if windows > parts.len() { 1.5 } else { 1.0 };
-    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.differentiates())? * repeats;
+    // A forward pass is a third of an evaluation with its pullback.
+    let repeats = if sampler.differentiates() { repeated as f64 / windows.max(1) as f64 / 3.0 } else { 0.0 };
+    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.differentiates())? * (1.0 + repeats);
+    let tapes = if sampler.differentiates() { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
     let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
     let mut warnings = Vec::new();
     if deepest > DEEP {
@@ -348,12 +359,15 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
         evaluations,
         network_pixels,
         seconds,
-        memory: memory(window),
+        memory: memory(window) + tapes,
         deepest,
         warnings,
     };
-    Ok(Work { sampler, sigmas, parts, unknown, window, plan })
+    Ok(Work { sampler, sigmas, parts, unknown, window, kept, plan })
 }
+
+/// Memory that a run may fill without being told so, where that makes it faster.
+const COMFORTABLE_BYTES: u64 = 1 << 30;
 
 /// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
 const LEAST_WINDOW: usize = 64;
@@ -452,7 +466,7 @@ pub fn inpaint_observed(
     for part in &work.parts {
         let region = part.region;
         let unknown = work.unknown.crop(region);
-        let prior = tiled(model.denoiser(), part, work.window)?;
+        let prior = tiled(model.denoiser(), part, work.window)?.keeping(work.kept);
         let y = photo.tensor(region, model.device())?;
         let guess = guess(&y, &unknown)?;
         let frame = Region { x: 0, y: 0, ..region };
