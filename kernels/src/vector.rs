@@ -31,15 +31,17 @@ pub(crate) trait Vector: Copy {
     unsafe fn div(self, other: Self) -> Self;
     /// `self * factor + addend`.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `other` where one of the two is not a number.
     unsafe fn min(self, other: Self) -> Self;
+    /// `other` where one of the two is not a number.
     unsafe fn max(self, other: Self) -> Self;
-    /// To the nearest integer.
+    /// To the nearest integer, of numbers between −2²² and 2²².
     unsafe fn round(self) -> Self;
     /// `2^self` of integers between −126 and 127.
     unsafe fn exp2_of_integer(self) -> Self;
 }
 
-/// `e^x`, relative error below 2e-7 on [−87, 87], clamped outside.
+/// `e^x`, relative error below 2e-7 on [−87, 87], clamped outside; not a number for what is none.
 ///
 /// Cody–Waite reduction to `|r| ≤ ln 2 / 2`, then the Taylor polynomial of degree 7, whose remainder there is 2e-8
 /// (`r⁸/8!`).
@@ -47,7 +49,8 @@ pub(crate) trait Vector: Copy {
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: the caller has V's instruction set; no memory is touched.
     unsafe {
-        let x = x.min(V::splat(87.0)).max(V::splat(-87.0));
+        // In this order: the bounds return their second argument where one is not a number.
+        let x = V::splat(-87.0).max(V::splat(87.0).min(x));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, the first with few bits so that n times it is exact.
         let r = n.mul_add(V::splat(-0.693_359_4), x);
@@ -262,9 +265,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-            unsafe {
-                Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1))
-            }
+            unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
         }
         #[inline(always)]
         unsafe fn min(self, other: Self) -> Self {
@@ -289,10 +290,7 @@ mod x86 {
                 let bias = _mm256_set1_epi32(127);
                 let a = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias);
                 let b = _mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias);
-                Self(
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)),
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)),
-                )
+                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)))
             }
         }
     }
