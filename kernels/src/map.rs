@@ -223,7 +223,7 @@ mod tests {
     fn free_memory_stays_within_twice_of_what_was_in_use() {
         let pool = Arc::default();
         for side in (1..60).chain((1..60).rev()) {
-            // Two at a time: an area grows by less than the factor up to which a piece fits another map, hence the cube.
+            // On the way up no earlier piece is large enough.
             drop((Map::new(&pool, side, 1, side, side), Map::new(&pool, 1, 1, side, side)));
             let pieces = pool.lock();
             assert_eq!(pieces.live, 0);
