@@ -443,8 +443,8 @@ unsafe fn tile<V: Vector, const P: usize, const K: usize>(
             let mut sum = zero;
             let mut square = zero;
             let bias = if job.bias.is_empty() { zero } else { V::load_unaligned(&job.bias[lane..lane + 16]) };
-            for p in 0..P {
-                let mut value = V::load(result[p][k].0.as_ptr()).add(bias);
+            for (p, result) in result.iter().enumerate() {
+                let mut value = V::load(result[k].0.as_ptr()).add(bias);
                 if let Some(add) = job.add.get(block) {
                     value = value.add(V::load(add.row(b, row).add(place(p))));
                 }

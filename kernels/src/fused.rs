@@ -4,9 +4,9 @@
 //! resample, convolve, add bias, embedding and residual, and take the sums of the next normalisation.
 
 use crate::correlation::{Affine, Correlation, Gate, Job, Output, Phase, Reading, Sums, Tap};
-use crate::isa::InstructionSet;
+use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Network, Parameter, Resample, Source};
+use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +14,12 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
+    /// The machine cannot run the instruction set.
+    #[error(transparent)]
+    InstructionSet(#[from] InstructionSetError),
+    /// The description does not fit together.
+    #[error(transparent)]
+    Network(#[from] Inconsistent),
     /// A parameter is not there.
     #[error("missing parameter {0}")]
     Missing(String),
@@ -45,6 +51,17 @@ pub enum Error {
         /// Images.
         batch: usize,
     },
+    /// There are more or fewer numbers than the shape has.
+    #[error("{got} elements for shape {shape:?}")]
+    Length {
+        /// What was given.
+        got: usize,
+        /// `[B, C, H, W]`.
+        shape: [usize; 4],
+    },
+    /// The tape of one network was given to another.
+    #[error("the tape belongs to another network")]
+    Tape,
 }
 
 #[derive(Debug)]
@@ -115,14 +132,16 @@ pub struct Tape {
     norms: Vec<Vec<Option<NormState>>>,
     sizes: Vec<(usize, usize)>,
     batch: usize,
+    /// The memory of the network that made it, by which it is recognised.
+    pool: Arc<Pool>,
 }
 
-/// One normalisation of one batch: per image and lane, and per image and group.
+/// What a source does to its inputs before the convolution, for one batch: per image and lane, and per image and group.
 #[derive(Debug)]
 struct NormState {
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// (mean, 1 / standard deviation) of each image's groups.
+    /// (mean, 1 / standard deviation) of each image's groups; empty for an activation alone.
     moments: Vec<(f64, f64)>,
 }
 
@@ -133,12 +152,15 @@ impl FusedNetwork {
     /// Packs the parameters that `lookup` finds by name.
     ///
     /// # Errors
-    /// `Missing` or `Elements`, naming the parameter.
+    /// `InstructionSet`, `Network`; `Missing` or `Elements`, naming the parameter.
     pub fn new(
         network: &Network,
         isa: InstructionSet,
         mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> Result<Self, Error> {
+        // What the kernels rely on: they check neither instructions nor indices.
+        let isa = isa.on_this_machine()?;
+        network.check()?;
         let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
         for parameter in network.parameters() {
             let values = lookup(&parameter.name).ok_or_else(|| Error::Missing(parameter.name.clone()))?;
@@ -253,7 +275,7 @@ impl FusedNetwork {
     /// # Shapes
     /// `x`: `[B, C, H, W]` in `shape`, H and W multiples of [`Network::stride`]; `noise`: one number, or one per image.
     /// # Errors
-    /// `Shape`, `Noise`.
+    /// `Shape`, `Length`, `Noise`.
     pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
         Ok(self.run(x, shape, noise, factor, false)?.0)
     }
@@ -283,9 +305,10 @@ impl FusedNetwork {
         let [batch, channels, height, width] = shape;
         let stride = self.network.stride();
         let fits = channels == self.network.channels && height % stride == 0 && width % stride == 0;
-        if !fits || height * width * batch == 0 || x.len() != shape.iter().product::<usize>() {
+        if !fits || height == 0 || width == 0 || batch == 0 {
             return Err(Error::Shape { got: shape, channels: self.network.channels, stride });
         }
+        check_length(x, shape)?;
         if noise.len() != 1 && noise.len() != batch {
             return Err(Error::Noise { got: noise.len(), batch });
         }
@@ -307,7 +330,10 @@ impl FusedNetwork {
             let states: Vec<Option<NormState>> = step
                 .sources
                 .iter()
-                .map(|source| source.norm.as_ref().map(|norm| norm_state(norm, source, &values, &sums, &sizes, batch)))
+                .map(|source| match &source.norm {
+                    Some(norm) => Some(norm_state(norm, source, &values, &sums, &sizes, batch)),
+                    None => source.silu.then(|| NormState::identity(&source.layout, batch)),
+                })
                 .collect();
             let mut bias = Vec::with_capacity(batch * step.bias.len());
             for b in 0..batch {
@@ -351,14 +377,14 @@ impl FusedNetwork {
             sizes[index + 1] = output_size;
             norms.push(states);
             for &value in &step.last_reads {
-                // A data gradient reads the values again that were normalised, and no others.
-                if !keep || !self.normalised(value) {
+                // A data gradient reads the values again that were normalised or activated, and no others.
+                if !keep || !self.transformed(value) {
                     values[value] = None;
                 }
             }
         }
         let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
-        let tape = Tape { values, norms, sizes, batch };
+        let tape = Tape { values, norms, sizes, batch, pool: Arc::clone(&self.pool) };
         Ok((output.unwrap_or_default(), tape))
     }
 
@@ -366,8 +392,9 @@ impl FusedNetwork {
         self.network.value_channels(self.steps.len())
     }
 
-    fn normalised(&self, value: usize) -> bool {
-        self.steps.iter().flat_map(|s| &s.sources).any(|s| s.norm.is_some() && s.inputs.contains(&value))
+    fn transformed(&self, value: usize) -> bool {
+        let mut sources = self.steps.iter().flat_map(|step| &step.sources);
+        sources.any(|source| (source.norm.is_some() || source.silu) && source.inputs.contains(&value))
     }
 
     /// `v ↦ (∂F/∂x)ᵀ v · factor`, with the tape of a forward pass.
@@ -375,13 +402,14 @@ impl FusedNetwork {
     /// # Shapes
     /// `v`: like the output of that pass; returns the shape of its input.
     /// # Errors
-    /// `Shape` if `v` has another number of elements.
+    /// `Tape`; `Length` if `v` has another number of elements than the output.
     pub fn pullback(&self, tape: &Tape, v: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
+        if !Arc::ptr_eq(&tape.pool, &self.pool) {
+            return Err(Error::Tape);
+        }
         let (height, width) = tape.sizes[self.steps.len()];
         let shape = [tape.batch, self.output_channels(), height, width];
-        if v.len() != shape.iter().product::<usize>() {
-            return Err(Error::Shape { got: shape, channels: self.output_channels(), stride: self.network.stride() });
-        }
+        check_length(v, shape)?;
         let batch = tape.batch;
         let mut gradients: Vec<Option<Map>> = tape.sizes.iter().map(|_| None).collect();
         gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, v, shape, 1.0));
@@ -402,20 +430,20 @@ impl FusedNetwork {
                     gate,
                     sums,
                 };
-                let Some(state) = state else {
+                let values = planes(&tape.values, &source.inputs);
+                let gate =
+                    state.as_ref().map(|state| Gate { values: values.clone(), reading: state.reading(source.silu) });
+                let (Some(state), Some(norm)) = (state, &source.norm) else {
                     let outputs = self.accumulators(&mut gradients, source, batch, size);
-                    source.backward.run(&job(outputs, None, Sums::NONE));
+                    source.backward.run(&job(outputs, gate, Sums::NONE));
                     continue;
                 };
                 let mut gated = Map::new(&self.pool, batch, source.layout.blocks(), size.0, size.1);
                 let outputs =
                     (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
-                let values = planes(&tape.values, &source.inputs);
-                let gate = Gate { values: values.clone(), reading: state.reading(source.silu) };
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
-                source.backward.run(&job(outputs, Some(gate), Sums::of(&mut row_sums)));
+                source.backward.run(&job(outputs, gate, Sums::of(&mut row_sums)));
                 let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
-                let norm = source.norm.as_ref().expect("a state belongs to a norm");
                 let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
                 let outputs = self.accumulators(&mut gradients, source, batch, size);
                 for (block, output) in outputs.into_iter().enumerate() {
@@ -482,11 +510,22 @@ impl FusedNetwork {
 }
 
 impl NormState {
+    fn identity(layout: &Layout, batch: usize) -> Self {
+        let lanes = batch * layout.blocks() * 16;
+        Self { scale: vec![1.0; lanes], shift: vec![0.0; lanes], moments: Vec::new() }
+    }
+
     fn reading(&self, silu: bool) -> Reading<'_> {
         Reading { scale: &self.scale, shift: &self.shift, silu }
     }
 }
 
+fn check_length(x: &[f32], shape: [usize; 4]) -> Result<(), Error> {
+    let elements = shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n));
+    if elements == Some(x.len()) { Ok(()) } else { Err(Error::Length { got: x.len(), shape }) }
+}
+
+/// The planes of these values, one after the other; none of a value that the tape does not keep.
 fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
     inputs
         .iter()

@@ -31,15 +31,28 @@ impl InstructionSet {
         sets
     }
 
-    /// The one in use: the most capable, or what the environment variable `TWEEDIE_CPU_FEATURES` names, if the machine
-    /// has it.
+    /// What the environment variable `TWEEDIE_CPU_FEATURES` asks for; `None` where it is not set or empty.
+    pub fn requested() -> Option<Result<Self, InstructionSetError>> {
+        let name = std::env::var_os("TWEEDIE_CPU_FEATURES").filter(|name| !name.is_empty())?;
+        Some(name.to_string_lossy().parse().and_then(Self::on_this_machine))
+    }
+
+    /// The one in use: what is [`requested`](Self::requested), and the most capable where nothing is or it cannot be
+    /// had.
     pub fn detect() -> Self {
         static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let available = Self::available();
-            let asked = std::env::var("TWEEDIE_CPU_FEATURES").ok().and_then(|name| name.parse().ok());
-            asked.filter(|set| available.contains(set)).unwrap_or(available[available.len() - 1])
+            Self::requested().and_then(Result::ok).unwrap_or(available[available.len() - 1])
         })
+    }
+
+    /// The set itself, if this machine can run it.
+    pub(crate) fn on_this_machine(self) -> Result<Self, InstructionSetError> {
+        match Self::available().contains(&self) {
+            true => Ok(self),
+            false => Err(InstructionSetError::Unavailable(self)),
+        }
     }
 }
 
@@ -53,20 +66,27 @@ impl fmt::Display for InstructionSet {
     }
 }
 
-/// The name is none of `portable`, `avx2`, `avx512`.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown instruction set `{0}`; known: portable, avx2, avx512")]
-pub struct UnknownInstructionSet(String);
+/// Why an instruction set cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstructionSetError {
+    /// There is none of this name.
+    #[error("unknown instruction set `{0}`; known: portable, avx2, avx512")]
+    Unknown(String),
+    /// The machine does not have it.
+    #[error("this machine has no {0}")]
+    Unavailable(InstructionSet),
+}
 
 impl FromStr for InstructionSet {
-    type Err = UnknownInstructionSet;
+    type Err = InstructionSetError;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "portable" => Ok(Self::Portable),
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512),
-            _ => Err(UnknownInstructionSet(name.into())),
+            _ => Err(InstructionSetError::Unknown(name.into())),
         }
     }
 }

@@ -19,4 +19,4 @@ pub mod network;
 mod vector;
 
 pub use fused::{Error, FusedNetwork, Tape};
-pub use isa::{InstructionSet, UnknownInstructionSet};
+pub use isa::{InstructionSet, InstructionSetError};

@@ -1,6 +1,6 @@
 //! Images inside a network: blocks of sixteen channels, pixel after pixel.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Sixteen channels of one pixel: one register of AVX-512, one cache line.
 #[derive(Clone, Copy, Debug)]
@@ -9,27 +9,55 @@ pub(crate) struct Lanes(pub(crate) [f32; 16]);
 
 /// Memory of maps that are no longer needed, for the next ones.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<Vec<Vec<Lanes>>>);
+pub(crate) struct Pool(Mutex<Pieces>);
+
+#[derive(Debug, Default)]
+struct Pieces {
+    /// The longest unused first.
+    free: Vec<Vec<Lanes>>,
+    /// Lanes of the maps that are alive.
+    live: usize,
+    /// The most that were ever alive together.
+    most: usize,
+}
 
 impl Pool {
     /// `length` lanes with arbitrary contents: the smallest free piece that is large enough, or a new one.
     fn take(&self, length: usize) -> Vec<Lanes> {
-        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pieces = self.lock();
         let fits = |piece: &Vec<Lanes>| piece.capacity() >= length && piece.capacity() <= 2 * length;
-        let best = free.iter().enumerate().filter(|(_, p)| fits(p)).min_by_key(|(_, p)| p.capacity()).map(|(i, _)| i);
-        let mut piece = best.map(|index| free.swap_remove(index)).unwrap_or_else(|| Vec::with_capacity(length));
-        drop(free);
+        let candidates = pieces.free.iter().enumerate().filter(|(_, piece)| fits(piece));
+        let best = candidates.min_by_key(|(_, piece)| piece.capacity()).map(|(index, _)| index);
+        let mut piece = best.map(|index| pieces.free.remove(index)).unwrap_or_else(|| Vec::with_capacity(length));
+        pieces.live += piece.capacity();
+        pieces.most = pieces.most.max(pieces.live);
+        drop(pieces);
         piece.resize(length, Lanes([0.0; 16]));
         piece
     }
 
+    /// Keeps a piece; images of ever different sizes would leave ever more behind, so the oldest go once there is twice
+    /// of what was ever in use.
     fn give(&self, piece: Vec<Lanes>) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(piece);
+        let mut pieces = self.lock();
+        pieces.live -= piece.capacity();
+        pieces.free.push(piece);
+        let mut all = pieces.live + pieces.free.iter().map(Vec::capacity).sum::<usize>();
+        while all > 2 * pieces.most {
+            all -= pieces.free.remove(0).capacity();
+        }
     }
 
     /// Returns all free memory to the system.
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let mut pieces = self.lock();
+        pieces.free.clear();
+        pieces.most = pieces.live;
+    }
+
+    /// A panic while the lock is held leaves nothing half done that matters: pieces have no meaning.
+    fn lock(&self) -> MutexGuard<'_, Pieces> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,22 +129,21 @@ impl Map {
 
     /// Where block `block` of all images lies, for reading.
     pub(crate) fn read(&self, block: usize) -> Plane {
-        let area = self.height * self.width;
-        Plane {
-            data: self.data[block * area..].as_ptr().cast_mut().cast(),
-            image: self.blocks * area * 16,
-            row: self.width * 16,
-        }
+        self.plane(self.data.as_ptr().cast_mut(), block)
     }
 
     /// Where block `block` of all images lies, for writing.
     pub(crate) fn write(&mut self, block: usize) -> Plane {
+        // The vector's own method: it makes no reference to the elements, which would invalidate the planes of other
+        // blocks.
+        let data = self.data.as_mut_ptr();
+        self.plane(data, block)
+    }
+
+    fn plane(&self, data: *mut Lanes, block: usize) -> Plane {
+        assert!(block < self.blocks, "block {block} of {}", self.blocks);
         let area = self.height * self.width;
-        Plane {
-            data: self.data[block * area..].as_mut_ptr().cast(),
-            image: self.blocks * area * 16,
-            row: self.width * 16,
-        }
+        Plane { data: data.wrapping_add(block * area).cast(), image: self.blocks * area * 16, row: self.width * 16 }
     }
 }
 
@@ -176,5 +203,53 @@ impl Layout {
     /// Per-channel numbers spread over the lanes, zero in the padding.
     pub(crate) fn spread(&self, of: impl Fn(usize) -> f32) -> Vec<f32> {
         self.lanes().into_iter().map(|channel| channel.map_or(0.0, &of)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_used_again() {
+        let pool = Arc::default();
+        let first = Map::new(&pool, 1, 2, 3, 4);
+        let address = first.read(0).data;
+        drop(first);
+        assert_eq!(Map::new(&pool, 1, 1, 5, 4).read(0).data, address, "20 lanes fit into 24");
+    }
+
+    #[test]
+    fn free_memory_stays_within_twice_of_what_was_in_use() {
+        let pool = Arc::default();
+        for side in (1..60).chain((1..60).rev()) {
+            // On the way up no earlier piece is large enough.
+            drop((Map::new(&pool, side, 1, side, side), Map::new(&pool, 1, 1, side, side)));
+            let pieces = pool.lock();
+            assert_eq!(pieces.live, 0);
+            let free: usize = pieces.free.iter().map(Vec::capacity).sum();
+            assert!(free <= 2 * pieces.most, "{free} lanes after at most {}", pieces.most);
+        }
+        pool.clear();
+        assert!(pool.lock().free.is_empty());
+    }
+
+    #[test]
+    fn planes_survive_the_way_through_blocks() {
+        let planes: Vec<f32> = (0..2 * 19 * 6).map(|i| i as f32).collect();
+        let map = Map::from_planes(&Arc::default(), &planes, [2, 19, 2, 3], 1.0);
+        assert_eq!(map.blocks, 2);
+        assert_eq!(map.to_planes(19, 1.0), planes);
+        assert!(map.block(1, 1).iter().all(|lanes| lanes.0[3..].iter().all(|&x| x == 0.0)), "padding holds zeros");
+    }
+
+    #[test]
+    fn every_part_begins_a_block() {
+        let layout = Layout { parts: vec![3, 17] };
+        assert_eq!((layout.channels(), layout.blocks()), (20, 3));
+        let lanes = layout.lanes();
+        assert_eq!(lanes[2..4], [Some(2), None]);
+        assert_eq!(lanes[16], Some(3));
+        assert_eq!(lanes[31..34], [Some(18), Some(19), None]);
     }
 }

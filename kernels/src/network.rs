@@ -68,7 +68,8 @@ pub struct Norm {
 pub enum Resample {
     /// Same size: `k/2` zeros on every side.
     Same,
-    /// Stride 2, with this many zeros before and one after each axis (the reference networks use 0 or 1 before).
+    /// Stride 2, with this many zeros before each axis (the reference networks use 0 or 1) and as many after it as half
+    /// the size needs.
     Down {
         /// Zeros above and to the left.
         before: usize,
@@ -105,6 +106,16 @@ pub struct Step {
     pub residual: Option<usize>,
     /// Channels of the result.
     pub channels: usize,
+}
+
+/// A description that does not fit together.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{place}: {problem}")]
+pub struct Inconsistent {
+    /// Part of the network.
+    pub place: String,
+    /// What is wrong there.
+    pub problem: String,
 }
 
 /// A network `F(x, c)`: value 0 is its input, step `i` makes value `i + 1`, the last value is its output.
@@ -160,6 +171,91 @@ impl Network {
         1 << level.into_iter().max().unwrap_or(0)
     }
 
+    /// Whether the parts fit together: every step reads earlier values of one resolution, and every parameter has the
+    /// shape of what it is applied to.
+    ///
+    /// # Errors
+    /// The first part that does not.
+    pub fn check(&self) -> Result<(), Inconsistent> {
+        let at = |place: String| move |problem: String| Inconsistent { place: place.clone(), problem };
+        let mut embedded = self.embedding.channels;
+        if !embedded.is_multiple_of(2) {
+            return Err(at("embedding".into())(format!("{embedded} channels, expected an even number")));
+        }
+        for (index, layer) in self.embedding.layers.iter().enumerate() {
+            let outputs = layer.bias.elements();
+            check_dense(layer, embedded, outputs).map_err(at(format!("layer {} of the embedding", index + 1)))?;
+            embedded = outputs;
+        }
+        // How often the value has been halved.
+        let mut level = vec![0_i32];
+        for index in 0..self.steps.len() {
+            let to = self.check_step(index, &level, embedded).map_err(at(format!("step {}", index + 1)))?;
+            level.push(to);
+        }
+        Ok(())
+    }
+
+    /// The level of the result of step `index`.
+    fn check_step(&self, index: usize, level: &[i32], embedded: usize) -> Result<i32, String> {
+        let step = &self.steps[index];
+        let earlier = |value: usize| match value <= index {
+            true => Ok(()),
+            false => Err(format!("value {value} is not an earlier one")),
+        };
+        let Some(resample) = step.sources.first().map(|source| source.resample) else {
+            return Err("no source".into());
+        };
+        let mut from = None;
+        for source in &step.sources {
+            if source.inputs.is_empty() {
+                return Err("a source without inputs".into());
+            }
+            if source.resample != resample {
+                return Err(format!("sources with {resample:?} and {:?}", source.resample));
+            }
+            let mut channels = 0;
+            for &value in &source.inputs {
+                earlier(value)?;
+                channels += self.value_channels(value);
+                if *from.get_or_insert(level[value]) != level[value] {
+                    return Err(format!("value {value} has another resolution than the other inputs"));
+                }
+            }
+            if let Some(norm) = &source.norm {
+                if norm.groups == 0 || !channels.is_multiple_of(norm.groups) {
+                    return Err(format!("{channels} channels in {} groups", norm.groups));
+                }
+                check_shape(&norm.weight, &[channels])?;
+                check_shape(&norm.bias, &[channels])?;
+            }
+            let size = source.weight.shape.last().copied().unwrap_or_default();
+            check_shape(&source.weight, &[step.channels, channels, size, size])?;
+            if size % 2 == 0 {
+                return Err(format!("a kernel of {size} × {size}, expected an odd size"));
+            }
+            if let Some(bias) = &source.bias {
+                check_shape(bias, &[step.channels])?;
+            }
+        }
+        let to = from.unwrap_or_default()
+            + match resample {
+                Resample::Same => 0,
+                Resample::Down { .. } => 1,
+                Resample::Up => -1,
+            };
+        if let Some(layer) = &step.embedding {
+            check_dense(layer, embedded, step.channels)?;
+        }
+        if let Some(value) = step.residual {
+            earlier(value)?;
+            if level[value] != to || self.value_channels(value) != step.channels {
+                return Err(format!("residual value {value} has another shape than the result"));
+            }
+        }
+        Ok(to)
+    }
+
     /// Multiplications and additions of one evaluation of an image of `height × width`, the convolutions alone.
     pub fn operations(&self, height: usize, width: usize) -> f64 {
         let mut area = vec![(height * width) as f64; self.steps.len() + 1];
@@ -176,4 +272,16 @@ impl Network {
         }
         total
     }
+}
+
+fn check_shape(parameter: &Parameter, expected: &[usize]) -> Result<(), String> {
+    match parameter.shape == expected {
+        true => Ok(()),
+        false => Err(format!("{} has shape {:?}, expected {expected:?}", parameter.name, parameter.shape)),
+    }
+}
+
+fn check_dense(layer: &Dense, inputs: usize, outputs: usize) -> Result<(), String> {
+    check_shape(&layer.weight, &[outputs, inputs])?;
+    check_shape(&layer.bias, &[outputs])
 }

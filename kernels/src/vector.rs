@@ -31,15 +31,17 @@ pub(crate) trait Vector: Copy {
     unsafe fn div(self, other: Self) -> Self;
     /// `self * factor + addend`.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `other` where one of the two is not a number.
     unsafe fn min(self, other: Self) -> Self;
+    /// `other` where one of the two is not a number.
     unsafe fn max(self, other: Self) -> Self;
-    /// To the nearest integer.
+    /// To the nearest integer, of numbers between −2²² and 2²².
     unsafe fn round(self) -> Self;
     /// `2^self` of integers between −126 and 127.
     unsafe fn exp2_of_integer(self) -> Self;
 }
 
-/// `e^x`, relative error below 2e-7 on [−87, 87], clamped outside.
+/// `e^x`, relative error below 2e-7 on [−87, 87], clamped outside; not a number for what is none.
 ///
 /// Cody–Waite reduction to `|r| ≤ ln 2 / 2`, then the Taylor polynomial of degree 7, whose remainder there is 2e-8
 /// (`r⁸/8!`).
@@ -47,7 +49,8 @@ pub(crate) trait Vector: Copy {
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: the caller has V's instruction set; no memory is touched.
     unsafe {
-        let x = x.min(V::splat(87.0)).max(V::splat(-87.0));
+        // In this order: the bounds return their second argument where one is not a number.
+        let x = V::splat(-87.0).max(V::splat(87.0).min(x));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, the first with few bits so that n times it is exact.
         let r = n.mul_add(V::splat(-0.693_359_4), x);
@@ -288,6 +291,152 @@ mod x86 {
                 let a = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias);
                 let b = _mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias);
                 Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::InstructionSet;
+    use crate::map::Lanes;
+
+    type Function = unsafe fn(&mut Lanes);
+
+    /// A function of sixteen lanes under every instruction set of the machine.
+    macro_rules! under_every_set {
+        ($name:ident, $x:ident => $result:expr) => {
+            fn $name() -> Vec<(InstructionSet, Function)> {
+                #[inline(always)]
+                unsafe fn generic<V: Vector>(lanes: &mut Lanes) {
+                    // SAFETY: the caller has V's instruction set; sixteen aligned lanes.
+                    unsafe {
+                        let $x = V::load(lanes.0.as_ptr());
+                        $result.store(lanes.0.as_mut_ptr());
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2(lanes: &mut Lanes) {
+                    // SAFETY: passed on.
+                    unsafe { generic::<Avx2>(lanes) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx512f")]
+                unsafe fn avx512(lanes: &mut Lanes) {
+                    // SAFETY: passed on.
+                    unsafe { generic::<Avx512>(lanes) }
+                }
+                let function = |isa| match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    InstructionSet::Avx2 => avx2 as Function,
+                    #[cfg(target_arch = "x86_64")]
+                    InstructionSet::Avx512 => avx512 as Function,
+                    _ => generic::<Portable> as Function,
+                };
+                InstructionSet::available().into_iter().map(|isa| (isa, function(isa))).collect()
+            }
+        };
+    }
+    under_every_set!(exps, x => exp(x));
+    under_every_set!(sigmoids, x => sigmoid(x));
+    under_every_set!(silus, x => x.mul(sigmoid(x)));
+
+    fn apply(function: Function, xs: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        for chunk in xs.chunks(16) {
+            let mut lanes = Lanes([0.0; 16]);
+            lanes.0[..chunk.len()].copy_from_slice(chunk);
+            // SAFETY: the instruction set was detected.
+            unsafe { function(&mut lanes) };
+            out.extend_from_slice(&lanes.0[..chunk.len()]);
+        }
+        out
+    }
+
+    /// From −87 to 87, both and zero among them, and the small numbers around zero.
+    fn grid() -> Vec<f32> {
+        let mut grid: Vec<f32> = (-870_000..=870_000).map(|i| i as f32 / 10_000.0).collect();
+        grid.extend((0..149).flat_map(|i| [2_f32.powi(-i), -(2_f32.powi(-i))]));
+        grid.extend([0.0, -0.0, 87.0, -87.0]);
+        grid
+    }
+
+    #[test]
+    fn exp_is_off_by_less_than_two_in_ten_million() {
+        let grid = grid();
+        for (isa, exp) in exps() {
+            for (x, y) in grid.iter().zip(apply(exp, &grid)) {
+                let exact = f64::from(*x).exp();
+                let error = (f64::from(y) / exact - 1.0).abs();
+                assert!(error < 2e-7, "exp({x}) = {y} on {isa}: {error:.2e}");
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_held_at_both_ends() {
+        let beyond = [88.0, 89.0, 1e10, f32::MAX, f32::INFINITY];
+        for (isa, exp) in exps() {
+            let ends = apply(exp, &[87.0, -87.0]);
+            assert!(ends[1].is_normal(), "no denormal result on {isa}");
+            for x in beyond {
+                assert_eq!(apply(exp, &[x, -x]), ends, "±{x} on {isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn sigmoid_and_silu_agree_with_double_precision() {
+        let grid = grid();
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        // Two roundings beside those of the exponential, and a third for the product.
+        for (isa, function) in sigmoids() {
+            for (x, y) in grid.iter().zip(apply(function, &grid)) {
+                let error = (f64::from(y) / sigmoid(f64::from(*x)) - 1.0).abs();
+                assert!(error < 3.2e-7, "sigmoid({x}) = {y} on {isa}: {error:.2e}");
+            }
+        }
+        for (isa, function) in silus() {
+            for (x, y) in grid.iter().zip(apply(function, &grid)) {
+                let exact = f64::from(*x) * sigmoid(f64::from(*x));
+                // Below the normal numbers an absolute error of half the smallest one is all that can be had.
+                let bound = 4e-7 * exact.abs() + f64::from(f32::from_bits(1));
+                assert!((f64::from(y) - exact).abs() <= bound, "silu({x}) = {y} on {isa}, exactly {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn silu_of_large_numbers_is_themselves_or_nothing() {
+        for (isa, silu) in silus() {
+            for x in [100.0, 1e10, f32::MAX, f32::INFINITY] {
+                assert_eq!(apply(silu, &[x]), [x], "{isa}");
+            }
+            // 1e-38 is the least that the sigmoid gets to.
+            assert!(apply(silu, &[-100.0, -1e10]).iter().all(|y| y.abs() < 1e-27), "{isa}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for functions in [exps(), sigmoids(), silus()] {
+            for (isa, function) in functions {
+                // Between numbers: no lane takes another's.
+                let y = apply(function, &[1.0, f32::NAN, 2.0, -f32::NAN]);
+                assert_eq!(y.iter().map(|y| y.is_nan()).collect::<Vec<_>>(), [false, true, false, true], "{isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_goes_to_the_nearest_integer_and_ties_to_the_even_one() {
+        under_every_set!(rounds, x => x.round());
+        let grid: Vec<f32> = (-1280..=1280).map(|i| i as f32 / 10.0).chain([0.5, 1.5, 2.5, -0.5, -1.5]).collect();
+        for (isa, round) in rounds() {
+            for (x, y) in grid.iter().zip(apply(round, &grid)) {
+                assert_eq!(y, x.round_ties_even(), "{x} on {isa}");
             }
         }
     }

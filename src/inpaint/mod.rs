@@ -301,7 +301,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     let photo_pixels = photo.width() * photo.height();
     let tape = |window: usize| (largest.min(window * window) * PULLBACK_BYTES) as u64;
     let memory = |window: usize| {
-        let per_pixel = if sampler.differentiates() { PULLBACK_BYTES } else { DENOISE_BYTES };
+        let per_pixel = if sampler.pullbacks() > 0 { PULLBACK_BYTES } else { DENOISE_BYTES };
         let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
         let moments = if options.samples > 1 { 24 } else { 0 };
         BASE_BYTES
@@ -339,9 +339,9 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     let evaluations = sigmas * options.samples;
     let network_pixels = network_pixels * evaluations as u64;
     // A forward pass is a third of an evaluation with its pullback.
-    let repeats = if sampler.differentiates() { repeated as f64 / windows.max(1) as f64 / 3.0 } else { 0.0 };
-    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.differentiates())? * (1.0 + repeats);
-    let tapes = if sampler.differentiates() { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
+    let repeats = if sampler.pullbacks() > 0 { repeated as f64 / windows.max(1) as f64 / 3.0 } else { 0.0 };
+    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.pullbacks())? * (1.0 + repeats);
+    let tapes = if sampler.pullbacks() > 0 { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
     let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
     let mut warnings = Vec::new();
     if deepest > DEEP {
@@ -380,16 +380,19 @@ const PULLBACK_BYTES: usize = 3800;
 const STATE_BYTES: usize = 120;
 
 /// Seconds that a pixel takes in one evaluation, measured on one small window.
-fn seconds_per_pixel(model: &Model, differentiates: bool) -> Result<f64> {
+fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
     let size = 96;
     let x = Tensor::zeros((1, 3, size, size), DType::F32, model.device())?;
     let mut seconds = f64::INFINITY;
     // The first evaluation also finds its memory.
     for _ in 0..2 {
         let start = Instant::now();
-        if differentiates {
-            let (denoised, pullback) = model.denoiser().denoise_with_pullback(&x, 0.5)?;
-            pullback.apply(&denoised)?.to_device(&Device::Cpu)?;
+        if pullbacks > 0 {
+            let (mut v, pullback) = model.denoiser().denoise_with_pullback(&x, 0.5)?;
+            for _ in 0..pullbacks {
+                v = pullback.apply(&v)?;
+            }
+            v.to_device(&Device::Cpu)?;
         } else {
             model.denoiser().denoise(&x, 0.5)?.to_device(&Device::Cpu)?;
         }

@@ -42,8 +42,8 @@ impl Sampler for Ddnm {
         &self.annealing
     }
 
-    fn differentiates(&self) -> bool {
-        false
+    fn pullbacks(&self) -> usize {
+        0
     }
 }
 

@@ -50,8 +50,8 @@ impl Sampler for Dps {
         &self.annealing
     }
 
-    fn differentiates(&self) -> bool {
-        true
+    fn pullbacks(&self) -> usize {
+        1
     }
 }
 

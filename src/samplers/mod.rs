@@ -4,19 +4,22 @@
 //! | --- | --- | --- |
 //! | [`Ddnm`] | the denoised image, projected on what was measured | a pseudo-inverse |
 //! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | singular values, the pullback |
+//! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
 //!
-//! All three anneal ([`anneal`]); they differ in one closure.
+//! All anneal ([`anneal`]); they differ in one closure.
 
 mod anneal;
 mod ddnm;
 mod dps;
 mod pigdm;
+mod tmpd;
 
 pub use anneal::{Annealing, Estimate, Level, Renoise, anneal};
 pub use ddnm::Ddnm;
 pub use dps::Dps;
 pub use pigdm::Pigdm;
+pub use tmpd::Tmpd;
 
 use crate::priors::Denoiser;
 use crate::{Error, Result};
@@ -58,8 +61,8 @@ pub trait Sampler: Debug + Send + Sync {
     /// The noise levels it visits and how it renoises.
     fn annealing(&self) -> &Annealing;
 
-    /// Whether an evaluation of the network is followed by one of its pullback.
-    fn differentiates(&self) -> bool;
+    /// How many times a step applies the pullback of its evaluation.
+    fn pullbacks(&self) -> usize;
 }
 
 /// Progress bars, snapshots, tests. Any `FnMut(&Step) -> Result<()>` is an observer.
@@ -96,7 +99,7 @@ pub struct Step<'a> {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY];
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY];
 
 /// The sampler called `name`, with these settings in the place of its defaults.
 ///

@@ -58,8 +58,8 @@ impl Sampler for Pigdm {
         &self.annealing
     }
 
-    fn differentiates(&self) -> bool {
-        true
+    fn pullbacks(&self) -> usize {
+        1
     }
 }
 

@@ -1,0 +1,6 @@
+//! The fused network against plain loops in double precision.
+
+mod errors;
+mod reference;
+mod repeatable;
+mod steps;

@@ -1,0 +1,361 @@
+//! A network and its data gradient as the definitions say, in double precision and plain loops.
+
+use std::collections::HashMap;
+use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step};
+
+/// Numbers that look random, the same ones every time (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// Mean zero, variance one.
+    pub(crate) fn numbers(&mut self, n: usize) -> Vec<f32> {
+        let mut uniform = || (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        (0..n).map(|_| ((0..4).map(|_| uniform()).sum::<f64>() - 2.0) as f32 * 3_f32.sqrt()).collect()
+    }
+}
+
+/// One image: planes one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) data: Vec<f64>,
+}
+
+impl Image {
+    pub(crate) fn zeros(channels: usize, height: usize, width: usize) -> Self {
+        Self { channels, height, width, data: vec![0.0; channels * height * width] }
+    }
+
+    fn area(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+/// A description with its numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    pub(crate) network: Network,
+    pub(crate) parameters: HashMap<String, Vec<f32>>,
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+fn silu_slope(x: f64) -> f64 {
+    let s = 1.0 / (1.0 + (-x).exp());
+    s * (1.0 + x * (1.0 - s))
+}
+
+impl Reference {
+    /// Convolution weights with variance 1/fan-in, so that values keep their size; other weights around one.
+    pub(crate) fn new(network: Network, random: &mut Random) -> Self {
+        let parameters = network.parameters().into_iter().map(|parameter| {
+            let fan_in: usize = parameter.shape[1..].iter().product();
+            let scale = 1.0 / (fan_in as f32).sqrt();
+            let shift = if parameter.name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+            let scale = if parameter.shape.len() == 1 { 0.3 } else { scale };
+            let numbers = random.numbers(parameter.elements());
+            (parameter.name.clone(), numbers.into_iter().map(|x| shift + scale * x).collect())
+        });
+        Self { parameters: parameters.collect(), network }
+    }
+
+    fn get(&self, parameter: &Parameter) -> &[f32] {
+        &self.parameters[&parameter.name]
+    }
+
+    fn dense(&self, layer: &Dense, v: &[f64]) -> Vec<f64> {
+        let (weight, bias) = (self.get(&layer.weight), self.get(&layer.bias));
+        let mut out = Vec::new();
+        for (o, &bias) in bias.iter().enumerate() {
+            let mut sum = f64::from(bias);
+            for (i, &x) in v.iter().enumerate() {
+                sum += f64::from(weight[o * v.len() + i]) * if layer.silu { silu(x) } else { x };
+            }
+            out.push(sum);
+        }
+        out
+    }
+
+    fn embed(&self, noise: f32) -> Vec<f64> {
+        let Embedding { channels, cosine_first, frequency_shift, layers } = &self.network.embedding;
+        let half = channels / 2;
+        let mut v = vec![0.0; *channels];
+        for k in 0..half {
+            let angle = 10_000_f64.powf(-(k as f64) / (half as f64 - frequency_shift)) * f64::from(noise);
+            let (sine, cosine) = if *cosine_first { (half + k, k) } else { (k, half + k) };
+            (v[sine], v[cosine]) = angle.sin_cos();
+        }
+        for layer in layers {
+            v = self.dense(layer, &v);
+        }
+        v
+    }
+
+    /// Calls `visit(output pixel, input pixel, element of the kernel)` for all that meet.
+    fn pairs(source: &Source, from: (usize, usize), to: (usize, usize), mut visit: impl FnMut(usize, usize, usize)) {
+        let k = source.weight.shape[2];
+        let along = |o: usize, k_at: usize, size: usize| -> Option<usize> {
+            let (o, k_at, half) = (o as isize, k_at as isize, (k / 2) as isize);
+            let (at, end) = match source.resample {
+                Resample::Same => (o + k_at - half, size as isize),
+                Resample::Down { before } => (2 * o + k_at - before as isize, size as isize),
+                Resample::Up => (o + k_at - half, 2 * size as isize),
+            };
+            let inside = (0..end).contains(&at);
+            inside.then_some(at as usize / if source.resample == Resample::Up { 2 } else { 1 })
+        };
+        for ky in 0..k {
+            for kx in 0..k {
+                for y in 0..to.0 {
+                    let Some(iy) = along(y, ky, from.0) else { continue };
+                    for x in 0..to.1 {
+                        let Some(ix) = along(x, kx, from.1) else { continue };
+                        visit(y * to.1 + x, iy * from.1 + ix, ky * k + kx);
+                    }
+                }
+            }
+        }
+    }
+
+    fn concatenated(source: &Source, values: &[Image]) -> Image {
+        let first = &values[source.inputs[0]];
+        let mut x = Image::zeros(0, first.height, first.width);
+        for &value in &source.inputs {
+            x.channels += values[value].channels;
+            x.data.extend(&values[value].data);
+        }
+        x
+    }
+
+    /// Normalised `x̂` and `1 / √(var + ε)` of each group.
+    fn normalised(norm: &Norm, x: &Image) -> (Image, Vec<f64>) {
+        let mut out = x.clone();
+        let mut inverses = Vec::new();
+        for group in out.data.chunks_mut(x.data.len() / norm.groups) {
+            let n = group.len() as f64;
+            let mean = group.iter().sum::<f64>() / n;
+            let variance = group.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let inverse = 1.0 / (variance + norm.epsilon).sqrt();
+            group.iter_mut().for_each(|x| *x = (*x - mean) * inverse);
+            inverses.push(inverse);
+        }
+        (out, inverses)
+    }
+
+    /// What a source's convolution reads, before the activation.
+    fn affine(&self, source: &Source, x: &Image) -> Image {
+        let Some(norm) = &source.norm else { return x.clone() };
+        let (mut z, _) = Self::normalised(norm, x);
+        let area = z.area();
+        let (weight, bias) = (self.get(&norm.weight), self.get(&norm.bias));
+        for (c, plane) in z.data.chunks_mut(area).enumerate() {
+            plane.iter_mut().for_each(|x| *x = *x * f64::from(weight[c]) + f64::from(bias[c]));
+        }
+        z
+    }
+
+    /// All values of one image.
+    pub(crate) fn values(&self, x: &Image, noise: f32) -> Vec<Image> {
+        let embedding = self.embed(noise);
+        let mut values = vec![x.clone()];
+        for step in &self.network.steps {
+            let first = &values[step.sources[0].inputs[0]];
+            let (height, width) = match step.sources[0].resample {
+                Resample::Same => (first.height, first.width),
+                Resample::Down { .. } => (first.height / 2, first.width / 2),
+                Resample::Up => (first.height * 2, first.width * 2),
+            };
+            let mut out = Image::zeros(step.channels, height, width);
+            let area = out.area();
+            for source in &step.sources {
+                let mut z = self.affine(source, &Self::concatenated(source, &values));
+                if source.silu {
+                    z.data.iter_mut().for_each(|x| *x = silu(*x));
+                }
+                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                Self::pairs(source, (z.height, z.width), (height, width), |to, from, k| {
+                    for o in 0..step.channels {
+                        let mut sum = 0.0;
+                        for i in 0..z.channels {
+                            sum += f64::from(weight[(o * z.channels + i) * taps + k]) * z.data[i * z.area() + from];
+                        }
+                        out.data[o * area + to] += sum;
+                    }
+                });
+            }
+            let projected = step.embedding.as_ref().map(|layer| self.dense(layer, &embedding));
+            for (o, plane) in out.data.chunks_mut(area).enumerate() {
+                let biases = step.sources.iter().filter_map(|source| source.bias.as_ref());
+                let mut shift: f64 = biases.map(|bias| f64::from(self.get(bias)[o])).sum();
+                shift += projected.as_ref().map_or(0.0, |p| p[o]);
+                plane.iter_mut().for_each(|x| *x += shift);
+            }
+            if let Some(value) = step.residual {
+                out.data.iter_mut().zip(&values[value].data).for_each(|(x, r)| *x += r);
+            }
+            values.push(out);
+        }
+        values
+    }
+
+    /// `(∂F/∂x)ᵀ v`, by the chain rule.
+    pub(crate) fn pullback(&self, values: &[Image], v: &Image) -> Image {
+        let mut gradients: Vec<Image> = values.iter().map(|x| Image::zeros(x.channels, x.height, x.width)).collect();
+        gradients[values.len() - 1] = v.clone();
+        for (index, step) in self.network.steps.iter().enumerate().rev() {
+            let out = gradients[index + 1].clone();
+            if let Some(value) = step.residual {
+                gradients[value].data.iter_mut().zip(&out.data).for_each(|(g, x)| *g += x);
+            }
+            for source in &step.sources {
+                let x = Self::concatenated(source, values);
+                let z = self.affine(source, &x);
+                let mut u = Image::zeros(z.channels, z.height, z.width);
+                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                Self::pairs(source, (z.height, z.width), (out.height, out.width), |to, from, k| {
+                    for i in 0..z.channels {
+                        let mut sum = 0.0;
+                        for o in 0..step.channels {
+                            sum += f64::from(weight[(o * z.channels + i) * taps + k]) * out.data[o * out.area() + to];
+                        }
+                        u.data[i * z.area() + from] += sum;
+                    }
+                });
+                if source.silu {
+                    u.data.iter_mut().zip(&z.data).for_each(|(u, &z)| *u *= silu_slope(z));
+                }
+                if let Some(norm) = &source.norm {
+                    let (normal, inverses) = Self::normalised(norm, &x);
+                    let weight = self.get(&norm.weight);
+                    for (c, plane) in u.data.chunks_mut(x.area()).enumerate() {
+                        plane.iter_mut().for_each(|u| *u *= f64::from(weight[c]));
+                    }
+                    let size = x.data.len() / norm.groups;
+                    for ((u, normal), inverse) in u.data.chunks_mut(size).zip(normal.data.chunks(size)).zip(inverses) {
+                        let mean = u.iter().sum::<f64>() / size as f64;
+                        let slope = u.iter().zip(normal).map(|(u, n)| u * n).sum::<f64>() / size as f64;
+                        u.iter_mut().zip(normal).for_each(|(u, n)| *u = inverse * (*u - mean - n * slope));
+                    }
+                }
+                let mut rest = &u.data[..];
+                for &value in &source.inputs {
+                    let (part, after) = rest.split_at(values[value].data.len());
+                    gradients[value].data.iter_mut().zip(part).for_each(|(g, x)| *g += x);
+                    rest = after;
+                }
+            }
+        }
+        gradients.swap_remove(0)
+    }
+}
+
+/// A description made step by step.
+#[derive(Clone, Debug)]
+pub(crate) struct Sketch {
+    pub(crate) network: Network,
+}
+
+impl Sketch {
+    /// Without steps, its embedding through one layer.
+    pub(crate) fn new(channels: usize) -> Self {
+        let layer = Dense {
+            weight: Parameter::new("embedding.weight", &[10, 8]),
+            bias: Parameter::new("embedding.bias", &[10]),
+            silu: false,
+        };
+        let embedding = Embedding { channels: 8, cosine_first: true, frequency_shift: 0.0, layers: vec![layer] };
+        Self { network: Network { channels, embedding, steps: Vec::new() } }
+    }
+
+    /// A source with a bias for the next step; `groups` of 0 for no norm.
+    pub(crate) fn source(
+        &self,
+        inputs: &[usize],
+        channels: usize,
+        size: usize,
+        resample: Resample,
+        groups: usize,
+        silu: bool,
+    ) -> Source {
+        let name = format!("{}.{size}.{}", self.network.steps.len(), inputs.len());
+        let total = inputs.iter().map(|&value| self.network.value_channels(value)).sum();
+        Source {
+            inputs: inputs.to_vec(),
+            norm: (groups > 0).then(|| Norm {
+                groups,
+                epsilon: 1e-5,
+                weight: Parameter::new(format!("{name}.norm.weight"), &[total]),
+                bias: Parameter::new(format!("{name}.norm.bias"), &[total]),
+            }),
+            silu,
+            weight: Parameter::new(format!("{name}.weight"), &[channels, total, size, size]),
+            bias: Some(Parameter::new(format!("{name}.bias"), &[channels])),
+            resample,
+        }
+    }
+
+    /// Adds a step and gives the index of its value.
+    pub(crate) fn push(&mut self, sources: Vec<Source>, embedding: bool, residual: Option<usize>) -> usize {
+        let channels = sources[0].weight.shape[0];
+        let name = self.network.steps.len();
+        let embedding = embedding.then(|| Dense {
+            weight: Parameter::new(format!("{name}.projection.weight"), &[channels, 10]),
+            bias: Parameter::new(format!("{name}.projection.bias"), &[channels]),
+            silu: true,
+        });
+        self.network.steps.push(Step { sources, embedding, residual, channels });
+        self.network.steps.len()
+    }
+}
+
+/// The chain rule above is checked against differences, so that the two cannot share a mistake.
+#[test]
+fn the_reference_gradient_agrees_with_central_differences() {
+    let mut random = Random(7);
+    let mut sketch = Sketch::new(3);
+    let a = sketch.push(vec![sketch.source(&[0], 5, 3, Resample::Same, 0, true)], true, None);
+    let b = sketch.push(vec![sketch.source(&[a], 4, 3, Resample::Down { before: 0 }, 5, true)], false, None);
+    let c = sketch.push(vec![sketch.source(&[b], 5, 3, Resample::Up, 2, false)], false, Some(a));
+    let sources = vec![
+        sketch.source(&[c, a], 4, 3, Resample::Same, 5, true),
+        sketch.source(&[a], 4, 1, Resample::Same, 0, false),
+    ];
+    sketch.push(sources, false, None);
+    let reference = Reference::new(sketch.network, &mut random);
+    let image = |random: &mut Random, channels: usize| Image {
+        data: random.numbers(channels * 24).into_iter().map(f64::from).collect(),
+        ..Image::zeros(channels, 4, 6)
+    };
+    let (x, v, d) = (image(&mut random, 3), image(&mut random, 4), image(&mut random, 3));
+    let along = |step: f64| {
+        let mut x = x.clone();
+        x.data.iter_mut().zip(&d.data).for_each(|(x, d)| *x += step * d);
+        let values = reference.values(&x, 0.4);
+        let output = &values[values.len() - 1];
+        output.data.iter().zip(&v.data).map(|(y, v)| y * v).sum::<f64>()
+    };
+    let difference = (along(1e-5) - along(-1e-5)) / 2e-5;
+    let gradient = reference.pullback(&reference.values(&x, 0.4), &v);
+    let product: f64 = gradient.data.iter().zip(&d.data).map(|(g, d)| g * d).sum();
+    assert!((difference - product).abs() < 1e-8 * product.abs().max(1.0), "{difference} and {product}");
+}

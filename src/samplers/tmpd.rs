@@ -1,0 +1,149 @@
+//! Tweedie moment projection, Boys et al. (2023), <https://arxiv.org/abs/2310.06721>, solved by conjugate gradients as in
+//! Peng et al. (2024), <https://arxiv.org/abs/2402.02149>.
+
+use super::ddnm::project;
+use super::{Annealing, BuildSampler, Observer, Problem, Sampler, anneal, settings, within};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use serde::Deserialize;
+use tweedie_operators::{Entry, LinearOperator, Rng};
+
+/// The posterior mean with `p(x₀ | x)` taken for `N(D, Σ)`, `Σ = σ² J`: mean *and* covariance by Tweedie's formulas.
+///
+/// `x̂₀ = D + Σ Aᵀ (A Σ Aᵀ + (σ_y² + λσ²) I)⁻¹ (y − A D)`, `J = ∂D/∂x`. A few conjugate gradients solve the system, each costs one
+/// application of the pullback; the first one alone is [`super::Pigdm`] with the best step length in the place of
+/// `σ²/r²`, for each image. Exact for every Gaussian prior once the gradients have converged.
+///
+/// Where nothing is noisy and a pseudo-inverse is known the result is projected on the measurement.
+#[derive(Clone, Debug)]
+pub struct Tmpd {
+    annealing: Annealing,
+    /// Conjugate gradients a step.
+    iterations: usize,
+    /// λ: `λ σ²` is added to the variance of the measurement, for what the Gaussian approximation does not know.
+    ridge: f64,
+}
+
+impl Sampler for Tmpd {
+    fn sample(
+        &self,
+        problem: &Problem<'_>,
+        shape: (usize, usize, usize),
+        rng: &mut Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let measurement = problem.measurement;
+        let operator = measurement.linear("tmpd")?;
+        let sigma_y = measurement
+            .noise
+            .gaussian_sigma()
+            .ok_or(tweedie_operators::Error::Unsupported { method: "tmpd", needs: "additive white Gaussian noise" })?;
+        let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
+        anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+            let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
+            let variance = level.from * level.from;
+            let misfit = (&measurement.y - operator.forward(&denoised)?)?;
+            let covariance = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?.affine(variance, 0.0)?);
+            let x0 = (&denoised + self.solve(operator, covariance, &misfit, variance, sigma_y)?)?;
+            match operator.as_spectral() {
+                Some(spectral) if sigma_y == 0.0 => project(spectral, &x0, &measurement.y),
+                _ => Ok(x0),
+            }
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        ENTRY.name
+    }
+
+    fn annealing(&self) -> &Annealing {
+        &self.annealing
+    }
+
+    fn pullbacks(&self) -> usize {
+        self.iterations
+    }
+}
+
+impl Tmpd {
+    /// `Σ Aᵀ u` for the `u` that conjugate gradients find, every image with step lengths of its own.
+    fn solve(
+        &self,
+        operator: &dyn LinearOperator,
+        covariance: impl Fn(&Tensor) -> Result<Tensor>,
+        misfit: &Tensor,
+        variance: f64,
+        sigma_y: f64,
+    ) -> Result<Tensor> {
+        let mut residual = misfit.clone();
+        let mut direction = misfit.clone();
+        let mut square = dot(&residual, &residual)?;
+        let mut shift: Option<Tensor> = None;
+        for iteration in 0..self.iterations {
+            let moved = covariance(&direction)?;
+            let product =
+                (operator.forward(&moved)? + direction.affine(sigma_y * sigma_y + self.ridge * variance, 0.0)?)?;
+            // A learned J is neither quite symmetric nor quite positive; without a floor one bad direction is a jump.
+            let floor =
+                dot(&direction, &direction)?.affine(LEAST_EIGENVALUE * variance, f64::from(f32::MIN_POSITIVE))?;
+            let step = (&square / dot(&direction, &product)?.maximum(&floor)?)?;
+            let scaled = |x: &Tensor| x.broadcast_mul(&shaped(&step, x)?);
+            let part = scaled(&moved)?;
+            shift = Some(match shift {
+                Some(shift) => (shift + part)?,
+                None => part,
+            });
+            if iteration + 1 < self.iterations {
+                residual = (&residual - scaled(&product)?)?;
+                let next = dot(&residual, &residual)?;
+                let ratio = (&next / square.affine(1.0, f64::from(f32::MIN_POSITIVE))?)?;
+                direction = (&residual + direction.broadcast_mul(&shaped(&ratio, &direction)?)?)?;
+                square = next;
+            }
+        }
+        shift.ok_or_else(|| Error::Config { name: "iterations".into(), got: "0".into(), expected: "at least 1".into() })
+    }
+}
+
+/// Smallest eigenvalue of J that a step is taken for.
+const LEAST_EIGENVALUE: f64 = 0.02;
+
+/// Inner products of the rows: `[B]`.
+fn dot(a: &Tensor, b: &Tensor) -> candle_core::Result<Tensor> {
+    (a * b)?.flatten_from(1)?.sum(1)
+}
+
+/// One number per row, in a shape that broadcasts to `like`.
+fn shaped(numbers: &Tensor, like: &Tensor) -> candle_core::Result<Tensor> {
+    let mut shape = vec![1; like.rank()];
+    shape[0] = numbers.dim(0)?;
+    numbers.reshape(shape)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    /// Noise levels and renoising.
+    annealing: Annealing,
+    /// Conjugate gradients a step, each one application of the pullback.
+    iterations: usize,
+    /// λ, in units of σ².
+    ridge: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { annealing: Annealing::default(), iterations: 2, ridge: 0.0 }
+    }
+}
+
+pub(super) const ENTRY: Entry<BuildSampler> = Entry {
+    name: "tmpd",
+    about: "Tweedie moment projection: the network's own covariance, a few conjugate gradients a step",
+    example: "annealing = { steps = 4 }\niterations = 2",
+    build: |table| {
+        let Config { annealing, iterations, ridge } = settings("tmpd", table)?;
+        within("iterations", iterations as f64, 1.0..=1000.0)?;
+        Ok(Box::new(Tmpd { annealing: annealing.checked()?, iterations, ridge: within("ridge", ridge, 0.0..=1e3)? }))
+    },
+};
