@@ -174,6 +174,30 @@ fn ddnm_keeps_what_was_measured_and_draws_the_rest_from_the_prior() {
     assert_moments("unseen", &moments(&x, &measurement.y, 0.0, false), variance);
 }
 
+#[test]
+fn ddnm_renoises_with_the_noise_of_the_unprojected_image() {
+    let (prior, operator, noise) = (prior(), chessboard(), Gaussian::new(0.0).unwrap());
+    let measurement = measure(&operator, &noise, 2);
+    let ddnm = sampler("ddnm", "annealing = { steps = 2, sigma_start = 2.0, sigma_end = 0.5, renoise = 'none' }");
+    let mut states = Vec::new();
+    let mut watch = |step: &Step<'_>| {
+        states.push((step.x.clone(), step.x0.clone()));
+        Ok(())
+    };
+    let problem = Problem { prior: &prior, measurement: &measurement, guess: None };
+    ddnm.sample(&problem, SHAPE, &mut Rng::new(2, 0..2), &mut watch).unwrap();
+    let (first, second) = (&states[0], &states[1]);
+    let (x, x0, next) = (values(&first.0), values(&first.1), values(&second.0));
+    for (i, y) in values(&measurement.y).into_iter().enumerate() {
+        // σ goes from 2 to 1/2, so the noise keeps a quarter of its size; the spread of the prior is 1/2.
+        let denoised = (0.25 * x[i] + 4.0 * MEAN as f32) / 4.25;
+        let projected = if is_seen(i % 64) { y } else { denoised };
+        assert!((x0[i] - projected).abs() < 1e-5, "estimate {i}: {} against {projected}", x0[i]);
+        let expected = projected + 0.25 * (x[i] - denoised);
+        assert!((next[i] - expected).abs() < 1e-5, "state {i}: {} against {expected}", next[i]);
+    }
+}
+
 /// The σ clock's ancestral step of a Gaussian prior, then the paper's `−ζ ∇‖y − A D‖`, in plain double precision.
 fn dps_by_hand(y: &[f32], sigmas: &[f64], scale: f64, seed: u64, row: u64) -> Vec<f64> {
     let mut rng = Rng::new(seed, row..row + 1);

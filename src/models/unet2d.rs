@@ -163,7 +163,7 @@ impl UNet2dConfig {
             return refuse("out_channels", &self.out_channels, &format!("in_channels, {}", self.in_channels));
         }
         let outside = |channels: &usize| !(1..=MOST_CHANNELS).contains(channels);
-        if self.block_out_channels.iter().any(outside) || self.block_out_channels[0] % 2 != 0 {
+        if self.block_out_channels.iter().any(outside) || !self.block_out_channels[0].is_multiple_of(2) {
             let can = format!("1 to {MOST_CHANNELS} channels and an even number of the first");
             return refuse("block_out_channels", &self.block_out_channels, &can);
         }
