@@ -1,8 +1,18 @@
 //! Integration tests.
 
+// The direction of imports.
+mod architecture;
 // The binary, from the outside.
 mod cli;
 // A folder to run the binary in, photos and masks.
 mod harness;
 // Photos, masks, metadata, files.
 mod image;
+// The main job as a library call.
+mod inpaint;
+// Networks and their files.
+mod models;
+// Samplers against exact posteriors.
+mod posterior;
+// Denoisers, padded and tiled.
+mod priors;

@@ -171,7 +171,8 @@ impl Inpainted {
         let mut photo = Photo::from_u8(width, height, 3, vec![0; width * height * 3])?;
         for moments in self.moments.iter().flatten() {
             let divisor = (moments.count - 1.0).max(1.0);
-            let level = |square: &f32| (4.0 * 2.0 * (square / divisor).sqrt() - 1.0).min(1.0);
+            // A level of 8 bits is 2/255, and so is one of the picture, in [-1, 1]: four times, from black at -1.
+            let level = |square: &f32| (4.0 * (square / divisor).sqrt() - 1.0).min(1.0);
             let picture = moments.picture(moments.squares.iter().map(level).collect())?;
             photo.paint(moments.region, &moments.fill, &picture)?;
         }
@@ -283,8 +284,8 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     if options.samples == 0 {
         return refuse("samples", "0".into(), "at least 1".into());
     }
-    if model.denoiser().channels().is_some_and(|channels| channels != 3) {
-        return refuse("channels of the model", format!("{:?}", model.denoiser().channels()), "3".into());
+    if let Some(channels) = model.denoiser().channels().filter(|&channels| channels != 3) {
+        return refuse("channels of the model", channels.to_string(), "3".into());
     }
     let mut window = options.tile.unwrap_or(WINDOW);
     if window < LEAST_WINDOW {

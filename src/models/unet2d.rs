@@ -149,6 +149,24 @@ impl UNet2dConfig {
             let lengths = (levels, self.down_block_types.len(), self.up_block_types.len());
             return refuse("block_out_channels, down_block_types, up_block_types of lengths", &lengths, "equal ones");
         }
+        // A file's numbers are not to be trusted: each of these bounds memory and time before anything is built.
+        if levels > MOST_LEVELS {
+            return refuse("block_out_channels of length", &levels, &format!("up to {MOST_LEVELS}"));
+        }
+        if self.layers_per_block > MOST_LAYERS {
+            return refuse("layers_per_block", &self.layers_per_block, &format!("up to {MOST_LAYERS}"));
+        }
+        if !(1..=MOST_CHANNELS).contains(&self.in_channels) {
+            return refuse("in_channels", &self.in_channels, &format!("1 to {MOST_CHANNELS}"));
+        }
+        if self.out_channels != self.in_channels {
+            return refuse("out_channels", &self.out_channels, &format!("in_channels, {}", self.in_channels));
+        }
+        let outside = |channels: &usize| !(1..=MOST_CHANNELS).contains(channels);
+        if self.block_out_channels.iter().any(outside) || !self.block_out_channels[0].is_multiple_of(2) {
+            let can = format!("1 to {MOST_CHANNELS} channels and an even number of the first");
+            return refuse("block_out_channels", &self.block_out_channels, &can);
+        }
         if self.down_block_types.iter().any(|kind| kind != "DownBlock2D") {
             return refuse("down_block_types", &self.down_block_types, "DownBlock2D");
         }
@@ -189,6 +207,11 @@ impl UNet2dConfig {
         Ok(())
     }
 }
+
+/// Larger than in any network of this kind that has been published.
+const MOST_LEVELS: usize = 16;
+const MOST_LAYERS: usize = 64;
+const MOST_CHANNELS: usize = 1 << 16;
 
 struct Builder<'a> {
     config: &'a UNet2dConfig,

@@ -1,0 +1,397 @@
+//! Networks and their files: parity with the reference, two runners of one description, damaged checkpoints.
+
+use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use tweedie::models::unet2d::UNet2dConfig;
+use tweedie::models::{Checkpoint, Fused, Layered, Model, ScoreModel};
+use tweedie_kernels::network::Network;
+
+/// The prior inside the binary, packed once for all tests.
+pub(crate) static EMBEDDED: LazyLock<Model> = LazyLock::new(|| Model::embedded(&Device::Cpu).unwrap());
+
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// `|a − b| / |b|` in double precision.
+pub(crate) fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let square = |x: f64| x * x;
+    let (a, b) = (values(a), values(b));
+    let error: f64 = a.iter().zip(&b).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    (error / b.iter().map(|&b| square(b.into())).sum::<f64>()).sqrt()
+}
+
+/// Numbers between −1 and 1 from a multiplicative congruence, so that no generator of the project is trusted.
+pub(crate) fn scattered(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1 << 23) as f32) - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+pub(crate) fn scattered_image(shape: (usize, usize, usize, usize), seed: u64) -> Tensor {
+    let (b, c, h, w) = shape;
+    Tensor::from_vec(scattered(b * c * h * w, seed), shape, &Device::Cpu).unwrap()
+}
+
+/// Three levels, so a stride of four; no number of channels is a multiple of the sixteen lanes of a block.
+pub(crate) fn tiny_config() -> UNet2dConfig {
+    UNet2dConfig {
+        block_out_channels: vec![8, 12, 20],
+        layers_per_block: 1,
+        down_block_types: vec!["DownBlock2D".into(); 3],
+        up_block_types: vec!["UpBlock2D".into(); 3],
+        norm_num_groups: Some(4),
+        add_attention: false,
+        ..UNet2dConfig::default()
+    }
+}
+
+/// Weights that keep the size of what goes through them: norms near one, the rest scaled by their fan-in.
+pub(crate) fn tiny_weights(network: &Network) -> HashMap<String, Vec<f32>> {
+    let weights = |(index, parameter): (usize, &&tweedie_kernels::network::Parameter)| {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let values = scattered(parameter.elements(), index as u64 + 1);
+        let norm = parameter.name.contains("norm") && parameter.name.ends_with("weight");
+        let scale = if fan_in > 1 { (3.0 / fan_in as f32).sqrt() } else { 0.3 };
+        let values = values.into_iter().map(|v| if norm { 1.0 + 0.3 * v } else { scale * v }).collect();
+        (parameter.name.clone(), values)
+    };
+    network.parameters().iter().enumerate().map(weights).collect()
+}
+
+// `data/photo-prior-v0.safetensors`: entry 0 of `wide` at six noise levels, from PyTorch 2.15 in single precision running
+// diffusers 0.42.1's `UNet2DModel` with EDM's preconditioning; `grad_x` is the gradient of `sum(denoised · v)`. At sigma 20
+// the result is small and the reference's own rounding is 1.1e-5 of it, so `exact`, the same program in double precision,
+// takes its place there.
+#[test]
+fn the_embedded_prior_agrees_with_the_reference_at_every_stored_noise_level() {
+    let stored = candle_core::safetensors::load(data("photo-prior-v0.safetensors"), &Device::Cpu).unwrap();
+    for sigma in ["0.02", "0.1", "0.4", "1", "4", "20"] {
+        let get = |what: &str| &stored[&format!("wide.sigma{sigma}.{what}")];
+        let level: f64 = sigma.parse().unwrap();
+        let expected = get(if sigma == "20" { "exact" } else { "denoised" });
+        let denoiser = EMBEDDED.denoiser();
+        let error = relative_error(&denoiser.denoise(get("x"), level).unwrap(), expected);
+        assert!(error <= 1e-5, "denoised at sigma {sigma} differs by {error:e}");
+        let (denoised, pullback) = denoiser.denoise_with_pullback(get("x"), level).unwrap();
+        let error = relative_error(&denoised, expected);
+        assert!(error <= 1e-5, "denoised with a tape at sigma {sigma} differs by {error:e}");
+        assert!(relative_error(&denoised, get("denoised")) <= 2e-5, "the reference in single precision at {sigma}");
+        let error = relative_error(&pullback.apply(get("v")).unwrap(), get("grad_x"));
+        assert!(error <= 5e-5, "the pullback at sigma {sigma} differs by {error:e}");
+    }
+}
+
+#[test]
+fn the_embedded_prior_passes_its_own_test() {
+    let error = EMBEDDED.self_test().unwrap().expect("the file stores values to compare with");
+    assert!(error <= 1e-5, "differs by {error:e}");
+}
+
+#[test]
+fn layers_of_tensor_operations_and_the_fused_network_are_the_same_function() {
+    for (case, (downsample_padding, flip_sin_to_cos, freq_shift, (height, width))) in
+        [(0, false, 1.0, (12, 20)), (1, true, 0.0, (4, 28)), (0, true, 0.0, (20, 4)), (1, false, 1.0, (4, 4))]
+            .into_iter()
+            .enumerate()
+    {
+        let network =
+            UNet2dConfig { downsample_padding, flip_sin_to_cos, freq_shift, ..tiny_config() }.network().unwrap();
+        assert_eq!(network.stride(), 4);
+        let weights = tiny_weights(&network);
+        let lookup = |name: &str| weights.get(name).cloned();
+        let layered = Layered::new(&network, &Device::Cpu, lookup).unwrap();
+        let fused = Fused::new(&network, lookup).unwrap();
+        let x = scattered_image((2, 3, height, width), 100 + case as u64);
+        let v = scattered_image((2, 3, height, width), 200 + case as u64);
+        let (expected, transpose) = layered.forward_with_pullback(&x, -0.37).unwrap();
+        let error = relative_error(&fused.forward(&x, -0.37).unwrap(), &expected);
+        assert!(error <= 1e-5, "case {case}: forward differs by {error:e}");
+        let (output, pullback) = fused.forward_with_pullback(&x, -0.37).unwrap();
+        let error = relative_error(&output, &expected);
+        assert!(error <= 1e-5, "case {case}: forward with a tape differs by {error:e}");
+        let error = relative_error(&pullback.apply(&v).unwrap(), &transpose.apply(&v).unwrap());
+        assert!(error <= 5e-5, "case {case}: the pullback differs by {error:e}");
+        let other = fused.forward(&x, 0.4).unwrap();
+        assert!(relative_error(&other, &expected) > 1e-3, "case {case}: the noise coordinate changes nothing");
+    }
+}
+
+// Configurations that diffusers wrote for tiny networks; each needs something that cannot be built yet.
+#[test]
+fn configurations_that_cannot_be_built_are_refused_by_the_name_of_the_field() {
+    for (folder, reason) in [
+        (
+            "ddpm-community",
+            "UNet2DModel with down_block_types = [\"DownBlock2D\", \"DownBlock2D\", \"AttnDownBlock2D\"] cannot be built \
+             yet, only DownBlock2D",
+        ),
+        (
+            "ddpm-google",
+            "UNet2DModel with down_block_types = [\"DownBlock2D\", \"AttnDownBlock2D\", \"DownBlock2D\"] cannot be built \
+             yet, only DownBlock2D",
+        ),
+        (
+            "resnet-updown",
+            "UNet2DModel with down_block_types = [\"ResnetDownsampleBlock2D\", \"AttnDownBlock2D\"] cannot be built yet, \
+             only DownBlock2D",
+        ),
+    ] {
+        let path = data("diffusers").join(folder);
+        let message = Checkpoint::open(&path).unwrap_err().to_string();
+        assert_eq!(message, format!("model {}: {reason}", path.display()));
+    }
+    let refusal = |change: fn(&mut UNet2dConfig)| {
+        let mut config = tiny_config();
+        change(&mut config);
+        config.network().unwrap_err()
+    };
+    for (message, part) in [
+        (refusal(|c| c.add_attention = true), "add_attention = true"),
+        (refusal(|c| c.up_block_types[0] = "AttnUpBlock2D".into()), "up_block_types = [\"AttnUpBlock2D\""),
+        (refusal(|c| c.time_embedding_type = "fourier".into()), "time_embedding_type = \"fourier\""),
+        (refusal(|c| c.resnet_time_scale_shift = "scale_shift".into()), "resnet_time_scale_shift = \"scale_shift\""),
+        (refusal(|c| c.downsample_type = "resnet".into()), "downsample_type, upsample_type = (\"resnet\", \"conv\")"),
+        (refusal(|c| c.downsample_padding = 2), "downsample_padding = 2"),
+        (refusal(|c| c.center_input_sample = true), "center_input_sample = true"),
+        (refusal(|c| c.act_fn = "gelu".into()), "act_fn = \"gelu\""),
+        (refusal(|c| c.mid_block_scale_factor = 1.4), "mid_block_scale_factor = 1.4"),
+        (refusal(|c| c.num_class_embeds = Some(10)), "num_class_embeds = Some(10)"),
+        (refusal(|c| c.norm_num_groups = Some(3)), "8 channels are not a multiple of norm_num_groups = 3"),
+        (refusal(|c| c.norm_num_groups = Some(0)), "not a multiple of norm_num_groups = 0"),
+        (refusal(|c| c.block_out_channels = Vec::new()), "lengths = (0, 3, 3)"),
+        (refusal(|c| c.out_channels = 6), "out_channels = 6"),
+        (refusal(|c| (c.in_channels, c.out_channels) = (0, 0)), "in_channels = 0"),
+        // Without these a file of a few bytes would keep the program busy for ever, or make it overflow.
+        (refusal(|c| c.layers_per_block = usize::MAX), "layers_per_block = 18446744073709551615"),
+        (refusal(|c| c.block_out_channels[1] = 1 << 62), "block_out_channels = [8, 4611686018427387904, 20]"),
+        (
+            refusal(|c| (c.block_out_channels, c.norm_num_groups) = (vec![9; 3], Some(3))),
+            "block_out_channels = [9, 9, 9]",
+        ),
+    ] {
+        assert!(message.contains(part), "`{message}` lacks `{part}`");
+    }
+}
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A native file of the tiny network after `change`.
+fn native(change: impl FnOnce(&mut HashMap<String, String>, &mut Tensors)) -> Vec<u8> {
+    let network = tiny_config().network().unwrap();
+    let weights = tiny_weights(&network);
+    let tensor = |p: &&tweedie_kernels::network::Parameter| {
+        (p.name.clone(), (Dtype::F32, p.shape.clone(), little_endian(&weights[&p.name])))
+    };
+    let mut tensors: Tensors = network.parameters().iter().map(tensor).collect();
+    let config = serde_json::json!({
+        "block_out_channels": [8, 12, 20], "layers_per_block": 1, "norm_num_groups": 4, "add_attention": false,
+        "down_block_types": ["DownBlock2D", "DownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "UpBlock2D", "UpBlock2D"],
+    });
+    let mut metadata: HashMap<String, String> = [
+        ("format", "tweedie"),
+        ("version", "1"),
+        ("name", "tiny"),
+        ("architecture", "UNet2DModel"),
+        ("config", &config.to_string()),
+        ("parameterization", r#"{"edm":{"sigma_data":0.5}}"#),
+        ("sigma_min", "0.002"),
+        ("sigma_max", "80"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    change(&mut metadata, &mut tensors);
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+#[track_caller]
+fn refusal(bytes: Vec<u8>) -> String {
+    let message = Checkpoint::from_native(bytes, "tiny").unwrap_err().to_string();
+    message.strip_prefix("model tiny: ").unwrap_or_else(|| panic!("`{message}` does not name the model")).to_owned()
+}
+
+/// A file that holds this header and `data` zeros.
+fn with_header(header: &[u8], data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+#[test]
+fn a_whole_file_of_the_tiny_network_is_read() {
+    let checkpoint = Checkpoint::from_native(native(|_, _| ()), "tiny").unwrap();
+    assert_eq!((checkpoint.name.as_str(), checkpoint.sigma_range), ("tiny", (0.002, 80.0)));
+    let network = tiny_config().network().unwrap();
+    let expected = tiny_weights(&network);
+    assert_eq!(checkpoint.parameter("conv_in.weight"), Some(expected["conv_in.weight"].clone()));
+    assert_eq!(checkpoint.parameter("conv_in"), None);
+}
+
+// Items 40 to 43 of the list of faults.
+#[test]
+fn files_cut_short_or_with_an_impossible_header_are_refused_without_reading_on() {
+    let whole = native(|_, _| ());
+    for length in [0, 7, 8, 100, whole.len() - 1] {
+        let message = refusal(whole[..length].to_vec());
+        assert!(message.starts_with("is not a whole safetensors file ("), "{length} bytes: {message}");
+        assert!(message.ends_with("); fetch or convert it again"), "{length} bytes: {message}");
+    }
+    let with_length = |length: u64| [&length.to_le_bytes()[..], &whole[8..]].concat();
+    for (length, part) in [
+        (1 << 63, "header too large"),
+        (u64::MAX, "header too large"),
+        (100_000_001, "header too large"),
+        (whole.len() as u64, "invalid header length"),
+    ] {
+        let message = refusal(with_length(length));
+        assert!(message.contains(part), "a header of {length} bytes: {message}");
+    }
+    let tensor = |name: &str, shape: &str, from: u64, to: u64| {
+        format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    for (what, header) in [
+        ("not JSON", "{]".to_owned()),
+        ("overlapping tensors", format!("{{{},{}}}", tensor("a", "[2]", 0, 8), tensor("b", "[1]", 4, 8))),
+        ("a hole", format!("{{{},{}}}", tensor("a", "[1]", 0, 4), tensor("b", "[1]", 8, 12))),
+        ("a shape that overflows", format!("{{{}}}", tensor("a", "[4294967296,4294967296,2]", 0, 8))),
+        ("offsets that fall", format!("{{{}}}", tensor("a", "[1]", 8, 4))),
+        ("offsets beyond the file", format!("{{{}}}", tensor("a", "[4000000000]", 0, 16_000_000_000))),
+    ] {
+        let message = refusal(with_header(header.as_bytes(), 8));
+        assert!(message.starts_with("is not a whole safetensors file ("), "{what}: {message}");
+    }
+    let message = refusal(with_header(b"{\"a\xff\":1}", 0));
+    assert!(message.starts_with("is not a whole safetensors file (invalid UTF-8 in header"), "{message}");
+}
+
+// Items 44 to 47.
+#[test]
+fn tensors_that_do_not_fit_the_network_are_refused_by_name() {
+    let lacking = refusal(native(|_, tensors| {
+        tensors.remove("mid_block.resnets.1.norm2.bias");
+        tensors.remove("conv_out.bias");
+    }));
+    assert_eq!(lacking, "lacks 2 tensors: conv_out.bias, mid_block.resnets.1.norm2.bias");
+    let empty = refusal(native(|_, tensors| tensors.clear()));
+    let all = tiny_config().network().unwrap().parameters().len();
+    assert!(empty.starts_with(&format!("lacks {all} tensors: conv_in.bias, ")), "{empty}");
+    assert!(empty.ends_with(&format!(" and {} more", all - 10)), "{empty}");
+    let extra = refusal(native(|_, tensors| {
+        tensors.insert("mid_block.attentions.0.to_q.bias".into(), (Dtype::F32, vec![1], vec![0; 4]));
+    }));
+    assert_eq!(extra, "has 1 tensors its network does not use: mid_block.attentions.0.to_q.bias");
+    let shape = refusal(native(|_, tensors| tensors.get_mut("conv_in.weight").unwrap().1 = vec![3, 8, 3, 3]));
+    assert_eq!(shape, "tensor conv_in.weight: expected shape [8, 3, 3, 3], got [3, 8, 3, 3]");
+    let integers = refusal(native(|_, tensors| tensors.get_mut("conv_out.bias").unwrap().0 = Dtype::I32));
+    assert_eq!(integers, "tensor conv_out.bias: expected type F32, F16 or BF16, got I32");
+    for (value, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let message = refusal(native(|_, tensors| {
+            tensors.get_mut("conv_out.bias").unwrap().2[4..8].copy_from_slice(&value.to_le_bytes());
+        }));
+        assert_eq!(message, format!("tensor conv_out.bias holds {text}, expected finite numbers"));
+    }
+}
+
+// Item 48.
+#[test]
+fn pickles_are_refused_by_their_content_and_by_their_name() {
+    let expected = "is a pickle, which can run code; only safetensors files are loaded: convert it first";
+    assert_eq!(refusal(b"PK\x03\x04\x00\x00archive/data.pkl".to_vec()), expected);
+    assert_eq!(refusal(b"\x80\x02}q\x00.".to_vec()), expected);
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.pt", "model.pth", "model.ckpt", "model.bin", "model.pkl"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, b"anything").unwrap();
+        let message = Checkpoint::open(&path).unwrap_err().to_string();
+        assert_eq!(message, format!("model {}: {expected}", path.display()));
+    }
+}
+
+#[test]
+fn a_folder_whose_weights_are_a_pickle_is_refused_and_one_without_a_scheduler_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let config = r#"{"_class_name": "UNet2DModel", "block_out_channels": [8], "norm_num_groups": 4, "add_attention": false,
+        "layers_per_block": 1, "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}"#;
+    std::fs::write(path.join("config.json"), config).unwrap();
+    let message = || Checkpoint::open(path).unwrap_err().to_string();
+    let named = |reason: &str| format!("model {}: {reason}", path.display());
+    assert_eq!(message(), named("has no scheduler_config.json, which says how the network was trained"));
+    std::fs::write(path.join("scheduler_config.json"), r#"{"_class_name": "DDPMScheduler"}"#).unwrap();
+    let expected =
+        "has the scheduler DDPMScheduler with prediction_type None, which is not supported yet; only EDM's is";
+    assert_eq!(message(), named(expected));
+    std::fs::write(path.join("scheduler_config.json"), r#"{"_class_name": "EDMEulerScheduler"}"#).unwrap();
+    std::fs::write(path.join("diffusion_pytorch_model.bin"), b"PK").unwrap();
+    let expected =
+        "has its weights as a pickle, which can run code; only safetensors files are loaded: convert it first";
+    assert_eq!(message(), named(expected));
+}
+
+// Item 49.
+#[test]
+fn metadata_of_another_format_version_or_architecture_is_refused() {
+    let changed =
+        |key: &str, value: &str| refusal(native(|metadata, _| drop(metadata.insert(key.into(), value.into()))));
+    assert_eq!(changed("version", "2"), "has format `tweedie` version `2`, expected format `tweedie` version `1`");
+    assert_eq!(changed("format", "pt"), "has format `pt` version `1`, expected format `tweedie` version `1`");
+    assert_eq!(changed("architecture", "NCSNpp"), "has the architecture `NCSNpp`; known: UNet2DModel");
+    assert_eq!(changed("sigma_max", "large"), "has `sigma_max` = `large`, expected a number");
+    let message = changed("parameterization", r#"{"vp":{}}"#);
+    assert!(
+        message.starts_with(r#"has parameterization `{"vp":{}}`: unknown variant `vp`, expected `edm`"#),
+        "{message}"
+    );
+    let message = changed("config", r#"{"layers_per_block": -1}"#);
+    assert!(message.starts_with("config: invalid value: integer `-1`"), "{message}");
+    let message = refusal(native(|metadata, _| drop(metadata.remove("version"))));
+    let advice = "is it a native tweedie file? a diffusers checkpoint is loaded by its folder";
+    assert_eq!(message, format!("has no `version` in its metadata; {advice}"));
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named_with_what_there_is() {
+    let message = Model::open("nowhere.safetensors", &Device::Cpu).unwrap_err().to_string();
+    let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
+    assert_eq!(message, format!("model nowhere.safetensors: there is no such model; known: {known}"));
+}
+
+#[test]
+fn the_native_file_survives_being_written_again() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/photo-prior-v0.safetensors");
+    let read = Checkpoint::open(&path).unwrap();
+    assert_eq!(read.network.parameters().iter().map(|p| p.elements()).sum::<usize>(), 4_948_067);
+    let again = Checkpoint::from_native(read.to_native(&[]).unwrap(), "again").unwrap();
+    assert_eq!(again.metadata, read.metadata);
+    assert_eq!(again.dtype, Dtype::BF16);
+    for parameter in read.network.parameters() {
+        assert!(read.parameter(&parameter.name).is_some(), "{}", parameter.name);
+        assert_eq!(again.parameter(&parameter.name), read.parameter(&parameter.name), "{}", parameter.name);
+    }
+    let named = Checkpoint::from_native(read.to_native(&[("name", "other")]).unwrap(), "again").unwrap();
+    assert_eq!(named.name, "other");
+}
+
+#[test]
+fn numbers_that_bf16_would_change_are_not_written_as_bf16() {
+    let checkpoint = Checkpoint::from_native(native(|_, _| ()), "tiny").unwrap();
+    let message = checkpoint.to_native(&[]).unwrap_err().to_string();
+    assert_eq!(message, "model tiny: tensor time_embedding.linear_1.weight is not exactly representable in bf16");
+}
