@@ -375,9 +375,9 @@ const LEAST_WINDOW: usize = 64;
 
 /// Bytes of memory, measured: of the program with its prior; a pixel of a window during an evaluation, and during one
 /// with its pullback; a pixel of the state of a part.
-const BASE_BYTES: u64 = 80 << 20;
+const BASE_BYTES: u64 = 94 << 20;
 const DENOISE_BYTES: usize = 1400;
-const PULLBACK_BYTES: usize = 3800;
+const PULLBACK_BYTES: usize = 4300;
 const STATE_BYTES: usize = 120;
 
 /// Seconds that a pixel takes in one evaluation, measured on one small window.
