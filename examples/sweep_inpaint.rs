@@ -1,101 +1,82 @@
-//! Sweeps settings of inpainting over photos and masks: prints PSNR of a single sample and of the mean.
+//! Compares settings of inpainting on photos whose missing pixels are known: the table of `docs/inpainting.md`.
 //!
-//! `sweep FOLDER CROP SAMPLES SETTINGS…`, where a setting is `name;toml;toml` with newlines written as `;`.
-use std::path::Path;
-use std::time::Instant;
-use tweedie::image::*;
-use tweedie::models::Model;
-use tweedie::*;
+//! `cargo run --release --example sweep_inpaint -- FOLDER SIDE SAMPLES 'SAMPLER; TILE; SETTINGS' …`
+//!
+//! FOLDER holds `NAME.png` and `NAME.KIND.mask.png` (white = missing) for three photos and three kinds; a central crop of
+//! SIDE pixels is taken, its masked pixels are painted grey and then filled. SETTINGS are TOML entries separated by
+//! semicolons. A line per setting: PSNR of the first sample and of the mean of all, both over the whole crop and averaged
+//! over the nine cases, the seconds of sampling, the setting, and the nine cases.
 
-fn psnr(a: &Photo, b: &Photo, mask: Option<&Mask>) -> f64 {
-    let (mut sum, mut n) = (0.0, 0.0);
-    for y in 0..a.height() {
-        for x in 0..a.width() {
-            if mask.is_some_and(|m| !m.is_set(x, y)) {
-                continue;
-            }
-            for c in 0..3 {
-                let d = f64::from(a.sample(x, y, c)) - f64::from(b.sample(x, y, c));
-                sum += d * d;
-                n += 1.0;
-            }
-        }
-    }
-    10.0 * (255.0_f64.powi(2) / (sum / n)).log10()
+use std::error::Error;
+use std::path::Path;
+use tweedie::image::{DecodeOptions, Mask, MaskOptions, MaskSource, Photo, Region};
+use tweedie::models::Model;
+use tweedie::{InpaintOptions, inpaint};
+
+const PHOTOS: [&str; 3] = ["astronaut", "chelsea", "rocket"];
+const KINDS: [&str; 3] = ["text", "scratch", "random70"];
+
+/// A crop of a photo, and what is missing there.
+struct Case {
+    truth: Photo,
+    damaged: Photo,
+    mask: Mask,
 }
-fn crop(p: &Photo, r: Region) -> Photo {
-    let mut v = Vec::new();
-    for y in 0..r.height {
-        for x in 0..r.width {
-            for c in 0..3 {
-                v.push(p.sample(r.x + x, r.y + y, c) as u8);
-            }
-        }
+
+fn case(folder: &Path, name: &str, kind: &str, side: usize) -> Result<Case, Box<dyn Error>> {
+    let photo = Photo::open(&folder.join(format!("{name}.png")), &DecodeOptions::default())?;
+    let source = MaskSource::File(folder.join(format!("{name}.{kind}.mask.png")));
+    let mask = Mask::open(&source, &photo, &MaskOptions::default())?;
+    let (left, top) = ((photo.width() - side) / 2, (photo.height() - side) / 2);
+    let mask = mask.crop(Region { x: left, y: top, width: side, height: side });
+    let (mut truth, mut damaged) = (Vec::new(), Vec::new());
+    for (y, x, channel) in (0..side * side * 3).map(|i| (i / 3 / side, i / 3 % side, i % 3)) {
+        let value = photo.sample(left + x, top + y, channel) as u8;
+        truth.push(value);
+        damaged.push(if mask.is_set(x, y) { 128 } else { value });
     }
-    Photo::from_u8(r.width, r.height, 3, v).unwrap()
+    let photo = |samples| Photo::from_u8(side, side, 3, samples);
+    Ok(Case { truth: photo(truth)?, damaged: photo(damaged)?, mask })
 }
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let (folder, size, samples) =
-        (Path::new(&args[1]), args[2].parse::<usize>().unwrap(), args[3].parse::<usize>().unwrap());
-    let kinds: Vec<String> = args[4].split(',').map(String::from).collect();
-    let model = Model::embedded(&candle_core::Device::Cpu).unwrap();
-    for setting in &args[5..] {
-        let mut parts = setting.splitn(3, ';');
-        let (sampler, tile, text) =
-            (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap_or("").replace(';', "\n"));
-        let mut t = tile.split('/');
-        let tile: usize = t.next().unwrap().parse().unwrap();
-        let context: Option<usize> = t.next().map(|c| c.parse().unwrap());
-        let (mut all1, mut all8, mut count) = (0.0, 0.0, 0.0);
-        let mut line = String::new();
-        let start = Instant::now();
-        for name in ["astronaut", "chelsea", "rocket"] {
-            for kind in &kinds {
-                let photo = Photo::open(&folder.join(format!("{name}.png")), &DecodeOptions::default()).unwrap();
-                let mask = Mask::open(
-                    &MaskSource::File(folder.join(format!("{name}.{kind}.mask.png"))),
-                    &photo,
-                    &MaskOptions::default(),
-                )
-                .unwrap();
-                let r = if size == 0 {
-                    Region { x: 0, y: 0, width: photo.width(), height: photo.height() }
-                } else {
-                    Region { x: (photo.width() - size) / 2, y: (photo.height() - size) / 2, width: size, height: size }
-                };
-                let (truth, mask) = (crop(&photo, r), mask.crop(r));
-                let options = InpaintOptions {
-                    model: Some(&model),
-                    samples,
-                    sampler: sampler.into(),
-                    settings: toml::from_str(&text).unwrap(),
-                    tile: Some(tile),
-                    context,
-                    ..Default::default()
-                };
-                // The hidden pixels are really hidden.
-                let mut hidden = truth.clone();
-                let grey = candle_core::Tensor::zeros(
-                    (1, 3, r.height, r.width),
-                    candle_core::DType::F32,
-                    &candle_core::Device::Cpu,
-                )
-                .unwrap();
-                hidden.paint(Region { x: 0, y: 0, ..r }, &mask, &grey).unwrap();
-                let out = inpaint(&hidden, &mask, &options).unwrap();
-                let (a, b) = (psnr(out.sample(0), &truth, None), psnr(&out.mean().unwrap(), &truth, None));
-                all1 += a;
-                all8 += b;
-                count += 1.0;
-                line += &format!(" {a:.2}/{b:.2}");
-            }
+
+/// Peak signal-to-noise ratio of two 8-bit photos, in dB.
+fn psnr(a: &Photo, b: &Photo) -> f64 {
+    let (a, b) = (a.samples_u8().unwrap_or_default(), b.samples_u8().unwrap_or_default());
+    let square: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0_f64.powi(2) * a.len() as f64 / square).log10()
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, side, samples, settings @ ..] = arguments.as_slice() else {
+        return Err("expected FOLDER SIDE SAMPLES and settings".into());
+    };
+    let (folder, side, samples) = (Path::new(folder), side.parse()?, samples.parse()?);
+    let model = Model::embedded(&candle_core::Device::Cpu)?;
+    for setting in settings {
+        let mut fields = setting.splitn(3, ';').map(str::trim);
+        let sampler = fields.next().ok_or("expected a sampler")?;
+        let tile = fields.next().ok_or("expected a window")?.parse()?;
+        let table = toml::from_str(&fields.next().unwrap_or_default().replace(';', "\n"))?;
+        let options = InpaintOptions {
+            model: Some(&model),
+            samples,
+            sampler: sampler.into(),
+            settings: table,
+            tile: Some(tile),
+            ..InpaintOptions::default()
+        };
+        let (mut single, mut mean, mut seconds, mut cases) = (0.0, 0.0, 0.0, String::new());
+        for (name, kind) in PHOTOS.iter().flat_map(|name| KINDS.map(|kind| (name, kind))) {
+            let case = case(folder, name, kind, side)?;
+            let result = inpaint(&case.damaged, &case.mask, &options)?;
+            let errors = (psnr(result.sample(0), &case.truth), psnr(&result.mean()?, &case.truth));
+            single += errors.0 / 9.0;
+            mean += errors.1 / 9.0;
+            seconds += result.seconds;
+            cases += &format!(" {:.2}/{:.2}", errors.0, errors.1);
         }
-        println!(
-            "{:7.3} {:7.3} {:6.1}s | {setting} |{line}",
-            all1 / count,
-            all8 / count,
-            start.elapsed().as_secs_f64()
-        );
+        println!("{single:7.3} {mean:7.3} {seconds:6.1} s | {setting} |{cases}");
     }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use super::models::table;
 use crate::models::Model;
 use candle_core::Device;
 use serde::Serialize;
+use tweedie_kernels::InstructionSet;
 
 /// Check this installation; the output belongs into a bug report
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,8 @@ struct Report {
     features: Vec<&'static str>,
     cpu: Option<String>,
     instructions: Vec<&'static str>,
+    /// The instruction set that the network's kernels run with.
+    kernels: String,
     threads: usize,
     memory: Option<u64>,
     devices: Vec<DeviceReport>,
@@ -69,6 +72,7 @@ pub(crate) fn run(arguments: &Doctor) -> Outcome<()> {
         features: features(),
         cpu: cpu_info("model name"),
         instructions: instructions(),
+        kernels: InstructionSet::detect().to_string(),
         threads: rayon::current_num_threads(),
         memory: memory(),
         devices: devices(),
@@ -122,6 +126,7 @@ fn text(report: &Report) -> String {
         ("features", or_none(&report.features)),
         ("processor", report.cpu.clone().unwrap_or_else(|| "unknown".into())),
         ("instructions", or_none(&report.instructions)),
+        ("kernels", report.kernels.clone()),
         ("threads", report.threads.to_string()),
         ("memory", report.memory.map_or_else(|| "unknown".into(), super::terminal::bytes)),
     ];

@@ -38,6 +38,7 @@ pub(crate) struct Start<'a> {
     pub(crate) model: &'a str,
     pub(crate) model_hash: &'a str,
     pub(crate) device: &'a str,
+    pub(crate) instruction_set: String,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
     pub(crate) samples: usize,

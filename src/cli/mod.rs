@@ -118,6 +118,9 @@ fn run_with(arguments: &[OsString]) -> ExitCode {
     };
     let console = general.console();
     interrupt::listen();
+    if let Some(Err(error)) = tweedie_kernels::InstructionSet::requested() {
+        console.warn(&format!("TWEEDIE_CPU_FEATURES: {error}; using {}", tweedie_kernels::InstructionSet::detect()));
+    }
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
             let events = Events { wanted: arguments.json };

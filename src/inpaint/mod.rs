@@ -417,7 +417,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
 }
 
 /// Memory that a run may fill without being told so, where that makes it faster.
-const COMFORTABLE_BYTES: u64 = 1 << 30;
+const COMFORTABLE_BYTES: u64 = 3 << 29;
 
 /// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
 const LEAST_WINDOW: usize = 64;

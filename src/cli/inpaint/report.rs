@@ -59,6 +59,7 @@ impl Report<'_> {
             model: &self.model.name,
             model_hash: &self.model.hash,
             device: &self.device,
+            instruction_set: tweedie_kernels::InstructionSet::detect().to_string(),
             threads: rayon::current_num_threads(),
             seed: arguments.sampler.seed,
             samples: arguments.samples,
