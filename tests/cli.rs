@@ -153,7 +153,7 @@ fn what_makes_no_sense_is_refused_before_the_model_is_loaded() {
         // 59
         ("photo.png -m mask.png --samples 0", "invalid value '0' for '--samples <N>': 0 is not in 1..=10000"),
         ("photo.png -m mask.png --steps 0", "invalid value '0' for '--steps <N>': 0 is not in 1..=1000"),
-        ("photo.png -m mask.png --tile 8", "8 is not in 16..=4096"),
+        ("photo.png -m mask.png --tile 32", "32 is not in 64..=4096"),
         ("photo.png -m mask.png --quality 101", "101 is not in 1..=100"),
         ("photo.png -m mask.png --mask-threshold 256", "256 is not in 0..=255"),
         ("photo.png -m mask.png --mask-grow NaN", "expected a number of pixels from 0 to 1000"),
@@ -388,6 +388,8 @@ fn an_empty_mask_copies_the_photo_with_a_warning() {
     let ran = folder.succeed(&format!("inpaint photo.png -m black.png {GAUSSIAN}"));
     assert!(ran.stderr.contains("warning: nothing masked"), "{}", ran.stderr);
     assert_eq!(folder.open("photo.inpaint.png"), folder.open("photo.png"));
+    let ran = folder.succeed(&format!("inpaint photo.png --allow-truncated -f {GAUSSIAN}"));
+    assert!(ran.stderr.contains("warning: nothing masked"), "{}", ran.stderr);
 }
 
 /// 33, 9

@@ -201,8 +201,10 @@ fn options_out_of_range_are_refused_with_what_is_allowed() {
     assert_eq!(message(&InpaintOptions { steps: Some(0), ..base() }), "steps is 0, expected 1 to 100000");
     assert_eq!(message(&InpaintOptions { tile: Some(8), ..base() }), "tile is 8, expected at least 64 pixels");
     let unknown = message(&InpaintOptions { sampler: "magic".into(), ..base() });
-    assert_eq!(unknown, "unknown sampler `magic`; known: ddnm, pigdm, dps");
-    let settings = |text: &str| message(&InpaintOptions { settings: toml::from_str(text).unwrap(), ..base() });
+    assert_eq!(unknown, "unknown sampler `magic`; known: ddnm, pigdm, dps, tmpd");
+    let settings = |text: &str| {
+        message(&InpaintOptions { sampler: "pigdm".into(), settings: toml::from_str(text).unwrap(), ..base() })
+    };
     assert_eq!(settings("prior_std = -1.0"), "prior_std is -1, expected 0.001 to 1000");
     assert_eq!(settings("annealing = { rho = 0.0 }"), "rho is 0, expected 0.1 to 100");
     let message = settings("spread = 1");
@@ -215,7 +217,7 @@ fn settings_and_steps_take_the_place_of_the_defaults_one_by_one() {
     let settings = toml::from_str("annealing = { sigma_start = 2.0, steps = 9 }").unwrap();
     let options = InpaintOptions { settings, steps: None, samples: 2, ..analytic(&model) };
     let plan = plan_inpaint(&photo, &mask, &options).unwrap();
-    assert_eq!((plan.sampler, plan.steps, plan.evaluations), ("pigdm", 9, 18));
+    assert_eq!((plan.sampler, plan.steps, plan.evaluations), ("tmpd", 9, 18));
     let plan = plan_inpaint(&photo, &mask, &InpaintOptions { steps: Some(4), ..options.clone() }).unwrap();
     assert_eq!((plan.steps, plan.evaluations), (4, 8));
     let plan = plan_inpaint(&photo, &mask, &InpaintOptions { sampler: "ddnm".into(), ..options }).unwrap();
@@ -247,11 +249,27 @@ fn memory_makes_windows_smaller_and_is_an_error_where_the_smallest_do_not_fit() 
 }
 
 #[test]
+fn a_limit_of_memory_gives_one_and_many_samples_the_same_windows() {
+    let (model, photo) = (gaussian(), chelsea(0, 0, 240, 240));
+    let mask = Mask::from_fn(240, 240, |x, y| (x / 8 + y / 8).is_multiple_of(3));
+    let with = |samples: usize, memory: u64| {
+        plan_inpaint(&photo, &mask, &InpaintOptions { samples, memory: Some(memory), ..analytic(&model) })
+    };
+    let one = plan_inpaint(&photo, &mask, &analytic(&model)).unwrap();
+    assert_eq!(with(1, one.memory).unwrap().windows, 1);
+    // Smaller windows would make room for the samples, but they would be other samples.
+    let Error::Memory { advice, .. } = with(8, one.memory).unwrap_err() else { panic!("fits") };
+    assert_eq!(advice, "--tile 64 makes it fit; draw fewer samples, or allow more with --memory");
+    assert_eq!(with(8, one.memory + (64 << 20)).unwrap().windows, 1);
+}
+
+#[test]
 fn nothing_to_fill_is_the_photo_and_nothing_known_is_a_draw_from_the_prior() {
     let (model, photo) = (gaussian(), crop());
     let none = inpaint(&photo, &Mask::from_fn(96, 80, |_, _| false), &analytic(&model)).unwrap();
     assert!(pixels(none.sample(0)) == pixels(&photo));
     assert_eq!((none.plan.regions, none.plan.windows, none.plan.deepest), (0, 0, 0.0));
+    assert_eq!(none.plan.evaluations, 0);
     let mask = Mask::from_fn(96, 80, |_, _| true);
     let options = InpaintOptions { steps: Some(60), ..analytic(&model) };
     let all = inpaint(&photo, &mask, &options).unwrap();
@@ -259,8 +277,8 @@ fn nothing_to_fill_is_the_photo_and_nothing_known_is_a_draw_from_the_prior() {
     let mean = levels.iter().map(|&level| f64::from(level)).sum::<f64>() / levels.len() as f64;
     // Mean 0.2 is level 153; the mean of 23,040 values of a spread of at most 0.3, 38 levels, is known to a quarter.
     assert!((mean - 153.0).abs() < 1.0, "{mean}");
-    let warning = "a hole reaches everything away from what is known; this prior knows textures and edges, not scenes: \
-                   expect a smooth or invented fill";
+    let warning = "nothing of the photo is known; this prior knows textures and edges, not scenes: expect a smooth or \
+                   invented fill";
     assert_eq!(all.plan.warnings, [warning]);
 }
 
@@ -276,6 +294,13 @@ fn deep_holes_and_saturated_samples_are_said() {
     let warning = "1 of 1 samples are black or white in more than half of the filled pixels, 0 % of the known ones are: \
                    look at the picture before you use it";
     assert_eq!(result.warnings(&photo, &deep), [warning]);
+    let grey = Model::open("gaussian:mean=0.2,std=0.0001", &Device::Cpu).unwrap();
+    let options = InpaintOptions { sampler: "ddnm".into(), ..analytic(&grey) };
+    let warning = "1 of 1 samples have one colour in all filled pixels, what surrounds them has more: look at the \
+                   picture before you use it";
+    assert_eq!(inpaint(&photo, &shallow, &options).unwrap().warnings(&photo, &shallow), [warning]);
+    let flat = Photo::from_u8(96, 80, 3, vec![153; 96 * 80 * 3]).unwrap();
+    assert!(inpaint(&flat, &shallow, &options).unwrap().warnings(&flat, &shallow).is_empty());
     let model = gaussian();
     let result = inpaint(&photo, &shallow, &analytic(&model)).unwrap();
     assert!(result.plan.warnings.is_empty() && result.warnings(&photo, &shallow).is_empty());

@@ -333,6 +333,11 @@ fn a_folder_whose_weights_are_a_pickle_is_refused_and_one_without_a_scheduler_to
     std::fs::write(path.join("config.json"), config).unwrap();
     let message = || Checkpoint::open(path).unwrap_err().to_string();
     let named = |reason: &str| format!("model {}: {reason}", path.display());
+    let empty = tempfile::tempdir().unwrap();
+    let config_path = empty.path().join("config.json");
+    let missing = Checkpoint::open(empty.path()).unwrap_err();
+    assert!(matches!(missing, tweedie::Error::Model { .. }), "{missing:?}");
+    assert_eq!(missing.to_string(), format!("model {}: no such file", config_path.display()));
     assert_eq!(message(), named("has no scheduler_config.json, which says how the network was trained"));
     std::fs::write(path.join("scheduler_config.json"), r#"{"_class_name": "DDPMScheduler"}"#).unwrap();
     let expected =
@@ -354,6 +359,14 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
     assert_eq!(changed("format", "pt"), "has format `pt` version `1`, expected format `tweedie` version `1`");
     assert_eq!(changed("architecture", "NCSNpp"), "has the architecture `NCSNpp`; known: UNet2DModel");
     assert_eq!(changed("sigma_max", "large"), "has `sigma_max` = `large`, expected a number");
+    for (key, value, got) in
+        [("sigma_min", "0", "0 to 80"), ("sigma_max", "-1", "0.002 to -1"), ("sigma_max", "nan", "0.002 to NaN")]
+    {
+        let message = changed(key, value);
+        assert_eq!(message, format!("has noise levels from {got}, expected 0 < sigma_min < sigma_max"));
+    }
+    let message = changed("parameterization", r#"{"edm":{"sigma_data":0.0}}"#);
+    assert_eq!(message, "has sigma_data = 0, expected a finite number above 0");
     let message = changed("parameterization", r#"{"vp":{}}"#);
     assert!(
         message.starts_with(r#"has parameterization `{"vp":{}}`: unknown variant `vp`, expected `edm`"#),
@@ -378,7 +391,9 @@ fn the_native_file_survives_being_written_again() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/photo-prior-v0.safetensors");
     let read = Checkpoint::open(&path).unwrap();
     assert_eq!(read.network.parameters().iter().map(|p| p.elements()).sum::<usize>(), 4_948_067);
-    let again = Checkpoint::from_native(read.to_native(&[]).unwrap(), "again").unwrap();
+    let bytes = read.to_native(&[]).unwrap();
+    assert!(bytes == read.to_native(&[]).unwrap(), "the same model twice is not the same bytes");
+    let again = Checkpoint::from_native(bytes, "again").unwrap();
     assert_eq!(again.metadata, read.metadata);
     assert_eq!(again.dtype, Dtype::BF16);
     for parameter in read.network.parameters() {

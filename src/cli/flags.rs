@@ -123,8 +123,8 @@ pub(crate) struct SamplerFlags {
     /// Sampling method
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
     pub(crate) sampler: String,
-    /// Side of a window, 16 to 4096 [default: the model's]
-    #[arg(long, value_name = "PX", value_parser = range(16, 4096), help_heading = SAMPLER)]
+    /// Side of a window, 64 to 4096 [default: 256]
+    #[arg(long, value_name = "PX", value_parser = range(64, 4096), help_heading = SAMPLER)]
     pub(crate) tile: Option<usize>,
 }
 

@@ -15,6 +15,9 @@ pub struct Mask {
     pub(super) warnings: Vec<String>,
 }
 
+const NOTHING: &str = "nothing masked";
+const EVERYTHING: &str = "everything is masked: the whole image will be invented";
+
 /// Two masks are equal if the same pixels are set; remarks do not count.
 impl PartialEq for Mask {
     fn eq(&self, other: &Self) -> bool {
@@ -86,6 +89,16 @@ impl Mask {
         self
     }
 
+    /// Remarks on a mask of nothing or of everything, which take the place of earlier ones.
+    pub(super) fn remark_on_extent(&mut self) {
+        self.warnings.retain(|warning| warning != NOTHING && warning != EVERYTHING);
+        match self.count() {
+            0 => self.warnings.push(NOTHING.into()),
+            count if count == self.set.len() => self.warnings.push(EVERYTHING.into()),
+            _ => {}
+        }
+    }
+
     /// Pixels of either mask.
     /// # Panics
     /// If the sizes differ.
@@ -93,6 +106,7 @@ impl Mask {
     pub fn union(mut self, other: &Self) -> Self {
         assert_eq!((self.width, self.height), (other.width, other.height), "masks differ in size");
         self.set.iter_mut().zip(&other.set).for_each(|(set, &other)| *set |= other);
+        self.remark_on_extent();
         self
     }
 

@@ -138,13 +138,7 @@ impl Mask {
             mask = mask.invert();
         }
         mask = mask.grow(options.grow);
-        match mask.count() {
-            0 => mask.warnings.push("nothing masked".into()),
-            count if count == mask.width() * mask.height() => {
-                mask.warnings.push("everything is masked: the whole image will be invented".into());
-            }
-            _ => {}
-        }
+        mask.remark_on_extent();
         Ok(mask)
     }
 }

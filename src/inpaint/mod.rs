@@ -29,7 +29,7 @@ pub struct InpaintOptions<'a> {
     pub sampler: String,
     /// Noise levels; `None` is the sampler's default.
     pub steps: Option<usize>,
-    /// Settings of the sampler that replace its defaults, as in `configs/sampler`.
+    /// Settings of the sampler that replace its defaults, as in `configs/inpaint.toml`.
     pub settings: toml::Table,
     /// Largest side of a window in pixels, at least 64; `None` is 256.
     pub tile: Option<usize>,
@@ -179,13 +179,18 @@ impl Inpainted {
         Ok(photo)
     }
 
-    /// Lines about samples that look wrong: constant, or saturated where the known surroundings are not.
+    /// Lines about samples that look wrong: of one colour, or saturated, where the known surroundings are not.
     pub fn warnings(&self, photo: &Photo, mask: &Mask) -> Vec<String> {
+        if mask.count() <= FEW {
+            return Vec::new();
+        }
+        // Pixels with alpha 0 are never filled, and their colour is nobody's fault.
+        let visible = |x, y| !photo.has_alpha() || photo.sample(x, y, photo.channels() - 1) > 0;
         let saturated = |of: &Photo, masked: bool| -> f64 {
             let (mut all, mut at_end) = (0_usize, 0_usize);
             for y in 0..of.height() {
                 for x in 0..of.width() {
-                    if mask.is_set(x, y) == masked {
+                    if mask.is_set(x, y) == masked && visible(x, y) {
                         all += 1;
                         let end = |c: usize| [0, of.max_value()].contains(&of.sample(x, y, c));
                         at_end += usize::from((0..of.color_channels()).all(end));
@@ -194,18 +199,51 @@ impl Inpainted {
             }
             if all == 0 { 0.0 } else { at_end as f64 / all as f64 }
         };
+        let grown = mask.clone().grow(2.0);
+        let rim = |x, y| grown.is_set(x, y) && !mask.is_set(x, y) && visible(x, y);
+        let filled = |x, y| mask.is_set(x, y) && visible(x, y);
         let known = saturated(photo, false);
-        let wrong = |sample: &&Photo| mask.count() > 64 && saturated(sample, true) > 0.5 && known < 0.25;
-        match self.samples.iter().filter(wrong).count() {
-            0 => Vec::new(),
-            count => vec![format!(
-                "{count} of {} samples are black or white in more than half of the filled pixels, {:.0} % of the known \
-                 ones are: look at the picture before you use it",
-                self.samples.len(),
-                100.0 * known
-            )],
+        let is_saturated = |sample: &Photo| known < 0.25 && saturated(sample, true) > 0.5;
+        let varies_around = !has_one_color(photo, rim);
+        let (mut at_end, mut flat) = (0, 0);
+        for sample in &self.samples {
+            if is_saturated(sample) {
+                at_end += 1;
+            } else if varies_around && has_one_color(sample, filled) {
+                flat += 1;
+            }
         }
+        let of = self.samples.len();
+        let mut lines = Vec::new();
+        if at_end > 0 {
+            lines.push(format!(
+                "{at_end} of {of} samples are black or white in more than half of the filled pixels, {:.0} % of the \
+                 known ones are: look at the picture before you use it",
+                100.0 * known
+            ));
+        }
+        if flat > 0 {
+            lines.push(format!(
+                "{flat} of {of} samples have one colour in all filled pixels, what surrounds them has more: look at the \
+                 picture before you use it"
+            ));
+        }
+        lines
     }
+}
+
+/// So few filled pixels may well be all alike.
+const FEW: usize = 64;
+
+/// Whether all pixels at which `is_one` have the same colour; true if there is none.
+fn has_one_color(photo: &Photo, is_one: impl Fn(usize, usize) -> bool) -> bool {
+    let mut first = None;
+    (0..photo.height()).all(|y| {
+        (0..photo.width()).filter(|&x| is_one(x, y)).all(|x| {
+            let (u, v) = *first.get_or_insert((x, y));
+            (0..photo.color_channels()).all(|c| photo.sample(x, y, c) == photo.sample(u, v, c))
+        })
+    })
 }
 
 /// The sampler and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md`.
@@ -301,29 +339,36 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = photo.width() * photo.height();
     let tape = |window: usize| (largest.min(window * window) * PULLBACK_BYTES) as u64;
-    let memory = |window: usize| {
+    let memory = |window: usize, samples: usize| {
         let per_pixel = if sampler.pullbacks() > 0 { PULLBACK_BYTES } else { DENOISE_BYTES };
         let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
-        let moments = if options.samples > 1 { 24 } else { 0 };
+        let moments = if samples > 1 { 24 } else { 0 };
         BASE_BYTES
-            + (copies * (options.samples + 2) + photo_pixels * 3) as u64
+            + (copies * (samples + 2) + photo_pixels * 3) as u64
             + (largest * (STATE_BYTES + moments)) as u64
             + (largest.min(window * window) * per_pixel) as u64
     };
     if let Some(limit) = options.memory {
-        while memory(window) > limit && window > LEAST_WINDOW {
+        // A sample depends on its windows, which must therefore not depend on how many samples are drawn.
+        while memory(window, 1) > limit && window > LEAST_WINDOW {
             window = (window / 2).max(LEAST_WINDOW);
         }
-        if memory(window) > limit {
+        let needed = memory(window, options.samples);
+        if needed > limit {
             let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-            let advice = if options.samples > 1 { "draw fewer samples, or allow more" } else { "allow more" };
-            let (needs, limit) = (mebibytes(memory(window)), mebibytes(limit));
-            return Err(Error::Memory { needs, limit, advice: format!("{advice} with --memory") });
+            let advice = if memory(LEAST_WINDOW, options.samples) <= limit {
+                format!("--tile {LEAST_WINDOW} makes it fit; draw fewer samples, or allow more with --memory")
+            } else if options.samples > 1 {
+                "draw fewer samples, or allow more with --memory".into()
+            } else {
+                "allow more with --memory".into()
+            };
+            return Err(Error::Memory { needs: mebibytes(needed), limit: mebibytes(limit), advice });
         }
     }
 
     // What is left of the memory keeps forward passes for the pullback, which are repeated otherwise.
-    let spare = options.memory.unwrap_or(COMFORTABLE_BYTES).saturating_sub(memory(window));
+    let spare = options.memory.unwrap_or(COMFORTABLE_BYTES).saturating_sub(memory(window, options.samples));
     let kept = 1 + (spare / tape(window).max(1)) as usize;
     let mut windows = 0;
     let mut network_pixels = 0;
@@ -337,7 +382,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
         windows += tiled.windows();
         network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
     }
-    let evaluations = sigmas * options.samples;
+    let evaluations = if parts.is_empty() { 0 } else { sigmas * options.samples };
     let network_pixels = network_pixels * evaluations as u64;
     // A forward pass is a third of an evaluation with its pullback.
     let repeats = if sampler.pullbacks() > 0 { repeated as f64 / windows.max(1) as f64 / 3.0 } else { 0.0 };
@@ -346,9 +391,13 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
     let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
     let mut warnings = Vec::new();
     if deepest > DEEP {
-        let reach = if f64::is_finite(deepest) { format!("{deepest:.0} pixels") } else { "everything".into() };
+        let deep = if f64::is_finite(deepest) {
+            format!("a hole reaches {deepest:.0} pixels away from what is known")
+        } else {
+            "nothing of the photo is known".into()
+        };
         warnings.push(format!(
-            "a hole reaches {reach} away from what is known; this prior knows textures and edges, not scenes: expect a \
+            "{deep}; this prior knows textures and edges, not scenes: expect a \
              smooth or invented fill"
         ));
     }
@@ -360,7 +409,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
         evaluations,
         network_pixels,
         seconds,
-        memory: memory(window) + tapes,
+        memory: memory(window, options.samples) + tapes,
         deepest,
         warnings,
     };

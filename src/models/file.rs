@@ -70,7 +70,7 @@ impl Checkpoint {
     /// Reads a native file or a diffusers folder.
     ///
     /// # Errors
-    /// `Io`; `Model` with what is wrong and what to do.
+    /// `Model` with what is wrong and what to do.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() { Self::from_diffusers(path) } else { Self::from_native(read(path)?, &path.to_string_lossy()) }
     }
@@ -163,6 +163,14 @@ impl Checkpoint {
     /// Every tensor that the network needs is there, of its shape and of a known type, finite, and no other.
     fn checked(mut self, model: &str) -> Result<Self> {
         let refuse = |reason: String| Error::Model { model: model.into(), reason };
+        let (low, high) = self.sigma_range;
+        if !(low > 0.0 && low < high && high.is_finite()) {
+            return Err(refuse(format!("has noise levels from {low} to {high}, expected 0 < sigma_min < sigma_max")));
+        }
+        let Parameterization::Edm { sigma_data } = self.parameterization;
+        if !(sigma_data > 0.0 && sigma_data.is_finite()) {
+            return Err(refuse(format!("has sigma_data = {sigma_data}, expected a finite number above 0")));
+        }
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| refuse(describe(&error)))?;
         let expected: HashMap<&str, &[usize]> =
             self.network.parameters().into_iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
@@ -227,15 +235,31 @@ impl Checkpoint {
             }
             tensors.push((parameter.name.clone(), parameter.shape.clone(), bytes));
         }
-        let mut metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        let mut metadata = self.metadata.clone();
         metadata.extend(additions.iter().map(|(key, value)| (key.to_string(), value.to_string())));
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::BF16, shape.clone(), bytes)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|error| refuse(describe(&error)))?;
-        safetensors::serialize(views, Some(metadata)).map_err(|error| refuse(describe(&error)))
+        let file = safetensors::serialize(views, None).map_err(|error| refuse(describe(&error)))?;
+        with_metadata(&file, &metadata).ok_or_else(|| refuse("cannot be written as a safetensors file".into()))
     }
+}
+
+/// A safetensors file with `metadata` in its header.
+///
+/// The crate takes them from a hash map and writes them in its order, which is another one each time; the same model must
+/// be the same bytes.
+fn with_metadata(file: &[u8], metadata: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+    let length = usize::try_from(u64::from_le_bytes(file.get(..8)?.try_into().ok()?)).ok()?;
+    let (header, data) = file.get(8..)?.split_at_checked(length)?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    header.insert("__metadata__".into(), serde_json::to_value(metadata).ok()?);
+    let mut header = serde_json::to_vec(&header).ok()?;
+    // The numbers begin at a multiple of eight.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
 /// The network that an architecture's configuration describes.
@@ -266,10 +290,18 @@ fn numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| unreadable(path, &source))
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })
+    fs::read_to_string(path).map_err(|source| unreadable(path, &source))
+}
+
+fn unreadable(path: &Path, source: &std::io::Error) -> Error {
+    let reason = match source.kind() {
+        std::io::ErrorKind::NotFound => "no such file".into(),
+        _ => format!("cannot be read: {source}"),
+    };
+    Error::Model { model: path.to_string_lossy().into_owned(), reason }
 }

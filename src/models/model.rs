@@ -25,7 +25,7 @@ pub struct Model {
     device: Device,
 }
 
-/// A noise level and the first values of each row of the denoised test pattern's first channel.
+/// A noise level and the first values of the denoised test pattern.
 #[derive(Debug, serde::Deserialize)]
 struct SelfTest {
     sigma: f64,
@@ -49,11 +49,12 @@ impl Model {
             let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
             return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
         }
-        let hash = match path.is_file() {
-            true => sha256(&std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?),
-            false => String::new(),
-        };
-        Self::build(Checkpoint::open(path)?, hash, device)
+        if path.is_dir() {
+            return Self::build(Checkpoint::open(path)?, String::new(), device);
+        }
+        let bytes = super::file::read(path)?;
+        let hash = sha256(&bytes);
+        Self::build(Checkpoint::from_native(bytes, name)?, hash, device)
     }
 
     /// The prior inside the binary.

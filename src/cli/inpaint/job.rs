@@ -80,16 +80,15 @@ impl<'a> Job<'a> {
         for format in self.photo_formats()? {
             photo.check_encode(format, &self.encoding())?;
         }
-        let mut mask = match &self.mask {
+        let nothing = || Mask::from_fn(photo.width(), photo.height(), |_, _| false);
+        let mask = match &self.mask {
             Some(source) => {
                 let mask_options = DecodeOptions { allow_truncated: false, ..options };
                 Mask::open(source, &photo, &self.arguments.mask.options(mask_options))?
             }
-            None => Mask::from_fn(photo.width(), photo.height(), |_, _| false),
+            None => nothing(),
         };
-        if let Some(missing) = photo.missing() {
-            mask = mask.union(&missing);
-        }
+        let mask = mask.union(&photo.missing().unwrap_or_else(nothing));
         if self.mask == Some(MaskSource::Alpha) {
             photo.make_opaque(&mask);
         }
