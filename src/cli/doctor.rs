@@ -203,7 +203,7 @@ fn cpu_info(field: &str) -> Option<String> {
 }
 
 /// Memory of the machine in bytes, where the system says.
-fn memory() -> Option<u64> {
+pub(super) fn memory() -> Option<u64> {
     kibibytes(&field_of(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")?)
 }
 

@@ -46,6 +46,7 @@ pub(crate) struct Start<'a> {
     pub(crate) steps: usize,
     pub(crate) regions: usize,
     pub(crate) windows: usize,
+    pub(crate) tile: usize,
     pub(crate) evaluations: usize,
     pub(crate) estimated_seconds: f64,
     pub(crate) estimated_memory: u64,

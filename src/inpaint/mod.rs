@@ -66,6 +66,8 @@ pub struct InpaintPlan {
     pub regions: usize,
     /// Windows of all regions.
     pub windows: usize,
+    /// Largest side of a window in pixels; with the seed and the sampler it decides the bytes of the result.
+    pub tile: usize,
     /// Network evaluations for all samples, as the method counts them (NFE), of one image.
     pub evaluations: usize,
     /// Pixels that go through the network in all, padding and overlaps included.
@@ -186,24 +188,11 @@ impl Inpainted {
         }
         // Pixels with alpha 0 are never filled, and their colour is nobody's fault.
         let visible = |x, y| !photo.has_alpha() || photo.sample(x, y, photo.channels() - 1) > 0;
-        let saturated = |of: &Photo, masked: bool| -> f64 {
-            let (mut all, mut at_end) = (0_usize, 0_usize);
-            for y in 0..of.height() {
-                for x in 0..of.width() {
-                    if mask.is_set(x, y) == masked && visible(x, y) {
-                        all += 1;
-                        let end = |c: usize| [0, of.max_value()].contains(&of.sample(x, y, c));
-                        at_end += usize::from((0..of.color_channels()).all(end));
-                    }
-                }
-            }
-            if all == 0 { 0.0 } else { at_end as f64 / all as f64 }
-        };
-        let grown = mask.clone().grow(2.0);
+        let grown = mask.clone().grow(RIM);
         let rim = |x, y| grown.is_set(x, y) && !mask.is_set(x, y) && visible(x, y);
         let filled = |x, y| mask.is_set(x, y) && visible(x, y);
-        let known = saturated(photo, false);
-        let is_saturated = |sample: &Photo| known < 0.25 && saturated(sample, true) > 0.5;
+        let known = saturated(photo, rim);
+        let is_saturated = |sample: &Photo| known < 0.25 && saturated(sample, filled) > 0.5;
         let varies_around = !has_one_color(photo, rim);
         let (mut at_end, mut flat) = (0, 0);
         for sample in &self.samples {
@@ -217,8 +206,8 @@ impl Inpainted {
         let mut lines = Vec::new();
         if at_end > 0 {
             lines.push(format!(
-                "{at_end} of {of} samples are black or white in more than half of the filled pixels, {:.0} % of the \
-                 known ones are: look at the picture before you use it",
+                "{at_end} of {of} samples are black or white in more than half of the filled pixels, {:.0} % of what \
+                 surrounds them is: look at the picture before you use it",
                 100.0 * known
             ));
         }
@@ -234,6 +223,22 @@ impl Inpainted {
 
 /// So few filled pixels may well be all alike.
 const FEW: usize = 64;
+
+/// Width in pixels of the known surroundings that filled pixels are compared with.
+const RIM: f64 = 2.0;
+
+/// The share of black or white pixels among those at which `is_one`; 0 if there is none.
+fn saturated(photo: &Photo, is_one: impl Fn(usize, usize) -> bool) -> f64 {
+    let (mut all, mut at_end) = (0_usize, 0_usize);
+    for y in 0..photo.height() {
+        for x in (0..photo.width()).filter(|&x| is_one(x, y)) {
+            let end = |c: usize| [0, photo.max_value()].contains(&photo.sample(x, y, c));
+            all += 1;
+            at_end += usize::from((0..photo.color_channels()).all(end));
+        }
+    }
+    at_end as f64 / all.max(1) as f64
+}
 
 /// Whether all pixels at which `is_one` have the same colour; true if there is none.
 fn has_one_color(photo: &Photo, is_one: impl Fn(usize, usize) -> bool) -> bool {
@@ -406,6 +411,7 @@ fn prepare(photo: &Photo, mask: &Mask, options: &InpaintOptions<'_>, model: &Mod
         steps: sigmas,
         regions: parts.len(),
         windows,
+        tile: window,
         evaluations,
         network_pixels,
         seconds,

@@ -56,6 +56,10 @@ impl<'a> Job<'a> {
             }
         }
         for output in outputs.files() {
+            if output.extension().is_none() {
+                return Err(Failure::usage(format!("{}: an output needs an extension", output.display()))
+                    .hint(format!("{0}.png for a file, {0}/ for a folder", output.display())));
+            }
             OutputFormat::from_path(output)?;
         }
         let inputs: Vec<&Path> = input.path().into_iter().chain(file(mask.as_ref())).collect();

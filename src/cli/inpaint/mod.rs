@@ -8,8 +8,8 @@ use super::events::{Event, Events, print};
 use super::failure::Outcome;
 use super::flags::{DeviceFlags, MaskFlags, ModelFlags, SamplerFlags, Stripped, range};
 use super::progress::Bar;
-use super::terminal::Console;
-use super::{INPUT_OUTPUT, device, interrupt};
+use super::terminal::{Console, bytes};
+use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::DecodeOptions;
 use crate::{InpaintOptions, Progress, inpaint_observed, plan_inpaint};
 use clap::builder::RangedU64ValueParser;
@@ -121,6 +121,14 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         ..InpaintOptions::default()
     };
     let plan = plan_inpaint(&photo, &mask, &options)?;
+    if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
+        return Err(crate::Error::Memory {
+            needs: bytes(plan.memory),
+            limit: bytes(installed),
+            advice: "draw fewer samples at a time: the machine has no more".into(),
+        }
+        .into());
+    }
 
     let report =
         Report { job: &job, photo: &photo, mask: &mask, model: &model, plan: &plan, device: device::name(&device) };

@@ -67,6 +67,7 @@ impl Report<'_> {
             steps: self.plan.steps,
             regions: self.plan.regions,
             windows: self.plan.windows,
+            tile: self.plan.tile,
             evaluations: self.plan.evaluations,
             estimated_seconds: self.plan.seconds,
             estimated_memory: self.plan.memory,

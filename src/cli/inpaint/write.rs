@@ -97,11 +97,14 @@ impl Writer<'_> {
         };
         let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
         format!(
-            "tweedie {} inpaint, model {}{hash}, sampler {}, steps {}, seed {}, {sample} of {}",
+            "tweedie {} inpaint, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, seed {}, {sample} of \
+             {}",
             env!("CARGO_PKG_VERSION"),
             model.name,
             plan.sampler,
             plan.steps,
+            plan.tile,
+            tweedie_kernels::InstructionSet::detect(),
             job.arguments.sampler.seed,
             self.result.len()
         )
