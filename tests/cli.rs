@@ -779,6 +779,7 @@ fn the_help_is_the_committed_one() {
         ("inpaint.short.txt", "inpaint -h"),
         ("models.txt", "models --help"),
         ("models-inspect.txt", "models inspect --help"),
+        ("models-convert.txt", "models convert --help"),
         ("doctor.txt", "doctor --help"),
         ("completions.txt", "completions --help"),
     ] {

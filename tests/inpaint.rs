@@ -291,7 +291,7 @@ fn deep_holes_and_saturated_samples_are_said() {
     let warning = "a hole reaches 21 pixels away from what is known; this prior knows textures and edges, not scenes: \
                    expect a smooth or invented fill";
     assert_eq!((result.plan.deepest, result.plan.warnings.as_slice()), (21.0, &[warning.to_owned()][..]));
-    let warning = "1 of 1 samples are black or white in more than half of the filled pixels, 0 % of the known ones are: \
+    let warning = "1 of 1 samples are black or white in more than half of the filled pixels, 0 % of what surrounds them is: \
                    look at the picture before you use it";
     assert_eq!(result.warnings(&photo, &deep), [warning]);
     let grey = Model::open("gaussian:mean=0.2,std=0.0001", &Device::Cpu).unwrap();

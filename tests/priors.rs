@@ -234,7 +234,7 @@ fn a_tiled_prior_refuses_another_size_and_too_much_overlap() {
     let message = tiled.denoise(&scattered_image((1, 3, 72, 40), 22), 0.5).unwrap_err().to_string();
     assert_eq!(message, "image of a tiled prior is 40x72, expected 72x40");
     let message = Tiled::new(&prior, (40, 72), 16, 8).unwrap_err().to_string();
-    assert_eq!(message, "overlap of windows is 8, expected less than half of the window of 16 pixels");
+    assert_eq!(message, "overlap of windows is 8, expected less than half of the window of 16x16 pixels");
     assert!(Tiled::new(&prior, (40, 72), 0, 0).is_err());
 }
 

@@ -130,27 +130,33 @@ impl<'a> Tiled<'a> {
     /// `inner` on images of `height × width`, in windows of at most `window` pixels a side that share at least `overlap`.
     ///
     /// # Errors
-    /// `Config` if `overlap` is not below half a window.
+    /// `Config` if `overlap` is not below half a window, or if `inner` has a size of its own and the image is smaller.
     pub fn new(
         inner: &'a dyn Denoiser,
         (height, width): (usize, usize),
         window: usize,
         overlap: usize,
     ) -> Result<Self> {
-        if window == 0 || overlap * 2 >= window {
+        let native = inner.native_size();
+        let (tall, wide) = native.unwrap_or((window, window));
+        if overlap * 2 >= tall.min(wide) {
             return Err(Error::Config {
                 name: "overlap of windows".into(),
                 got: overlap.to_string(),
-                expected: format!("less than half of the window of {window} pixels"),
+                expected: format!("less than half of the window of {wide}x{tall} pixels"),
             });
         }
-        let (rows, columns) = match inner.native_size() {
-            Some((native_height, native_width)) => (
-                Axis::new(height, native_height, overlap, native_height),
-                Axis::new(width, native_width, overlap, native_width),
-            ),
-            None => (Axis::new(height, window, overlap, 8), Axis::new(width, window, overlap, 8)),
-        };
+        if native.is_some() && (height < tall || width < wide) {
+            return Err(Error::Config {
+                name: "image of a prior with a size of its own".into(),
+                got: format!("{width}x{height}"),
+                expected: format!("at least {wide}x{tall}"),
+            });
+        }
+        // A prior with a size of its own takes that alone; others windows of any multiple of eight.
+        let stride = |window: usize| if native.is_some() { window } else { 8 };
+        let rows = Axis::new(height, tall, overlap, stride(tall));
+        let columns = Axis::new(width, wide, overlap, stride(wide));
         let active = vec![true; rows.starts.len() * columns.starts.len()];
         Ok(Self { inner, rows, columns, active, kept: 1 })
     }
