@@ -272,6 +272,36 @@ fn every_sampler_has_a_name_of_its_own_and_builds_from_its_example() {
     }
 }
 
+/// With a Gaussian prior `J` is a multiple of the identity and one conjugate gradient solves the system: every estimate
+/// of Tweedie moment projection is the exact posterior mean given the state and the measurement.
+#[test]
+fn tmpd_estimates_the_exact_posterior_mean_of_a_gaussian_prior() {
+    let (operator, prior) = (chessboard(), prior());
+    for (sigma_y, iterations) in [(0.3, 1), (0.3, 3), (0.0, 1), (0.0, 2)] {
+        let noise = Gaussian::new(sigma_y).unwrap();
+        let measurement = measure(&operator, &noise, 3);
+        let settings = format!("iterations = {iterations}\nannealing = {{ steps = 5, sigma_start = 3.0 }}");
+        let problem = Problem { prior: &prior, measurement: &measurement, guess: None };
+        let y = values(&measurement.y);
+        let mut steps = 0;
+        let mut check = |step: &Step<'_>| {
+            let (x, estimate, variance) = (values(step.x), values(step.x0), step.sigma * step.sigma);
+            let spread = STD * STD * variance / (STD * STD + variance);
+            for i in 0..x.len() {
+                let denoised = (STD * STD * f64::from(x[i]) + variance * MEAN) / (STD * STD + variance);
+                let gain = if is_seen(i % 64) { spread / (spread + sigma_y * sigma_y) } else { 0.0 };
+                let exact = denoised + gain * (f64::from(y[i]) - denoised);
+                let error = (f64::from(estimate[i]) - exact).abs();
+                assert!(error < 2e-6, "sigma {}, pixel {i}: {} instead of {exact}", step.sigma, estimate[i]);
+            }
+            steps += 1;
+            Ok(())
+        };
+        sampler("tmpd", &settings).sample(&problem, SHAPE, &mut Rng::new(5, 0..3), &mut check).unwrap();
+        assert_eq!(steps, 5);
+    }
+}
+
 #[test]
 fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     let message =
@@ -282,6 +312,7 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
             "ddnm" => "expected `annealing`",
             "pigdm" => "expected one of `annealing`, `prior_std`, `scale`",
             "dps" => "expected `annealing` or `scale`",
+            "tmpd" => "expected one of `annealing`, `iterations`, `ridge`",
             other => panic!("what are the settings of {other}?"),
         };
         assert!(text.starts_with(&format!("configuration of the sampler {} is stepz = 3, ", entry.name)), "{text}");
@@ -298,7 +329,7 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     }
     assert_eq!(message("pigdm", "prior_std = 0.0"), "prior_std is 0, expected 0.001 to 1000");
     assert_eq!(message("dps", "scale = -1.0"), "scale is -1, expected 0 to 1000000");
-    assert_eq!(message("pgdm", ""), "unknown sampler `pgdm`; known: ddnm, pigdm, dps");
+    assert_eq!(message("pgdm", ""), "unknown sampler `pgdm`; known: ddnm, pigdm, dps, tmpd");
 }
 
 #[test]

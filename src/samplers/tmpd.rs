@@ -43,6 +43,11 @@ impl Sampler for Tmpd {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
             let variance = level.from * level.from;
             let misfit = (&measurement.y - operator.forward(&denoised)?)?;
+            // Noise in coordinates that A never reaches says nothing, and would cost gradients.
+            let misfit = match operator.as_spectral() {
+                Some(spectral) => spectral.forward(&spectral.pseudo_inverse(&misfit)?)?,
+                None => misfit,
+            };
             let covariance = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?.affine(variance, 0.0)?);
             let x0 = (&denoised + self.solve(operator, covariance, &misfit, variance, sigma_y)?)?;
             match operator.as_spectral() {
