@@ -525,7 +525,7 @@ pub fn inpaint_observed(
     for part in &work.parts {
         let region = part.region;
         let unknown = work.unknown.crop(region);
-        let prior = tiled(model.denoiser(), part, work.window)?.keeping(work.kept);
+        let prior = tiled(model.denoiser(), part, work.window)?.on(model.device())?.keeping(work.kept);
         let y = photo.tensor(region, model.device())?;
         let guess = guess(&y, &unknown)?;
         let frame = Region { x: 0, y: 0, ..region };

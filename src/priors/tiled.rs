@@ -31,8 +31,8 @@ struct Axis {
     size: usize,
     window: usize,
     starts: Vec<usize>,
-    /// Normalised weights of each window.
-    weights: Vec<Vec<f32>>,
+    /// Normalised weights of each window, `[window]`.
+    weights: Vec<Tensor>,
 }
 
 /// First pixels of the fewest windows of `window` pixels that cover `size` pixels with at least `overlap` pixels in
@@ -46,7 +46,7 @@ pub fn window_starts(size: usize, window: usize, overlap: usize) -> Vec<usize> {
 }
 
 impl Axis {
-    fn new(size: usize, window: usize, overlap: usize, stride: usize) -> Self {
+    fn new(size: usize, window: usize, overlap: usize, stride: usize) -> Result<Self> {
         // As many windows as the largest size needs, each no larger than it has to be: fewer pixels twice.
         let count = window_starts(size, window, overlap).len();
         let least = (size + (count - 1) * overlap).div_ceil(count).next_multiple_of(stride);
@@ -77,7 +77,13 @@ impl Axis {
                 *weight /= total;
             }
         }
-        Self { size, window, starts, weights }
+        let weights = weights.into_iter().map(|weights| Tensor::from_vec(weights, window, &Device::Cpu));
+        Ok(Self { size, window, starts, weights: weights.collect::<candle_core::Result<_>>()? })
+    }
+
+    fn on(self, device: &Device) -> Result<Self> {
+        let weights = self.weights.iter().map(|weights| weights.to_device(device));
+        Ok(Self { weights: weights.collect::<candle_core::Result<_>>()?, ..self })
     }
 
     /// The smallest number of classes such that windows `i`, `i + n`, `i + 2n`, … do not touch one another.
@@ -155,10 +161,18 @@ impl<'a> Tiled<'a> {
         }
         // A prior with a size of its own takes that alone; others windows of any multiple of eight.
         let stride = |window: usize| if native.is_some() { window } else { 8 };
-        let rows = Axis::new(height, tall, overlap, stride(tall));
-        let columns = Axis::new(width, wide, overlap, stride(wide));
+        let rows = Axis::new(height, tall, overlap, stride(tall))?;
+        let columns = Axis::new(width, wide, overlap, stride(wide))?;
         let active = vec![true; rows.starts.len() * columns.starts.len()];
         Ok(Self { inner, rows, columns, active, kept: 1 })
+    }
+
+    /// The same for images on `device`; [`new`](Self::new) is for the CPU.
+    ///
+    /// # Errors
+    /// `Tensor` if the weights cannot be moved there.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        Ok(Self { rows: self.rows.on(device)?, columns: self.columns.on(device)?, ..self })
     }
 
     /// Leaves out the windows in which `needed(y, x)` holds for no pixel; the result there is not to be used.
@@ -214,11 +228,8 @@ impl<'a> Tiled<'a> {
                     continue;
                 }
                 let window = x.narrow(2, top, self.rows.window)?.narrow(3, left, self.columns.window)?.contiguous()?;
-                let weights = |axis: &Axis, i: usize, shape: (usize, usize, usize, usize)| {
-                    Tensor::from_slice(&axis.weights[i], shape, x.device())
-                };
-                let down = weights(&self.rows, row, (1, 1, self.rows.window, 1))?;
-                let across = weights(&self.columns, column, (1, 1, 1, self.columns.window))?;
+                let down = self.rows.weights[row].reshape((1, 1, self.rows.window, 1))?;
+                let across = self.columns.weights[column].reshape((1, 1, 1, self.columns.window))?;
                 pieces.push(Some(f(index, &window, &down.broadcast_mul(&across)?)?));
             }
             strips.push(match pieces.iter().any(Option::is_some) {
