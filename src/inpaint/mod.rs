@@ -526,13 +526,14 @@ pub fn inpaint_observed(
         let region = part.region;
         let unknown = work.unknown.crop(region);
         let prior = tiled(model.denoiser(), part, work.window)?.on(model.device())?.keeping(work.kept);
-        let y = photo.tensor(region, model.device())?;
-        let guess = guess(&y, &unknown)?;
+        let photographed = photo.tensor(region, model.device())?;
+        let guess = guess(&photographed, &unknown)?;
         let frame = Region { x: 0, y: 0, ..region };
         let known = unknown.tensor(frame, model.device())?;
         let operator = Inpaint::new(&known)?;
         let noise = Gaussian::new(0.0)?;
-        let y = y.broadcast_mul(&known)?;
+        let y = photographed.broadcast_mul(&known)?;
+        drop(photographed);
         let mut of_part = moments.is_some().then(|| Moments {
             region,
             fill: part.fill.clone(),
@@ -543,7 +544,9 @@ pub fn inpaint_observed(
         for first in (0..options.samples).step_by(batch) {
             let last = options.samples.min(first + batch);
             let rows = last - first;
-            let measurement = Measurement { operator: &operator, noise: &noise, y: y.repeat((rows, 1, 1, 1))? };
+            // One row is the measurement itself, not a copy of it.
+            let repeated = if rows == 1 { y.clone() } else { y.repeat((rows, 1, 1, 1))? };
+            let measurement = Measurement { operator: &operator, noise: &noise, y: repeated };
             let problem = Problem { prior: &prior, measurement: &measurement, guess: Some(guess.clone()) };
             let mut rng = Rng::new(options.seed, first as u64..last as u64).at((region.y, region.x));
             let mut step = |step: &Step<'_>| -> Result<()> {

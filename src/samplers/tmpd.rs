@@ -49,7 +49,7 @@ impl Sampler for Tmpd {
                 None => misfit,
             };
             let covariance = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?.affine(variance, 0.0)?);
-            let x0 = (&denoised + self.solve(operator, covariance, &misfit, variance, sigma_y)?)?;
+            let x0 = (&denoised + self.solve(operator, covariance, misfit, variance, sigma_y)?)?;
             match operator.as_spectral() {
                 Some(spectral) if sigma_y == 0.0 => project(spectral, &x0, &measurement.y),
                 _ => Ok(x0),
@@ -76,12 +76,13 @@ impl Tmpd {
         &self,
         operator: &dyn LinearOperator,
         covariance: impl Fn(&Tensor) -> Result<Tensor>,
-        misfit: &Tensor,
+        misfit: Tensor,
         variance: f64,
         sigma_y: f64,
     ) -> Result<Tensor> {
-        let mut residual = misfit.clone();
+        // Nothing is kept longer than it is needed: each of these is as large as the image.
         let mut direction = misfit.clone();
+        let mut residual = misfit;
         let mut square = dot(&residual, &residual)?;
         let mut shift: Option<Tensor> = None;
         for iteration in 0..self.iterations {
@@ -92,17 +93,21 @@ impl Tmpd {
             let floor =
                 dot(&direction, &direction)?.affine(LEAST_EIGENVALUE * variance, f64::from(f32::MIN_POSITIVE))?;
             let step = (&square / dot(&direction, &product)?.maximum(&floor)?)?;
-            let scaled = |x: &Tensor| x.broadcast_mul(&shaped(&step, x)?);
-            let part = scaled(&moved)?;
+            let last = iteration + 1 == self.iterations;
+            let scaled = |x: Tensor| -> Result<Tensor> { Ok(x.broadcast_mul(&shaped(&step, &x)?)?) };
+            if !last {
+                residual = (residual - scaled(product)?)?;
+            }
+            let part = scaled(moved)?;
             shift = Some(match shift {
                 Some(shift) => (shift + part)?,
                 None => part,
             });
-            if iteration + 1 < self.iterations {
-                residual = (&residual - scaled(&product)?)?;
+            if !last {
                 let next = dot(&residual, &residual)?;
                 let ratio = (&next / square.affine(1.0, f64::from(f32::MIN_POSITIVE))?)?;
-                direction = (&residual + direction.broadcast_mul(&shaped(&ratio, &direction)?)?)?;
+                let kept = direction.broadcast_mul(&shaped(&ratio, &direction)?)?;
+                direction = (&residual + kept)?;
                 square = next;
             }
         }
