@@ -433,7 +433,7 @@ const LEAST_WINDOW: usize = 64;
 const BASE_BYTES: u64 = 94 << 20;
 const DENOISE_BYTES: usize = 1400;
 const PULLBACK_BYTES: usize = 4300;
-const STATE_BYTES: usize = 120;
+const STATE_BYTES: usize = 160;
 
 /// Seconds that a pixel takes in one evaluation, measured on one small window.
 fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
