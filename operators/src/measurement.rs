@@ -83,8 +83,7 @@ impl<'a> Measurement<'a> {
         if r.is_nan() || r <= 0.0 {
             return Err(Error::config("prox", format!("r is {r}, expected a number above 0")));
         }
-        let sigma = self.noise.gaussian_sigma();
-        let sigma = sigma.ok_or(Error::Unsupported { method: "prox", needs: "additive white Gaussian noise" })?;
+        let sigma = self.gaussian_sigma("prox")?;
         let ridge = (sigma / r).powi(2);
         let linear = self.linear("prox")?;
         match linear.as_spectral() {
@@ -97,6 +96,14 @@ impl<'a> Measurement<'a> {
                 Ok(((x + change)?, Some(info)))
             }
         }
+    }
+
+    /// Standard deviation of the noise, for a method that takes nothing but additive white Gaussian noise.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the method, if the noise is anything else.
+    pub fn gaussian_sigma(&self, method: &'static str) -> Result<f64> {
+        self.noise.gaussian_sigma().ok_or(Error::Unsupported { method, needs: "additive white Gaussian noise" })
     }
 
     /// The operator as a linear one, for `method`.

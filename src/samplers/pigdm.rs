@@ -32,10 +32,7 @@ impl Sampler for Pigdm {
     ) -> Result<Tensor> {
         let measurement = problem.measurement;
         let operator = measurement.spectral("pigdm")?;
-        let sigma_y = measurement
-            .noise
-            .gaussian_sigma()
-            .ok_or(tweedie_operators::Error::Unsupported { method: "pigdm", needs: "additive white Gaussian noise" })?;
+        let sigma_y = measurement.gaussian_sigma("pigdm")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
             let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));

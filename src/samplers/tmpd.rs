@@ -34,10 +34,7 @@ impl Sampler for Tmpd {
     ) -> Result<Tensor> {
         let measurement = problem.measurement;
         let operator = measurement.linear("tmpd")?;
-        let sigma_y = measurement
-            .noise
-            .gaussian_sigma()
-            .ok_or(tweedie_operators::Error::Unsupported { method: "tmpd", needs: "additive white Gaussian noise" })?;
+        let sigma_y = measurement.gaussian_sigma("tmpd")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
