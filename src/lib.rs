@@ -11,7 +11,9 @@ pub mod samplers;
 pub mod schedules;
 
 pub use error::{Error, Result};
-pub use inpaint::{InpaintOptions, InpaintPlan, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};
+pub use inpaint::{
+    InpaintOptions, InpaintPlan, Inpainted, Inpainting, Progress, inpaint, inpaint_observed, plan_inpaint,
+};
 
 // The examples of the README are compiled with the others.
 #[cfg(doctest)]

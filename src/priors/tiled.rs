@@ -86,15 +86,6 @@ impl Axis {
         Ok(Self { weights: weights.collect::<candle_core::Result<_>>()?, ..self })
     }
 
-    /// The smallest number of classes such that windows `i`, `i + n`, `i + 2n`, … do not touch one another.
-    fn classes(&self) -> usize {
-        (1..=self.starts.len())
-            .find(|&n| {
-                self.starts.iter().zip(&self.starts[n.min(self.starts.len())..]).all(|(a, b)| a + self.window <= *b)
-            })
-            .unwrap_or(self.starts.len())
-    }
-
     /// Adds up pieces that lie at the windows' places along `dim`; `None` is zero.
     fn assemble(&self, pieces: Vec<Option<Tensor>>, dim: usize, like: (&[usize], &Device)) -> Result<Tensor> {
         let (shape, device) = like;
@@ -103,32 +94,29 @@ impl Axis {
             shape[dim] = length;
             Ok(Tensor::zeros(shape, candle_core::DType::F32, device)?)
         };
-        let classes = self.classes();
-        let mut sum: Option<Tensor> = None;
-        for class in 0..classes {
-            let mut parts = Vec::new();
-            let mut end = 0;
-            for index in (class..self.starts.len()).step_by(classes) {
-                let Some(piece) = &pieces[index] else { continue };
-                if self.starts[index] > end {
-                    parts.push(zeros(self.starts[index] - end)?);
-                }
-                parts.push(piece.clone());
-                end = self.starts[index] + self.window;
+        // Between two neighbouring borders the same windows lie everywhere: their sum there is a segment, and nothing of
+        // the size of the whole is made but the result.
+        let ends = self.starts.iter().map(|start| start + self.window);
+        let mut borders: Vec<usize> = self.starts.iter().copied().chain(ends).chain([0, self.size]).collect();
+        borders.sort_unstable();
+        borders.dedup();
+        let mut segments = Vec::with_capacity(borders.len());
+        for border in borders.windows(2) {
+            let (from, length) = (border[0], border[1] - border[0]);
+            let mut sum: Option<Tensor> = None;
+            for (start, piece) in self.starts.iter().zip(&pieces) {
+                let Some(piece) = piece.as_ref().filter(|_| (*start..start + self.window).contains(&from)) else {
+                    continue;
+                };
+                let part = piece.narrow(dim, from - start, length)?;
+                sum = Some(match sum {
+                    Some(sum) => (sum + part)?,
+                    None => part,
+                });
             }
-            if parts.is_empty() {
-                continue;
-            }
-            if end < self.size {
-                parts.push(zeros(self.size - end)?);
-            }
-            let layer = if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, dim)? };
-            sum = Some(match sum {
-                Some(sum) => (sum + layer)?,
-                None => layer,
-            });
+            segments.push(sum.map_or_else(|| zeros(length), Ok)?);
         }
-        sum.map_or_else(|| zeros(self.size), Ok)
+        Ok(Tensor::cat(&segments, dim)?)
     }
 }
 

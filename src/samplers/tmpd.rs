@@ -3,7 +3,7 @@
 
 use super::ddnm::project;
 use super::{Annealing, BuildSampler, Observer, Problem, Sampler, anneal, settings, within};
-use crate::{Error, Result};
+use crate::Result;
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, LinearOperator, Rng};
@@ -38,15 +38,17 @@ impl Sampler for Tmpd {
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
-            let variance = level.from * level.from;
             let misfit = (&measurement.y - operator.forward(&denoised)?)?;
             // Noise in coordinates that A never reaches says nothing, and would cost gradients.
             let misfit = match operator.as_spectral() {
                 Some(spectral) => spectral.forward(&spectral.pseudo_inverse(&misfit)?)?,
                 None => misfit,
             };
-            let covariance = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?.affine(variance, 0.0)?);
-            let x0 = (&denoised + self.solve(operator, covariance, misfit, variance, sigma_y)?)?;
+            // Everything is divided by σ²: J in the place of Σ.
+            let ridge = (sigma_y / level.from).powi(2) + self.ridge;
+            let through = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?);
+            let x0 = self.solve(operator, through, misfit, ridge, denoised)?;
+            drop(pullback);
             match operator.as_spectral() {
                 Some(spectral) if sigma_y == 0.0 => project(spectral, &x0, &measurement.y),
                 _ => Ok(x0),
@@ -68,47 +70,43 @@ impl Sampler for Tmpd {
 }
 
 impl Tmpd {
-    /// `Σ Aᵀ u` for the `u` that conjugate gradients find, every image with step lengths of its own.
+    /// `denoised + J Aᵀ u` for the `u` that conjugate gradients find for `(A J Aᵀ + ridge) u = misfit`, every image with step lengths
+    /// of its own; `through` is `J Aᵀ`.
+    ///
+    /// Nothing is kept longer than it is needed: each of these is as large as the image.
     fn solve(
         &self,
         operator: &dyn LinearOperator,
-        covariance: impl Fn(&Tensor) -> Result<Tensor>,
+        through: impl Fn(&Tensor) -> Result<Tensor>,
         misfit: Tensor,
-        variance: f64,
-        sigma_y: f64,
+        ridge: f64,
+        denoised: Tensor,
     ) -> Result<Tensor> {
-        // Nothing is kept longer than it is needed: each of these is as large as the image.
+        let mut x0 = denoised;
         let mut direction = misfit.clone();
         let mut residual = misfit;
         let mut square = dot(&residual, &residual)?;
-        let mut shift: Option<Tensor> = None;
         for iteration in 0..self.iterations {
-            let moved = covariance(&direction)?;
-            let product =
-                (operator.forward(&moved)? + direction.affine(sigma_y * sigma_y + self.ridge * variance, 0.0)?)?;
+            let moved = through(&direction)?;
+            let seen = operator.forward(&moved)?;
+            let length = dot(&direction, &direction)?;
             // A learned J is neither quite symmetric nor quite positive; without a floor one bad direction is a jump.
-            let floor =
-                dot(&direction, &direction)?.affine(LEAST_EIGENVALUE * variance, f64::from(f32::MIN_POSITIVE))?;
-            let step = (&square / dot(&direction, &product)?.maximum(&floor)?)?;
-            let last = iteration + 1 == self.iterations;
-            let scaled = |x: Tensor| -> Result<Tensor> { Ok(x.broadcast_mul(&shaped(&step, &x)?)?) };
-            if !last {
-                residual = (residual - scaled(product)?)?;
-            }
-            let part = scaled(moved)?;
-            shift = Some(match shift {
-                Some(shift) => (shift + part)?,
-                None => part,
-            });
-            if !last {
+            let floor = length.affine(LEAST_EIGENVALUE, f64::from(f32::MIN_POSITIVE))?;
+            let curvature = (dot(&direction, &seen)? + length.affine(ridge, 0.0)?)?;
+            let step = (&square / curvature.maximum(&floor)?)?;
+            if iteration + 1 < self.iterations {
+                let product = (seen + direction.affine(ridge, 0.0)?)?;
+                residual = (residual - product.broadcast_mul(&shaped(&step, &product)?)?)?;
                 let next = dot(&residual, &residual)?;
                 let ratio = (&next / square.affine(1.0, f64::from(f32::MIN_POSITIVE))?)?;
-                let kept = direction.broadcast_mul(&shaped(&ratio, &direction)?)?;
-                direction = (&residual + kept)?;
+                direction = (&residual + direction.broadcast_mul(&shaped(&ratio, &direction)?)?)?;
                 square = next;
             }
+            let part = moved.broadcast_mul(&shaped(&step, &moved)?)?;
+            drop(moved);
+            x0 = (x0 + part)?;
         }
-        shift.ok_or_else(|| Error::Config { name: "iterations".into(), got: "0".into(), expected: "at least 1".into() })
+        Ok(x0)
     }
 }
 

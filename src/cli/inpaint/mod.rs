@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::DecodeOptions;
-use crate::{InpaintOptions, Progress, inpaint_observed, plan_inpaint};
+use crate::{InpaintOptions, Inpainting, Progress};
 use clap::builder::RangedU64ValueParser;
 use job::Job;
 use report::{Report, estimate};
@@ -114,7 +114,6 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
     interrupt::check()?;
     bar.phase("planning");
     let options = InpaintOptions {
-        model: Some(&model),
         samples: arguments.samples,
         seed: arguments.sampler.seed,
         sampler: arguments.sampler.sampler.clone(),
@@ -123,7 +122,8 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         memory: arguments.device.memory,
         ..InpaintOptions::default()
     };
-    let plan = plan_inpaint(&photo, &mask, &options)?;
+    let inpainting = Inpainting::new(&photo, &mask, &options, &model)?;
+    let plan = inpainting.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {
             needs: bytes(plan.memory),
@@ -161,7 +161,7 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
                 crate::Error::Interrupted
             })
         };
-        let result = inpaint_observed(&photo, &mask, &options, &mut observer);
+        let result = inpainting.run(&mut observer);
         match unreported {
             Some(failure) => return Err(failure),
             None => result?,

@@ -1,0 +1,239 @@
+//! What a run will do and cost.
+
+use super::region::{Part, parts};
+use super::{InpaintOptions, Inpainting};
+use crate::image::{Mask, Photo};
+use crate::models::Model;
+use crate::priors::{Denoiser, Tiled};
+use crate::samplers::{Sampler, find_sampler};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::time::Instant;
+
+/// What a run will cost, known before it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InpaintPlan {
+    /// Name of the sampler that will run.
+    pub sampler: &'static str,
+    /// Noise levels.
+    pub steps: usize,
+    /// Separate parts of the photo that are sampled.
+    pub regions: usize,
+    /// Windows of all regions.
+    pub windows: usize,
+    /// Largest side of a window in pixels; with the seed and the sampler it decides the bytes of the result.
+    pub tile: usize,
+    /// Network evaluations for all samples, as the method counts them (NFE), of one image.
+    pub evaluations: usize,
+    /// Pixels that go through the network in all, padding and overlaps included.
+    pub network_pixels: u64,
+    /// Estimated seconds, from one measured evaluation.
+    pub seconds: f64,
+    /// Estimated peak memory of the run in bytes.
+    pub memory: u64,
+    /// Largest distance in pixels of a masked pixel to the nearest known one.
+    pub deepest: f64,
+    /// Lines for the user.
+    pub warnings: Vec<String>,
+}
+
+/// The sampler and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md`.
+const AUTO: &str = include_str!("../../configs/inpaint.toml");
+
+/// Window and overlap of large regions, and the context of a hole, in pixels: see `docs/inpainting.md`.
+const WINDOW: usize = 256;
+const OVERLAP: usize = 32;
+const CONTEXT: usize = 48;
+
+/// Beyond this distance in pixels from what is known a prior of small patches has nothing to say.
+const DEEP: f64 = 16.0;
+
+/// What `configs/inpaint.toml` says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auto {
+    sampler: String,
+    settings: toml::Table,
+}
+
+/// The prior for a part: windows that hold none of its pixels are left out.
+pub(super) fn tiled<'a>(prior: &'a dyn Denoiser, part: &Part, window: usize) -> Result<Tiled<'a>> {
+    let size = (part.region.height, part.region.width);
+    let tiled = Tiled::new(prior, size, window, OVERLAP.min(window / 4))?;
+    Ok(tiled.restricted(|y, x| part.fill.is_set(x, y)))
+}
+
+fn sampler(options: &InpaintOptions<'_>) -> Result<Box<dyn Sampler>> {
+    let auto: Auto = toml::from_str(AUTO).map_err(|error| Error::Config {
+        name: "configs/inpaint.toml".into(),
+        got: error.message().into(),
+        expected: "a sampler and its settings".into(),
+    })?;
+    let automatic = options.sampler == "auto" || options.sampler == auto.sampler;
+    let mut settings = if automatic { auto.settings } else { toml::Table::new() };
+    merge(&mut settings, options.settings.clone());
+    if let Some(steps) = options.steps {
+        let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
+        merge(&mut settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
+    }
+    find_sampler(if automatic { &auto.sampler } else { &options.sampler }, settings)
+}
+
+/// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.
+fn merge(table: &mut toml::Table, changes: toml::Table) {
+    for (key, change) in changes {
+        match (table.get_mut(&key), change) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(change)) => merge(inner, change),
+            (_, change) => {
+                table.insert(key, change);
+            }
+        }
+    }
+}
+
+/// Checks everything, chooses the windows, and measures an evaluation.
+pub(super) fn prepare<'a>(
+    photo: &'a Photo,
+    mask: &Mask,
+    options: &InpaintOptions<'_>,
+    model: &'a Model,
+) -> Result<Inpainting<'a>> {
+    let refuse = |name: &str, got: String, expected: String| Err(Error::Config { name: name.into(), got, expected });
+    if (mask.width(), mask.height()) != (photo.width(), photo.height()) {
+        let got = format!("{}x{}", mask.width(), mask.height());
+        return refuse("mask", got, format!("the size of the photo, {}x{}", photo.width(), photo.height()));
+    }
+    if options.samples == 0 {
+        return refuse("samples", "0".into(), "at least 1".into());
+    }
+    if let Some(channels) = model.denoiser().channels().filter(|&channels| channels != 3) {
+        return refuse("channels of the model", channels.to_string(), "3".into());
+    }
+    let mut window = options.tile.unwrap_or(WINDOW);
+    if window < LEAST_WINDOW {
+        return refuse("tile", window.to_string(), format!("at least {LEAST_WINDOW} pixels"));
+    }
+    let sampler = sampler(options)?;
+    let sigmas = sampler.annealing().sigmas(&model.denoiser().sigma_range()).len() - 1;
+    let parts = parts(mask, options.context.unwrap_or(CONTEXT));
+    let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
+
+    // The largest window that fits the memory allowed.
+    let pixels = |part: &Part| part.region.width * part.region.height;
+    let largest = parts.iter().map(pixels).max().unwrap_or(0);
+    let photo_pixels = photo.width() * photo.height();
+    let tape = |window: usize| (largest.min(window * window) * PULLBACK_BYTES) as u64;
+    let memory = |window: usize, samples: usize| {
+        let per_pixel = if sampler.pullbacks() > 0 { PULLBACK_BYTES } else { DENOISE_BYTES };
+        let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
+        let moments = if samples > 1 { 24 } else { 0 };
+        BASE_BYTES
+            + (copies * (samples + 2) + photo_pixels * 3) as u64
+            + (largest * (STATE_BYTES + moments)) as u64
+            + (largest.min(window * window) * per_pixel) as u64
+    };
+    if let Some(limit) = options.memory {
+        // A sample depends on its windows, which must therefore not depend on how many samples are drawn.
+        while memory(window, 1) > limit && window > LEAST_WINDOW {
+            window = (window / 2).max(LEAST_WINDOW);
+        }
+        let needed = memory(window, options.samples);
+        if needed > limit {
+            let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
+            let advice = if memory(LEAST_WINDOW, options.samples) <= limit {
+                format!("--tile {LEAST_WINDOW} makes it fit; draw fewer samples, or allow more with --memory")
+            } else if options.samples > 1 {
+                "draw fewer samples, or allow more with --memory".into()
+            } else {
+                "allow more with --memory".into()
+            };
+            return Err(Error::Memory { needs: mebibytes(needed), limit: mebibytes(limit), advice });
+        }
+    }
+
+    // What is left of the memory keeps forward passes for the pullback, which are repeated otherwise.
+    let spare = options.memory.unwrap_or(COMFORTABLE_BYTES).saturating_sub(memory(window, options.samples));
+    let kept = 1 + (spare / tape(window).max(1)) as usize;
+    let mut windows = 0;
+    let mut network_pixels = 0;
+    let mut most_kept = 0;
+    let mut repeated = 0;
+    for part in &parts {
+        let tiled = tiled(model.denoiser(), part, window)?;
+        most_kept = tiled.windows().min(kept).max(most_kept);
+        repeated += tiled.windows().saturating_sub(kept);
+        let (height, width) = tiled.window();
+        windows += tiled.windows();
+        network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
+    }
+    let evaluations = if parts.is_empty() { 0 } else { sigmas * options.samples };
+    let network_pixels = network_pixels * evaluations as u64;
+    // A window that is not kept runs forward once more for every pullback, each about as long as either.
+    let pullbacks = sampler.pullbacks() as f64;
+    let repeats = pullbacks / (1.0 + pullbacks) * repeated as f64 / windows.max(1) as f64;
+    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.pullbacks())? * (1.0 + repeats);
+    let tapes = if sampler.pullbacks() > 0 { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
+    let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
+    let mut warnings = Vec::new();
+    if deepest > DEEP {
+        let deep = if f64::is_finite(deepest) {
+            format!("a hole reaches {deepest:.0} pixels away from what is known")
+        } else {
+            "nothing of the photo is known".into()
+        };
+        warnings.push(format!(
+            "{deep}; this prior knows textures and edges, not scenes: expect a \
+             smooth or invented fill"
+        ));
+    }
+    let plan = InpaintPlan {
+        sampler: sampler.name(),
+        steps: sigmas,
+        regions: parts.len(),
+        windows,
+        tile: window,
+        evaluations,
+        network_pixels,
+        seconds,
+        memory: memory(window, options.samples) + tapes,
+        deepest,
+        warnings,
+    };
+    let (samples, seed) = (options.samples, options.seed);
+    Ok(Inpainting { photo, model, samples, seed, sampler, parts, unknown, kept, plan })
+}
+
+/// Memory that a run may fill without being told so, where that makes it faster.
+const COMFORTABLE_BYTES: u64 = 3 << 29;
+
+/// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
+const LEAST_WINDOW: usize = 64;
+
+/// Bytes of memory, measured: of the program with its prior; a pixel of a window during an evaluation, and during one
+/// with its pullback; a pixel of the state of a part.
+const BASE_BYTES: u64 = 94 << 20;
+const DENOISE_BYTES: usize = 1400;
+const PULLBACK_BYTES: usize = 4300;
+const STATE_BYTES: usize = 160;
+
+/// Seconds that a pixel takes in one evaluation, measured on one small window.
+fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
+    let size = 96;
+    let x = Tensor::zeros((1, 3, size, size), DType::F32, model.device())?;
+    let mut seconds = f64::INFINITY;
+    // The first evaluation also finds its memory.
+    for _ in 0..2 {
+        let start = Instant::now();
+        if pullbacks > 0 {
+            let (mut v, pullback) = model.denoiser().denoise_with_pullback(&x, 0.5)?;
+            for _ in 0..pullbacks {
+                v = pullback.apply(&v)?;
+            }
+            v.to_device(&Device::Cpu)?;
+        } else {
+            model.denoiser().denoise(&x, 0.5)?.to_device(&Device::Cpu)?;
+        }
+        seconds = start.elapsed().as_secs_f64().min(seconds);
+    }
+    Ok(seconds / (size * size) as f64)
+}
