@@ -80,7 +80,7 @@ impl Correlation {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => Avx2::BLOCKS,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => Avx512::BLOCKS,
+            InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => Avx512::BLOCKS,
             #[cfg(not(target_arch = "x86_64"))]
             _ => Portable::BLOCKS,
         };
@@ -149,7 +149,7 @@ impl Correlation {
                     #[cfg(target_arch = "x86_64")]
                     InstructionSet::Avx2 => run_band_avx2(self, job, b, range, ring),
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 => run_band_avx512(self, job, b, range, ring),
+                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => run_band_avx512(self, job, b, range, ring),
                     #[cfg(not(target_arch = "x86_64"))]
                     _ => run_band::<Portable>(self, job, b, range, ring),
                 }
@@ -501,7 +501,7 @@ impl Affine<'_> {
                     #[cfg(target_arch = "x86_64")]
                     InstructionSet::Avx2 => affine_row_avx2(self, b, y, width),
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 => affine_row_avx512(self, b, y, width),
+                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => affine_row_avx512(self, b, y, width),
                     #[cfg(not(target_arch = "x86_64"))]
                     _ => affine_row::<Portable>(self, b, y, width),
                 }

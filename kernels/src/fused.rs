@@ -7,6 +7,7 @@ use crate::correlation::{Affine, Correlation, Gate, Job, Output, Phase, Reading,
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
 use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
+use crate::precision::Precision;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -120,6 +121,7 @@ struct FusedStep {
 pub struct FusedNetwork {
     network: Network,
     isa: InstructionSet,
+    precision: Precision,
     layers: Vec<FusedDense>,
     steps: Vec<FusedStep>,
     pool: Arc<Pool>,
@@ -156,6 +158,7 @@ impl FusedNetwork {
     pub fn new(
         network: &Network,
         isa: InstructionSet,
+        precision: Precision,
         mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> Result<Self, Error> {
         // What the kernels rely on: they check neither instructions nor indices.
@@ -249,6 +252,7 @@ impl FusedNetwork {
         Ok(Self {
             network: network.clone(),
             isa,
+            precision,
             layers: network.embedding.layers.iter().map(dense).collect(),
             steps,
             pool: Arc::default(),
@@ -263,6 +267,11 @@ impl FusedNetwork {
     /// The instruction set it was packed for.
     pub fn instruction_set(&self) -> InstructionSet {
         self.isa
+    }
+
+    /// The precision of its products.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Returns the working memory to the system.

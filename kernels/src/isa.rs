@@ -13,6 +13,8 @@ pub enum InstructionSet {
     Avx2,
     /// x86-64 with AVX-512F: 16 single-precision lanes.
     Avx512,
+    /// x86-64 with AVX-512F and AVX512-BF16: products of pairs of `bfloat16` summed in single precision.
+    Avx512Bf16,
 }
 
 impl InstructionSet {
@@ -26,6 +28,9 @@ impl InstructionSet {
             }
             if is_x86_feature_detected!("avx512f") && sets.len() == 2 {
                 sets.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx512bf16") && sets.len() == 3 {
+                sets.push(Self::Avx512Bf16);
             }
         }
         sets
@@ -62,6 +67,7 @@ impl fmt::Display for InstructionSet {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
         })
     }
 }
@@ -71,7 +77,7 @@ impl fmt::Display for InstructionSet {
 #[non_exhaustive]
 pub enum InstructionSetError {
     /// There is none of this name.
-    #[error("unknown instruction set `{0}`; known: portable, avx2, avx512")]
+    #[error("unknown instruction set `{0}`; known: portable, avx2, avx512, avx512-bf16")]
     Unknown(String),
     /// The machine does not have it.
     #[error("this machine has no {0}")]
@@ -86,6 +92,7 @@ impl FromStr for InstructionSet {
             "portable" => Ok(Self::Portable),
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512),
+            "avx512-bf16" => Ok(Self::Avx512Bf16),
             _ => Err(InstructionSetError::Unknown(name.into())),
         }
     }

@@ -16,7 +16,9 @@ mod fused;
 mod isa;
 mod map;
 pub mod network;
+mod precision;
 mod vector;
 
 pub use fused::{Error, FusedNetwork, Tape};
 pub use isa::{InstructionSet, InstructionSetError};
+pub use precision::{Precision, UnknownPrecision};

@@ -4,7 +4,7 @@ use super::ScoreModel;
 use crate::Result;
 use candle_core::{Device, Tensor};
 use tweedie_kernels::network::Network;
-use tweedie_kernels::{FusedNetwork, InstructionSet};
+use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 use tweedie_operators::Pullback;
 
 /// A network run by [`tweedie_kernels::FusedNetwork`], in single precision.
@@ -20,7 +20,7 @@ impl Fused {
         network: &Network,
         lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> Result<Self, tweedie_kernels::Error> {
-        Ok(Self(FusedNetwork::new(network, InstructionSet::detect(), lookup)?))
+        Ok(Self(FusedNetwork::new(network, InstructionSet::detect(), Precision::F32, lookup)?))
     }
 }
 

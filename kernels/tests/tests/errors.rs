@@ -2,7 +2,7 @@
 
 use crate::reference::{Random, Reference, Sketch};
 use tweedie_kernels::network::{Network, Parameter, Resample};
-use tweedie_kernels::{Error, FusedNetwork, InstructionSet};
+use tweedie_kernels::{Error, FusedNetwork, InstructionSet, Precision};
 
 fn reference() -> Reference {
     let mut sketch = Sketch::new(3);
@@ -12,7 +12,9 @@ fn reference() -> Reference {
 }
 
 fn fused(reference: &Reference) -> Result<FusedNetwork, Error> {
-    FusedNetwork::new(&reference.network, InstructionSet::Portable, |name| reference.parameters.get(name).cloned())
+    FusedNetwork::new(&reference.network, InstructionSet::Portable, Precision::F32, |name| {
+        reference.parameters.get(name).cloned()
+    })
 }
 
 #[test]
@@ -137,12 +139,14 @@ fn a_description_that_does_not_fit_together_is_refused() {
 fn an_instruction_set_that_the_machine_lacks_is_refused() {
     assert_eq!(
         "sse9".parse::<InstructionSet>().unwrap_err().to_string(),
-        "unknown instruction set `sse9`; known: portable, avx2, avx512"
+        "unknown instruction set `sse9`; known: portable, avx2, avx512, avx512-bf16"
     );
-    for isa in [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512] {
+    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Avx512Bf16];
+    for isa in all {
         assert_eq!(isa.to_string().parse(), Ok(isa));
         let reference = reference();
-        let network = FusedNetwork::new(&reference.network, isa, |name| reference.parameters.get(name).cloned());
+        let network =
+            FusedNetwork::new(&reference.network, isa, Precision::F32, |name| reference.parameters.get(name).cloned());
         match InstructionSet::available().contains(&isa) {
             true => assert_eq!(network.unwrap().instruction_set(), isa),
             false => assert_eq!(network.unwrap_err().to_string(), format!("this machine has no {isa}")),
@@ -175,11 +179,11 @@ fn the_environment_chooses_the_instruction_set() {
     assert_eq!(shown(None), format!("<nothing|{best}>"));
     assert_eq!(shown(Some("")), format!("<nothing|{best}>"));
     assert_eq!(shown(Some("portable")), "<portable|portable>");
-    let unknown = "unknown instruction set `avx1024`; known: portable, avx2, avx512";
+    let unknown = "unknown instruction set `avx1024`; known: portable, avx2, avx512, avx512-bf16";
     assert_eq!(shown(Some("avx1024")), format!("<{unknown}|{best}>"));
-    let expected = match best {
-        InstructionSet::Avx512 => "<avx512|avx512>".to_string(),
-        _ => format!("<this machine has no avx512|{best}>"),
+    let expected = match InstructionSet::available().contains(&InstructionSet::Avx512) {
+        true => "<avx512|avx512>".to_string(),
+        false => format!("<this machine has no avx512|{best}>"),
     };
     assert_eq!(shown(Some("avx512")), expected);
 }

@@ -2,7 +2,7 @@
 
 use crate::reference::{Random, Reference, Sketch};
 use tweedie_kernels::network::Resample;
-use tweedie_kernels::{FusedNetwork, InstructionSet};
+use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 
 /// Both resolutions, a skip, groups across values, blocks that are not full: three bands, rows of uneven tiles.
 fn reference() -> Reference {
@@ -16,7 +16,7 @@ fn reference() -> Reference {
 }
 
 fn fused(reference: &Reference, isa: InstructionSet) -> FusedNetwork {
-    FusedNetwork::new(&reference.network, isa, |name| reference.parameters.get(name).cloned()).unwrap()
+    FusedNetwork::new(&reference.network, isa, Precision::F32, |name| reference.parameters.get(name).cloned()).unwrap()
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {

@@ -2,7 +2,7 @@
 
 use crate::reference::{Image, Random, Reference, Sketch};
 use tweedie_kernels::network::Resample;
-use tweedie_kernels::{FusedNetwork, InstructionSet};
+use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 
 const RESAMPLES: [Resample; 4] =
     [Resample::Same, Resample::Down { before: 0 }, Resample::Down { before: 1 }, Resample::Up];
@@ -46,7 +46,8 @@ fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &s
     let mut worst = (0.0_f64, 0.0_f64);
     for isa in InstructionSet::available() {
         let network =
-            FusedNetwork::new(&reference.network, isa, |name| reference.parameters.get(name).cloned()).unwrap();
+            FusedNetwork::new(&reference.network, isa, Precision::F32, |name| reference.parameters.get(name).cloned())
+                .unwrap();
         let alone = network.forward(&x, shape, &noise, 1.0).unwrap();
         let (value, tape) = network.forward_with_tape(&x, shape, &noise, 1.0).unwrap();
         assert_eq!(alone, value, "{what} on {isa}: the tape changes the value");
@@ -171,7 +172,8 @@ fn factors_scale_the_input_and_the_gradient() {
     let (x, v) = (random.numbers(3 * 35), random.numbers(5 * 35));
     for isa in InstructionSet::available() {
         let network =
-            FusedNetwork::new(&reference.network, isa, |name| reference.parameters.get(name).cloned()).unwrap();
+            FusedNetwork::new(&reference.network, isa, Precision::F32, |name| reference.parameters.get(name).cloned())
+                .unwrap();
         // A power of two, with which products are exact.
         let quarter: Vec<f32> = x.iter().map(|x| x / 4.0).collect();
         let (value, tape) = network.forward_with_tape(&x, [1, 3, 5, 7], &[0.1], 0.25).unwrap();
@@ -197,8 +199,10 @@ fn a_mean_of_many_deviations_costs_as_many_digits_and_no_more() {
         let image = Image { data: x.iter().map(|&x| f64::from(x)).collect(), ..Image::zeros(3, 32, 32) };
         let values = reference.values(&image, 0.0);
         for isa in InstructionSet::available() {
-            let network =
-                FusedNetwork::new(&reference.network, isa, |name| reference.parameters.get(name).cloned()).unwrap();
+            let network = FusedNetwork::new(&reference.network, isa, Precision::F32, |name| {
+                reference.parameters.get(name).cloned()
+            })
+            .unwrap();
             let value = network.forward(&x, [1, 3, 32, 32], &[0.0], 1.0).unwrap();
             let error = relative(&value, &values[2].data);
             println!("{offset} {isa} {error:.2e}");
