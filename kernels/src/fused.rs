@@ -3,7 +3,9 @@
 //! Values stay in the blocked layout between the first and the last step; a step is one pass: normalise, activate, pad,
 //! resample, convolve, add bias, embedding and residual, and take the sums of the next normalisation.
 
-use crate::correlation::{Affine, Correlation, Gate, Job, Output, Phase, Reading, Sums, Tap};
+use crate::affine::Affine;
+use crate::correlation::{Correlation, Phase, Tap};
+use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
 use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
@@ -191,7 +193,7 @@ impl FusedNetwork {
                 Resample::Up => (1, 2),
             };
             let phases = forward_phases(&step.sources, &weights, resample);
-            let forward = Correlation::new(isa, read, write, &phases, &layouts, &output);
+            let forward = Correlation::new((isa, precision), read, write, &phases, &layouts, &output);
             let sources = step
                 .sources
                 .iter()
@@ -210,7 +212,14 @@ impl FusedNetwork {
                         }),
                         silu: source.silu,
                         // Forward and backward exchange the strides and the two sides.
-                        backward: Correlation::new(isa, write, read, &phases, std::slice::from_ref(&output), layout),
+                        backward: Correlation::new(
+                            (isa, precision),
+                            write,
+                            read,
+                            &phases,
+                            std::slice::from_ref(&output),
+                            layout,
+                        ),
                     }
                 })
                 .collect();

@@ -11,13 +11,17 @@
 //! `unsafe` lives in this crate alone.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod affine;
 mod correlation;
+mod epilogue;
 mod fused;
 mod isa;
 mod map;
 pub mod network;
+mod operand;
 mod precision;
 mod vector;
+mod winograd;
 
 pub use fused::{Error, FusedNetwork, Tape};
 pub use isa::{InstructionSet, InstructionSetError};

@@ -3,6 +3,8 @@
 //! The kernels are written once over [`Vector`] and compiled once per instruction set: each is `#[inline(always)]` and
 //! called from a function with the matching `#[target_feature]`.
 
+use crate::operand::bf16;
+
 /// Sixteen lanes of `f32`.
 ///
 /// # Safety
@@ -39,6 +41,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// `2^self` of integers between −126 and 127.
     unsafe fn exp2_of_integer(self) -> Self;
+    /// Writes sixteen `bfloat16`, rounded to the nearest, at a multiple of 32 bytes.
+    unsafe fn store_bf16(self, to: *mut u16);
+    /// The first and the second `bfloat16` of the pair in each lane.
+    unsafe fn widen(self) -> (Self, Self);
 }
 
 /// `e^x`, relative error below 2e-7 on [−87, 87], clamped outside; not a number for what is none.
@@ -148,6 +154,18 @@ impl Vector for Portable {
     unsafe fn exp2_of_integer(self) -> Self {
         self.zip(self, |a, _| f32::from_bits((((a as i32) + 127) as u32) << 23))
     }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller vouches for sixteen numbers.
+        unsafe { to.cast::<[u16; 16]>().write(self.0.map(bf16)) }
+    }
+    #[inline(always)]
+    unsafe fn widen(self) -> (Self, Self) {
+        (
+            self.zip(self, |a, _| f32::from_bits(a.to_bits() << 16)),
+            self.zip(self, |a, _| f32::from_bits(a.to_bits() & 0xffff_0000)),
+        )
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -160,7 +178,7 @@ mod x86 {
 
     /// One register of AVX-512F.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    pub(crate) struct Avx512(pub(crate) __m512);
 
     // SAFETY of every method: the caller has AVX-512F; pointers reach sixteen floats, 64-byte aligned.
     impl Vector for Avx512 {
@@ -217,6 +235,26 @@ mod x86 {
             unsafe {
                 let n = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
                 Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(n)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(self, to: *mut u16) {
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                let kept = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, nan, quiet));
+                _mm256_store_si256(to.cast(), _mm512_cvtepi32_epi16(kept));
+            }
+        }
+        #[inline(always)]
+        unsafe fn widen(self) -> (Self, Self) {
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let second = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                (Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))), Self(_mm512_castsi512_ps(second)))
             }
         }
     }
@@ -291,6 +329,31 @@ mod x86 {
                 let a = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias);
                 let b = _mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias);
                 Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(b)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(self, to: *mut u16) {
+            unsafe {
+                let round = |x: __m256| {
+                    let bits = _mm256_castps_si256(x);
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+                    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+                    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
+                };
+                // Packs within halves: 0–3 and 8–11, then 4–7 and 12–15.
+                let packed = _mm256_packus_epi32(round(self.0), round(self.1));
+                _mm256_store_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            }
+        }
+        #[inline(always)]
+        unsafe fn widen(self) -> (Self, Self) {
+            unsafe {
+                let first = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
+                let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
+                let second = |x| _mm256_and_ps(x, mask);
+                (Self(first(self.0), first(self.1)), Self(second(self.0), second(self.1)))
             }
         }
     }

@@ -1,0 +1,395 @@
+//! 3×3 windows by the minimal filtering algorithm F(2×2, 3×3): 16 products for 4 outputs instead of 36.
+//!
+//! A tile of 2×2 outputs is `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A` of the 4×4 inputs `d` and the window `g`, with
+//!
+//! ```text
+//!      ⎡1  0 −1  0⎤        ⎡ 1   0   0⎤
+//! Bᵀ = ⎢0  1  1  0⎥    G = ⎢1/2 1/2 1/2⎥    Aᵀ = ⎡1 1  1  0⎤
+//!      ⎢0 −1  1  0⎥        ⎢1/2 −1/2 1/2⎥        ⎣0 1 −1 −1⎦
+//!      ⎣0  1  0 −1⎦        ⎣ 0   0   1⎦
+//! ```
+//!
+//! (Winograd 1980; Lavin & Gray 2016, arXiv 1509.09308). Summed over channels, the product is one small matrix product
+//! for each of the 16 positions. The transforms of inputs and outputs are additions alone, taken in single precision; in
+//! `bf16` the transformed inputs and windows are rounded, not the images.
+//!
+//! Larger tiles save more products and lose digits: F(4×4, 3×3) multiplies rounding errors by about ten.
+//!
+//! Sources with a 1×1 kernel, such as the short cut of a residual block, join as four more positions: the inner pixels
+//! of the tile as they are, whose products are added to the outputs.
+
+use crate::correlation::{Correlation, Tap, Term, Units, fill_row, memory, products, unrolled};
+use crate::epilogue::{Epilogue, Job};
+use crate::map::{Lanes, Layout};
+use crate::operand::{Operand, Single};
+use crate::vector::Vector;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Positions of the transformed tile, and outputs of a tile.
+const SQUARE: usize = 16;
+const POINTS: usize = 4;
+/// Tiles that are transformed before they are multiplied: enough that weights are read from the cache many times, few
+/// enough that transformed inputs and outputs stay in it.
+const TILES: usize = 48;
+
+/// Transformed weights.
+#[derive(Debug)]
+pub(crate) struct Winograd {
+    /// Of each source: whether it is a window or a point.
+    windows: Vec<bool>,
+    /// For each group of output blocks: for each of the 16 positions the windows' units, then the points' units.
+    groups: Vec<Vec<Lanes>>,
+}
+
+fn is_point(taps: &[Tap]) -> bool {
+    taps.iter().all(|tap| (tap.dy, tap.dx) == (0, 0))
+}
+
+impl Winograd {
+    /// Whether the sources of a convolution that keeps the resolution are windows of 3×3 or points, and read enough
+    /// channels that the transforms cost less than they save.
+    pub(crate) fn pays(sources: &[Vec<Tap>], inputs: &[Layout]) -> bool {
+        let near = |tap: &Tap| tap.dy.abs() <= 1 && tap.dx.abs() <= 1;
+        let windows = sources.iter().zip(inputs).filter(|(taps, _)| !is_point(taps));
+        sources.iter().flatten().all(near) && windows.map(|(_, layout)| layout.channels()).sum::<usize>() >= 8
+    }
+
+    pub(crate) fn new(sources: &[Vec<Tap>], inputs: &[Layout], units: &[Units], groups: &[&[Option<usize>]]) -> Self {
+        let windows: Vec<bool> = sources.iter().map(|taps| !is_point(taps)).collect();
+        let transformed: Vec<Vec<Vec<f32>>> = sources
+            .iter()
+            .zip(&windows)
+            .map(|(taps, &window)| if window { transform(taps) } else { Vec::new() })
+            .collect();
+        let pack = |outputs: &&[Option<usize>]| {
+            let mut packed = Vec::new();
+            for position in 0..SQUARE {
+                for ((units, layout), transformed) in units.iter().zip(inputs).zip(&transformed) {
+                    let Some(matrix) = transformed.get(position) else { continue };
+                    for unit in 0..units.len() {
+                        units.pack(unit, outputs, |o, i| matrix[o * layout.channels() + i], &mut packed);
+                    }
+                }
+            }
+            for ((units, layout), taps) in units.iter().zip(inputs).zip(sources).filter(|(_, taps)| is_point(taps)) {
+                let Some(tap) = taps.first() else { continue };
+                for unit in 0..units.len() {
+                    units.pack(unit, outputs, |o, i| tap.matrix[o * layout.channels() + i], &mut packed);
+                }
+            }
+            packed
+        };
+        Self { groups: groups.par_iter().map(pack).collect(), windows }
+    }
+
+    /// Rows `2·rows` and the ones after them.
+    ///
+    /// # Safety
+    /// V's instruction set is there; the planes of `job` are alive, of the stated sizes, and nobody else writes there.
+    #[inline(always)]
+    pub(crate) unsafe fn band<V: Vector, M: Operand<V>>(
+        &self,
+        c: &Correlation,
+        job: &Job<'_>,
+        b: usize,
+        rows: Range<usize>,
+        scratch: &mut Vec<Lanes>,
+    ) {
+        let across = job.output_size.1.div_ceil(2);
+        let columns = across.min(TILES);
+        let down = (TILES / across).clamp(1, rows.len());
+        let blocks: usize = job.inputs.iter().map(Vec::len).sum();
+        let geometry = Geometry { down, columns, width: 2 * across + 2, blocks, slots: 2 * down + 2 };
+        // Positions are an odd number of cache lines apart, so that those of a tile do not fall into the same few sets.
+        let mut transformed: Vec<Transformed> = Vec::with_capacity(c.units.len());
+        let mut inputs = 0;
+        for (units, &window) in c.units.iter().zip(&self.windows) {
+            let stride = (units.len() * geometry.tiles()) | 1;
+            transformed.push(Transformed { window, at: inputs, stride });
+            inputs += stride * if window { SQUARE } else { POINTS };
+        }
+        let has_points = transformed.iter().any(|source| !source.window);
+        let stride = (geometry.tiles() * c.group) | 1;
+        let ring_lanes = geometry.slots * blocks * geometry.width;
+        let ring = memory(scratch, ring_lanes + inputs + stride * (SQUARE + POINTS));
+        // SAFETY: offsets stay inside the three parts of the scratch memory, whose sizes are those above; the rest is the
+        // caller's word.
+        unsafe {
+            let v = ring.add(ring_lanes * 16);
+            let m = v.add(inputs * 16);
+            let mut terms = Vec::new();
+            let mut filled = 2 * rows.start as isize - 2;
+            for top in rows.clone().step_by(down) {
+                let down = down.min(rows.end - top);
+                while filled < 2 * (top + down) as isize {
+                    filled += 1;
+                    fill_row::<V, Single>(job, b, filled, geometry.row(ring, filled), 1, geometry.width);
+                }
+                for first in (0..across).step_by(columns) {
+                    let columns = columns.min(across - first);
+                    let mut block = 0;
+                    for (source, planes) in transformed.iter().zip(&job.inputs) {
+                        for index in 0..planes.len() {
+                            let (unit, part) = (index / M::CHANNELS, index % M::CHANNELS);
+                            for r in 0..down {
+                                let mut rows = [std::ptr::null(); 4];
+                                for (row, y) in rows.iter_mut().zip(2 * (top + r) as isize - 1..) {
+                                    let column = block * geometry.width + 2 * first;
+                                    *row = geometry.row(ring, y).add(column * 16).cast_const();
+                                }
+                                let to = v.add((source.at + unit * geometry.tiles() + r * columns) * 16);
+                                let to = to.add(part * 16 / M::CHANNELS);
+                                match source.window {
+                                    true => transform_row::<V, M>(rows, columns, to, source.stride * 16),
+                                    false => copy_row::<V, M>(rows, columns, to, source.stride * 16),
+                                }
+                            }
+                            block += 1;
+                        }
+                    }
+                    for (index, weights) in self.groups.iter().enumerate() {
+                        let size = (c.output_blocks - index * c.group).min(c.group);
+                        let mut weights: *const f32 = weights.as_ptr().cast();
+                        for position in 0..if has_points { SQUARE + POINTS } else { SQUARE } {
+                            let window = position < SQUARE;
+                            terms.clear();
+                            // The points' weights are the same ones four times.
+                            let mut next = weights;
+                            for (source, units) in transformed.iter().zip(&c.units) {
+                                if source.window != window {
+                                    continue;
+                                }
+                                let at = source.at + position % SQUARE * source.stride;
+                                for (unit, &values) in units.iter().enumerate() {
+                                    let pixels = v.add((at + unit * geometry.tiles()) * 16);
+                                    terms.push(Term { pixels, weights: next, values });
+                                    next = next.add(values * size * 16);
+                                }
+                            }
+                            if window {
+                                weights = next;
+                            }
+                            let to = m.add(position * stride * 16);
+                            if V::BLOCKS == 2 && size == 2 {
+                                multiply_tiles::<V, M, 2>(&terms, down * columns, to);
+                            } else {
+                                multiply_tiles::<V, M, 1>(&terms, down * columns, to);
+                            }
+                        }
+                        for k in 0..size {
+                            for r in 0..down {
+                                let row = Row { b, y: 2 * (top + r), x: 2 * first, block: index * c.group + k };
+                                let m = m.add((r * columns * size + k) * 16);
+                                write_rows::<V>(job, &row, columns, m, size * 16, stride * 16, has_points);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The tiles that are worked on together, and the ring of input rows they are taken from.
+struct Geometry {
+    down: usize,
+    columns: usize,
+    width: usize,
+    blocks: usize,
+    slots: usize,
+}
+
+impl Geometry {
+    fn tiles(&self) -> usize {
+        self.down * self.columns
+    }
+
+    /// # Safety
+    /// The ring is of this geometry.
+    #[inline(always)]
+    unsafe fn row(&self, ring: *mut f32, row: isize) -> *mut f32 {
+        let slot = row.rem_euclid(self.slots as isize) as usize;
+        // SAFETY: inside the ring.
+        unsafe { ring.add(slot * self.blocks * self.width * 16) }
+    }
+}
+
+/// Where the transformed tiles of a source lie, in lanes.
+struct Transformed {
+    /// A window, or a point.
+    window: bool,
+    at: usize,
+    /// From one position to the next.
+    stride: usize,
+}
+
+/// `G g Gᵀ` of every pair of channels: 16 matrices.
+fn transform(taps: &[Tap]) -> Vec<Vec<f32>> {
+    let elements = taps.first().map_or(0, |tap| tap.matrix.len());
+    let mut result = vec![vec![0.0; elements]; SQUARE];
+    for element in 0..elements {
+        let mut window = [[0.0_f64; 3]; 3];
+        for tap in taps {
+            window[(tap.dy + 1) as usize][(tap.dx + 1) as usize] += f64::from(tap.matrix[element]);
+        }
+        let filter = |[a, b, c]: [f64; 3]| [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c];
+        let rows = window.map(filter);
+        for x in 0..4 {
+            let column = filter([rows[0][x], rows[1][x], rows[2][x]]);
+            for (y, value) in column.into_iter().enumerate() {
+                result[y * 4 + x][element] = value as f32;
+            }
+        }
+    }
+    result
+}
+
+/// `Bᵀ d` of one column.
+#[inline(always)]
+unsafe fn column<V: Vector>(rows: [*const f32; 4], x: usize) -> [V; 4] {
+    // SAFETY: inside the ring's rows.
+    unsafe {
+        let a = V::load(rows[0].add(x * 16));
+        let b = V::load(rows[1].add(x * 16));
+        let c = V::load(rows[2].add(x * 16));
+        let d = V::load(rows[3].add(x * 16));
+        [a.sub(c), b.add(c), c.sub(b), b.sub(d)]
+    }
+}
+
+/// `Bᵀ d B` of a row of tiles, in the format of the products.
+#[inline(always)]
+unsafe fn transform_row<V: Vector, M: Operand<V>>(rows: [*const f32; 4], tiles: usize, to: *mut f32, stride: usize) {
+    // SAFETY: the ring's rows have two columns more than twice the tiles; `to` has room for the tiles of 16 positions.
+    unsafe {
+        let (mut a, mut b) = (column::<V>(rows, 0), column::<V>(rows, 1));
+        for tile in 0..tiles {
+            let (c, d) = (column::<V>(rows, 2 * tile + 2), column::<V>(rows, 2 * tile + 3));
+            for y in 0..4 {
+                let to = to.add(y * 4 * stride + tile * 16);
+                M::store(a[y].sub(c[y]), to);
+                M::store(b[y].add(c[y]), to.add(stride));
+                M::store(c[y].sub(b[y]), to.add(2 * stride));
+                M::store(b[y].sub(d[y]), to.add(3 * stride));
+            }
+            (a, b) = (c, d);
+        }
+    }
+}
+
+/// The four inner pixels of a row of tiles, in the format of the products.
+#[inline(always)]
+unsafe fn copy_row<V: Vector, M: Operand<V>>(rows: [*const f32; 4], tiles: usize, to: *mut f32, stride: usize) {
+    // SAFETY: as `transform_row`, for 4 positions.
+    unsafe {
+        for tile in 0..tiles {
+            for point in 0..POINTS {
+                let from = rows[1 + point / 2].add((2 * tile + 1 + point % 2) * 16);
+                M::store(V::load(from), to.add(point * stride + tile * 16));
+            }
+        }
+    }
+}
+
+/// The matrix product of one position: for each tile, the sums of `K` blocks.
+#[inline(always)]
+unsafe fn multiply_tiles<V: Vector, M: Operand<V>, const K: usize>(terms: &[Term], tiles: usize, to: *mut f32) {
+    let mut tile = 0;
+    while tile < tiles {
+        let count = (tiles - tile).min(V::PIXELS);
+        // SAFETY: `to` has room for `K` blocks of every tile.
+        unsafe { unrolled!(count, P => store_products::<V, M, P, K>(terms, tile, to)) };
+        tile += count;
+    }
+}
+
+#[inline(always)]
+unsafe fn store_products<V: Vector, M: Operand<V>, const P: usize, const K: usize>(
+    terms: &[Term],
+    tile: usize,
+    to: *mut f32,
+) {
+    if P > V::PIXELS || K > V::BLOCKS {
+        unreachable!("a tile of {P} pixels and {K} blocks");
+    }
+    // SAFETY: passed on.
+    unsafe {
+        let sums = products::<V, M, P, K>(terms, tile * 16, 16);
+        for (p, sums) in sums.into_iter().enumerate() {
+            for (k, sum) in sums.into_iter().enumerate() {
+                sum.store(to.add(((tile + p) * K + k) * 16));
+            }
+        }
+    }
+}
+
+/// `Aᵀ` of four.
+#[inline(always)]
+unsafe fn ends<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 2] {
+    // SAFETY: the caller has V's instruction set.
+    unsafe { [a.add(b).add(c), b.sub(c).sub(d)] }
+}
+
+/// Where a row of tiles goes.
+struct Row {
+    b: usize,
+    y: usize,
+    x: usize,
+    block: usize,
+}
+
+/// `Aᵀ m A` of a row of tiles, `step` floats apart and the positions `stride` apart, through the epilogue.
+#[inline(always)]
+unsafe fn write_rows<V: Vector>(
+    job: &Job<'_>,
+    row: &Row,
+    tiles: usize,
+    m: *const f32,
+    step: usize,
+    stride: usize,
+    points: bool,
+) {
+    // SAFETY: `m` holds the tiles; pixels outside the image are left out.
+    unsafe {
+        let (height, width) = job.output_size;
+        let mut upper = Epilogue::<V>::new(job, row.b, row.y, row.block);
+        let below = row.y + 1 < height;
+        let mut lower = if below { Epilogue::<V>::new(job, row.b, row.y + 1, row.block) } else { upper };
+        for tile in 0..tiles {
+            let m = m.add(tile * step);
+            let mut first = [V::splat(0.0); 4];
+            let mut second = first;
+            for x in 0..4 {
+                let upper = V::load(m.add((4 + x) * stride));
+                let lower = V::load(m.add((8 + x) * stride));
+                first[x] = V::load(m.add(x * stride)).add(upper).add(lower);
+                second[x] = upper.sub(lower).sub(V::load(m.add((12 + x) * stride)));
+            }
+            let mut first = ends(first);
+            let mut second = ends(second);
+            if points {
+                for x in 0..2 {
+                    first[x] = first[x].add(V::load(m.add((SQUARE + x) * stride)));
+                    second[x] = second[x].add(V::load(m.add((SQUARE + 2 + x) * stride)));
+                }
+            }
+            let x = row.x + 2 * tile;
+            let inside = x + 1 < width;
+            upper.write(x, first[0]);
+            if inside {
+                upper.write(x + 1, first[1]);
+            }
+            if below {
+                lower.write(x, second[0]);
+                if inside {
+                    lower.write(x + 1, second[1]);
+                }
+            }
+        }
+        upper.finish();
+        if below {
+            lower.finish();
+        }
+    }
+}
