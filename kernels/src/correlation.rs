@@ -15,7 +15,7 @@
 
 use crate::epilogue::{Epilogue, Job};
 use crate::isa::InstructionSet;
-use crate::map::{Lanes, Layout};
+use crate::map::{Lanes, Layout, Pool, Scratch};
 #[cfg(target_arch = "x86_64")]
 use crate::operand::DotPair;
 use crate::operand::{Operand, Single, WidenedPair, pair};
@@ -76,8 +76,8 @@ enum Method {
     Winograd(Winograd),
 }
 
-/// One band of output rows of one image; the vector is scratch memory.
-type Band = unsafe fn(&Correlation, &Job<'_>, usize, Range<usize>, &mut Vec<Lanes>);
+/// One band of output rows of one image; the last argument is scratch memory.
+type Band = unsafe fn(&Correlation, &Job<'_>, usize, Range<usize>, *mut f32);
 
 /// Weights packed for one instruction set and precision.
 #[derive(Debug)]
@@ -206,23 +206,62 @@ impl Correlation {
     /// Runs over a batch of images.
     ///
     /// The rows of each image are computed in bands, one band per task; what is written does not depend on the bands.
-    pub(crate) fn run(&self, job: &Job<'_>) {
+    pub(crate) fn run(&self, job: &Job<'_>, pool: &Pool) {
         debug_assert_eq!(job.outputs.len(), self.output_blocks);
-        let step = match self.method {
-            Method::Taps(_) => self.write_stride,
-            Method::Winograd(_) => 2,
+        let (step, least) = match self.method {
+            Method::Taps(_) => (self.write_stride, 8),
+            Method::Winograd(_) => (2, 4),
         };
         let rows = job.output_size.0.div_ceil(step);
-        let least = if matches!(self.method, Method::Winograd(_)) { 4 } else { 8 };
         let height = rows.div_ceil(8).max(least);
         let bands = rows.div_ceil(height);
-        (0..job.batch * bands).into_par_iter().for_each_init(Vec::new, |scratch, index| {
-            let (b, band) = (index / bands, index % bands);
-            let range = band * height..rows.min((band + 1) * height);
-            // SAFETY: the instruction set was detected on this machine; the planes of the job are alive and of the
-            // sizes it states; bands write disjoint rows.
-            unsafe { (self.band)(self, job, b, range, scratch) }
-        });
+        let scratch = match &self.method {
+            Method::Taps(_) => Ring::of(self, job).lanes(),
+            Method::Winograd(winograd) => winograd.lanes(self, job, height),
+        };
+        (0..job.batch * bands).into_par_iter().for_each_init(
+            || Scratch::new(pool, scratch),
+            |scratch, index| {
+                let (b, band) = (index / bands, index % bands);
+                let range = band * height..rows.min((band + 1) * height);
+                // SAFETY: the instruction set was detected on this machine; the planes of the job are alive and of the
+                // sizes it states; bands write disjoint rows; the scratch memory is as large as the method says.
+                unsafe { (self.band)(self, job, b, range, scratch.as_mut_ptr()) }
+            },
+        );
+    }
+}
+
+/// The input rows that a band of taps keeps.
+struct Ring {
+    slots: usize,
+    units: usize,
+    /// Pixels before column 0.
+    left: usize,
+    width: usize,
+}
+
+impl Ring {
+    #[inline(always)]
+    fn of(c: &Correlation, job: &Job<'_>) -> Self {
+        let left = (-c.columns.0) as usize;
+        let columns = job.output_size.1.div_ceil(c.write_stride);
+        Self {
+            slots: (c.rows.1 - c.rows.0 + 1) as usize,
+            units: c.units.iter().map(Vec::len).sum(),
+            left,
+            width: left + job.input_size.1.max((columns - 1) * c.read_stride + c.columns.1 as usize + 1),
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.slots * self.units * self.width
+    }
+
+    /// Where an input row begins, in floats.
+    #[inline(always)]
+    fn row(&self, row: isize) -> usize {
+        row.rem_euclid(self.slots as isize) as usize * self.units * self.width * 16
     }
 }
 
@@ -250,7 +289,7 @@ fn band_for(isa: InstructionSet, precision: Precision) -> (Band, usize) {
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, $operand:ty) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name(c: &Correlation, job: &Job<'_>, b: usize, rows: Range<usize>, scratch: &mut Vec<Lanes>) {
+        unsafe fn $name(c: &Correlation, job: &Job<'_>, b: usize, rows: Range<usize>, scratch: *mut f32) {
             // SAFETY: passed on.
             unsafe { run_band::<$vector, $operand>(c, job, b, rows, scratch) }
         }
@@ -268,14 +307,15 @@ compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
 compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
 /// # Safety
-/// V's instruction set is there; the planes of `job` are alive, of the stated sizes, and nobody else writes `rows`.
+/// V's instruction set is there; the planes of `job` are alive, of the stated sizes, and nobody else writes `rows`; the
+/// scratch memory has the lanes that the method asks for.
 #[inline(always)]
 unsafe fn run_band<V: Vector, M: Operand<V>>(
     c: &Correlation,
     job: &Job<'_>,
     b: usize,
     rows: Range<usize>,
-    scratch: &mut Vec<Lanes>,
+    scratch: *mut f32,
 ) {
     // SAFETY: passed on.
     unsafe {
@@ -304,17 +344,11 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
     job: &Job<'_>,
     b: usize,
     rows: Range<usize>,
-    scratch: &mut Vec<Lanes>,
+    scratch: *mut f32,
 ) {
     let (out_height, out_width) = job.output_size;
     let stride = c.read_stride as isize;
-    let left = (-c.columns.0) as usize;
-    let columns = out_width.div_ceil(c.write_stride);
-    let width = left + job.input_size.1.max((columns - 1) * c.read_stride + c.columns.1 as usize + 1);
-    let units: usize = c.units.iter().map(Vec::len).sum();
-    let slots = (c.rows.1 - c.rows.0 + 1) as usize;
-    let ring = memory(scratch, slots * units * width);
-    let slot = |row: isize| row.rem_euclid(slots as isize) as usize * units * width * 16;
+    let ring = Ring::of(c, job);
     let mut terms: Vec<Term> = Vec::new();
     let mut filled = rows.start as isize * stride + c.rows.0 - 1;
     for y in rows {
@@ -323,7 +357,7 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
         unsafe {
             while filled < y as isize * stride + c.rows.1 {
                 filled += 1;
-                fill_row::<V, M>(job, b, filled, ring.add(slot(filled)), left, width);
+                fill_row::<V, M>(job, b, filled, scratch.add(ring.row(filled)), ring.left, ring.width);
             }
             for phase in phases {
                 let out_row = y * c.write_stride + phase.y;
@@ -340,8 +374,8 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
                     for (units, taps) in c.units.iter().zip(&phase.taps) {
                         for &values in units {
                             for &(dy, dx) in taps {
-                                let row = ring.add(slot(y as isize * stride + dy) + unit * width * 16);
-                                let pixels = row.add((left as isize + dx) as usize * 16);
+                                let row = scratch.add(ring.row(y as isize * stride + dy) + unit * ring.width * 16);
+                                let pixels = row.add((ring.left as isize + dx) as usize * 16);
                                 terms.push(Term { pixels, weights, values });
                                 weights = weights.add(values * size * 16);
                             }
@@ -364,14 +398,6 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
             }
         }
     }
-}
-
-/// At least this many lanes with arbitrary contents.
-pub(crate) fn memory(scratch: &mut Vec<Lanes>, lanes: usize) -> *mut f32 {
-    if scratch.len() < lanes {
-        scratch.resize(lanes, Lanes([0.0; 16]));
-    }
-    scratch.as_mut_ptr().cast()
 }
 
 /// Where a tile goes.

@@ -369,25 +369,28 @@ impl FusedNetwork {
                 true => Sums::buffer(batch * output_size.0, output.blocks),
                 false => Vec::new(),
             };
-            step.forward.run(&Job {
-                batch,
-                input_size,
-                output_size,
-                inputs: step.sources.iter().map(|source| planes(&values, &source.inputs)).collect(),
-                readings: step
-                    .sources
-                    .iter()
-                    .zip(&states)
-                    .map(|(source, state)| state.as_ref().map(|state| state.reading(source.silu)))
-                    .collect(),
-                outputs: (0..output.blocks)
-                    .map(|block| Output { plane: output.write(block), accumulate: false })
-                    .collect(),
-                bias: &bias,
-                add: step.residual.map(|value| planes(&values, &[value])).unwrap_or_default(),
-                gate: None,
-                sums: if step.sums { Sums::of(&mut row_sums) } else { Sums::NONE },
-            });
+            step.forward.run(
+                &Job {
+                    batch,
+                    input_size,
+                    output_size,
+                    inputs: step.sources.iter().map(|source| planes(&values, &source.inputs)).collect(),
+                    readings: step
+                        .sources
+                        .iter()
+                        .zip(&states)
+                        .map(|(source, state)| state.as_ref().map(|state| state.reading(source.silu)))
+                        .collect(),
+                    outputs: (0..output.blocks)
+                        .map(|block| Output { plane: output.write(block), accumulate: false })
+                        .collect(),
+                    bias: &bias,
+                    add: step.residual.map(|value| planes(&values, &[value])).unwrap_or_default(),
+                    gate: None,
+                    sums: if step.sums { Sums::of(&mut row_sums) } else { Sums::NONE },
+                },
+                &self.pool,
+            );
             if step.sums {
                 sums[index + 1] = Some(channel_sums(&row_sums, &step.layout, batch, output_size.0));
             }
@@ -453,14 +456,14 @@ impl FusedNetwork {
                     state.as_ref().map(|state| Gate { values: values.clone(), reading: state.reading(source.silu) });
                 let (Some(state), Some(norm)) = (state, &source.norm) else {
                     let outputs = self.accumulators(&mut gradients, source, batch, size);
-                    source.backward.run(&job(outputs, gate, Sums::NONE));
+                    source.backward.run(&job(outputs, gate, Sums::NONE), &self.pool);
                     continue;
                 };
                 let mut gated = Map::new(&self.pool, batch, source.layout.blocks(), size.0, size.1);
                 let outputs =
                     (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
-                source.backward.run(&job(outputs, gate, Sums::of(&mut row_sums)));
+                source.backward.run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
                 let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
                 let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
                 let outputs = self.accumulators(&mut gradients, source, batch, size);

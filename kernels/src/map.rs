@@ -61,6 +61,30 @@ impl Pool {
     }
 }
 
+/// Working memory of a task, which goes back to the pool.
+#[derive(Debug)]
+pub(crate) struct Scratch<'a> {
+    lanes: Vec<Lanes>,
+    pool: &'a Pool,
+}
+
+impl<'a> Scratch<'a> {
+    /// `length` lanes with arbitrary contents.
+    pub(crate) fn new(pool: &'a Pool, length: usize) -> Self {
+        Self { lanes: pool.take(length), pool }
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lanes.as_mut_ptr().cast()
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.lanes));
+    }
+}
+
 /// `[batch][block][y][x][16]`; the lanes after the last channel hold zeros.
 #[derive(Debug)]
 pub(crate) struct Map {

@@ -18,7 +18,7 @@
 //! Sources with a 1×1 kernel, such as the short cut of a residual block, join as four more positions: the inner pixels
 //! of the tile as they are, whose products are added to the outputs.
 
-use crate::correlation::{Correlation, Tap, Term, Units, fill_row, memory, products, unrolled};
+use crate::correlation::{Correlation, Tap, Term, Units, fill_row, products, unrolled};
 use crate::epilogue::{Epilogue, Job};
 use crate::map::{Lanes, Layout};
 use crate::operand::{Operand, Single};
@@ -83,6 +83,12 @@ impl Winograd {
         Self { groups: groups.par_iter().map(pack).collect(), windows }
     }
 
+    /// Scratch memory of bands of up to `rows` rows of tiles.
+    pub(crate) fn lanes(&self, c: &Correlation, job: &Job<'_>, rows: usize) -> usize {
+        let geometry = Geometry::new(self, c, job, rows);
+        geometry.ring + geometry.inputs + geometry.products
+    }
+
     /// Rows `2·rows` and the ones after them.
     ///
     /// # Safety
@@ -94,30 +100,16 @@ impl Winograd {
         job: &Job<'_>,
         b: usize,
         rows: Range<usize>,
-        scratch: &mut Vec<Lanes>,
+        scratch: *mut f32,
     ) {
-        let across = job.output_size.1.div_ceil(2);
-        let columns = across.min(TILES);
-        let down = (TILES / across).clamp(1, rows.len());
-        let blocks: usize = job.inputs.iter().map(Vec::len).sum();
-        let geometry = Geometry { down, columns, width: 2 * across + 2, blocks, slots: 2 * down + 2 };
-        // Positions are an odd number of cache lines apart, so that those of a tile do not fall into the same few sets.
-        let mut transformed: Vec<Transformed> = Vec::with_capacity(c.units.len());
-        let mut inputs = 0;
-        for (units, &window) in c.units.iter().zip(&self.windows) {
-            let stride = (units.len() * geometry.tiles()) | 1;
-            transformed.push(Transformed { window, at: inputs, stride });
-            inputs += stride * if window { SQUARE } else { POINTS };
-        }
-        let has_points = transformed.iter().any(|source| !source.window);
-        let stride = (geometry.tiles() * c.group) | 1;
-        let ring_lanes = geometry.slots * blocks * geometry.width;
-        let ring = memory(scratch, ring_lanes + inputs + stride * (SQUARE + POINTS));
+        let geometry = Geometry::new(self, c, job, rows.len());
         // SAFETY: offsets stay inside the three parts of the scratch memory, whose sizes are those above; the rest is the
         // caller's word.
         unsafe {
-            let v = ring.add(ring_lanes * 16);
-            let m = v.add(inputs * 16);
+            let ring = scratch;
+            let v = ring.add(geometry.ring * 16);
+            let m = v.add(geometry.inputs * 16);
+            let Geometry { across, down, columns, ref transformed, stride, has_points, .. } = geometry;
             let mut terms = Vec::new();
             let mut filled = 2 * rows.start as isize - 2;
             for top in rows.clone().step_by(down) {
@@ -191,16 +183,51 @@ impl Winograd {
     }
 }
 
-/// The tiles that are worked on together, and the ring of input rows they are taken from.
+/// The tiles that are worked on together, and where their numbers lie in the scratch memory: the ring of input rows, then
+/// the transformed inputs, then the products. All in lanes.
 struct Geometry {
+    /// Tiles in a row of the image.
+    across: usize,
+    /// Tiles that are worked on together.
     down: usize,
     columns: usize,
+    /// Pixels of a row of the ring.
     width: usize,
     blocks: usize,
     slots: usize,
+    ring: usize,
+    transformed: Vec<Transformed>,
+    inputs: usize,
+    /// From one position of the products to the next.
+    stride: usize,
+    has_points: bool,
+    products: usize,
 }
 
 impl Geometry {
+    /// For bands of up to `rows` rows of tiles.
+    fn new(winograd: &Winograd, c: &Correlation, job: &Job<'_>, rows: usize) -> Self {
+        let across = job.output_size.1.div_ceil(2);
+        let columns = across.min(TILES);
+        let down = (TILES / across).clamp(1, rows);
+        let tiles = down * columns;
+        let (width, slots) = (2 * across + 2, 2 * down + 2);
+        let blocks: usize = job.inputs.iter().map(Vec::len).sum();
+        // Positions are an odd number of cache lines apart, so that those of a tile do not fall into the same few sets.
+        let mut transformed: Vec<Transformed> = Vec::with_capacity(c.units.len());
+        let mut inputs = 0;
+        for (units, &window) in c.units.iter().zip(&winograd.windows) {
+            let stride = (units.len() * tiles) | 1;
+            transformed.push(Transformed { window, at: inputs, stride });
+            inputs += stride * if window { SQUARE } else { POINTS };
+        }
+        let has_points = transformed.iter().any(|source| !source.window);
+        let stride = (tiles * c.group) | 1;
+        let products = stride * if has_points { SQUARE + POINTS } else { SQUARE };
+        let ring = slots * blocks * width;
+        Self { across, down, columns, width, blocks, slots, ring, transformed, inputs, stride, has_points, products }
+    }
+
     fn tiles(&self) -> usize {
         self.down * self.columns
     }
