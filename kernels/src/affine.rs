@@ -4,6 +4,10 @@ use crate::epilogue::Output;
 use crate::isa::InstructionSet;
 use crate::map::Plane;
 #[cfg(target_arch = "x86_64")]
+use crate::operand::DotPair;
+use crate::operand::{Operand, Single, WidenedPair};
+use crate::precision::Precision;
+#[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
 use crate::vector::{Portable, Vector};
 use rayon::prelude::*;
@@ -22,41 +26,61 @@ pub(crate) struct Affine<'a> {
 }
 
 impl Affine<'_> {
-    pub(crate) fn run(&self, isa: InstructionSet, batch: usize, height: usize, width: usize) {
+    pub(crate) fn run(&self, (isa, precision): (InstructionSet, Precision), batch: usize, height: usize, width: usize) {
+        let row = row_for(isa, precision);
         (0..batch * height).into_par_iter().with_min_len(8).for_each(|index| {
-            let (b, y) = (index / height, index % height);
             // SAFETY: the instruction set was detected; rows lie in living planes of this size, each written once.
-            unsafe {
-                match isa {
-                    InstructionSet::Portable => affine_row::<Portable>(self, b, y, width),
-                    #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx2 => affine_row_avx2(self, b, y, width),
-                    #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => affine_row_avx512(self, b, y, width),
-                    #[cfg(not(target_arch = "x86_64"))]
-                    _ => affine_row::<Portable>(self, b, y, width),
-                }
-            }
+            unsafe { row(self, index / height, index % height, width) }
         });
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn affine_row_avx512(a: &Affine<'_>, b: usize, y: usize, width: usize) {
-    // SAFETY: passed on.
-    unsafe { affine_row::<Avx512>(a, b, y, width) }
+type Row = unsafe fn(&Affine<'_>, usize, usize, usize);
+
+fn row_for(isa: InstructionSet, precision: Precision) -> Row {
+    use Precision::{Bf16, F32};
+    match (isa, precision) {
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, F32) => avx2,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx2, Bf16) => avx2_bf16,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, F32) => avx512,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx512, Bf16) => avx512_widened,
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx512Bf16, Bf16) => avx512_bf16,
+        (_, F32) => affine_row::<Portable, Single>,
+        (_, Bf16) => affine_row::<Portable, WidenedPair>,
+    }
 }
 
+/// [`affine_row`] compiled for an instruction set.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn affine_row_avx2(a: &Affine<'_>, b: usize, y: usize, width: usize) {
-    // SAFETY: passed on.
-    unsafe { affine_row::<Avx2>(a, b, y, width) }
+macro_rules! compiled {
+    ($name:ident, $features:literal, $vector:ty, $operand:ty) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name(a: &Affine<'_>, b: usize, y: usize, width: usize) {
+            // SAFETY: passed on.
+            unsafe { affine_row::<$vector, $operand>(a, b, y, width) }
+        }
+    };
 }
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, "avx2,fma", Avx2, Single);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2_bf16, "avx2,fma", Avx2, WidenedPair);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512, "avx512f", Avx512, Single);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
+#[cfg(target_arch = "x86_64")]
+compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
+/// # Safety
+/// V's instruction set is there; image and row lie in the living planes, and nobody else writes this row.
 #[inline(always)]
-unsafe fn affine_row<V: Vector>(a: &Affine<'_>, b: usize, y: usize, width: usize) {
+unsafe fn affine_row<V: Vector, M: Operand<V>>(a: &Affine<'_>, b: usize, y: usize, width: usize) {
     // SAFETY: the planes have `width` pixels a row; the slices have 16 numbers for image `b`.
     unsafe {
         let at = b * a.stride;
@@ -65,11 +89,12 @@ unsafe fn affine_row<V: Vector>(a: &Affine<'_>, b: usize, y: usize, width: usize
         let shift = V::load_unaligned(&a.shift[at..at + 16]);
         let (u, x, to) = (a.u.row(b, y), a.x.row(b, y), a.output.plane.row(b, y));
         for i in 0..width {
-            let mut value = V::load(u.add(i * 16)).mul_add(scale, V::load(x.add(i * 16)).mul_add(slope, shift));
+            let i = i * M::PIXEL;
+            let mut value = M::load(u.add(i)).mul_add(scale, M::load(x.add(i)).mul_add(slope, shift));
             if a.output.accumulate {
-                value = value.add(V::load(to.add(i * 16)));
+                value = value.add(M::load(to.add(i)));
             }
-            value.store(to.add(i * 16));
+            M::store(value, to.add(i));
         }
     }
 }

@@ -13,7 +13,7 @@
 //! and padded, so that the normalised image never exists in memory; sums for the next normalisation are taken from the
 //! registers that hold the result.
 
-use crate::epilogue::{Epilogue, Job};
+use crate::epilogue::{Epilogue, Job, Reading};
 use crate::isa::InstructionSet;
 use crate::map::{Lanes, Layout, Pool, Scratch};
 #[cfg(target_arch = "x86_64")]
@@ -22,7 +22,7 @@ use crate::operand::{Operand, Single, WidenedPair, pair};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
-use crate::vector::{Portable, Vector, sigmoid};
+use crate::vector::{Portable, Vector};
 use crate::winograd::Winograd;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -357,7 +357,7 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
         unsafe {
             while filled < y as isize * stride + c.rows.1 {
                 filled += 1;
-                fill_row::<V, M>(job, b, filled, scratch.add(ring.row(filled)), ring.left, ring.width);
+                fill_row::<V, M, M>(job, b, filled, scratch.add(ring.row(filled)), ring.left, ring.width);
             }
             for phase in phases {
                 let out_row = y * c.write_stride + phase.y;
@@ -409,13 +409,13 @@ struct Target {
     first: usize,
 }
 
-/// Writes input row `row` (zeros outside the image) as the convolution wants to read it: for each unit, `width` pixels
-/// of which the first is column `-left`.
+/// Writes input row `row` (zeros outside the image) in the format `R`: for each unit, `width` pixels of which the first is
+/// column `-left`.
 ///
 /// # Safety
 /// As [`run_band`]; `to` has room for the units of all sources.
 #[inline(always)]
-pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>>(
+pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
     job: &Job<'_>,
     b: usize,
     row: isize,
@@ -431,7 +431,7 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>>(
         // a block.
         unsafe {
             for (block, plane) in planes.iter().enumerate() {
-                let part = block % M::CHANNELS;
+                let part = block % R::CHANNELS;
                 if part == 0 && inside {
                     std::ptr::write_bytes(unit_to, 0, left * 16);
                     let after = left + input_width;
@@ -441,26 +441,32 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>>(
                 }
                 if inside {
                     let from: *const f32 = plane.row(b, row as usize);
-                    let to = unit_to.add(left * 16 + part * 16 / M::CHANNELS);
+                    let to = unit_to.add(left * 16 + part * R::PIXEL);
+                    let lane = (b * planes.len() + block) * 16;
                     match reading {
                         None => {
                             for x in 0..input_width {
-                                M::store(V::load(from.add(x * 16)), to.add(x * 16));
+                                R::store(M::load(from.add(x * M::PIXEL)), to.add(x * 16));
                             }
                         }
-                        Some(reading) => {
-                            let lane = (b * planes.len() + block) * 16;
-                            let scale = V::load_unaligned(&reading.scale[lane..lane + 16]);
-                            let shift = V::load_unaligned(&reading.shift[lane..lane + 16]);
-                            for x in 0..input_width {
-                                let z = V::load(from.add(x * 16)).mul_add(scale, shift);
-                                let z = if reading.silu { z.mul(sigmoid(z)) } else { z };
-                                M::store(z, to.add(x * 16));
+                        Some(Reading { scale, shift, silu }) => {
+                            let scale = V::load_unaligned(&scale[lane..lane + 16]);
+                            let shift = V::load_unaligned(&shift[lane..lane + 16]);
+                            if *silu {
+                                for x in 0..input_width {
+                                    let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                                    R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
+                                }
+                            } else {
+                                for x in 0..input_width {
+                                    let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                                    R::store(z, to.add(x * 16));
+                                }
                             }
                         }
                     }
                 }
-                if part + 1 == M::CHANNELS || block + 1 == planes.len() {
+                if part + 1 == R::CHANNELS || block + 1 == planes.len() {
                     unit_to = unit_to.add(width * 16);
                 }
             }
@@ -528,7 +534,7 @@ unsafe fn tile<V: Vector, M: Operand<V>, const P: usize, const K: usize>(
             }
         }
         for k in 0..K {
-            let mut epilogue = Epilogue::<V>::new(job, target.b, target.row, target.first + k);
+            let mut epilogue = Epilogue::<V, M>::new(job, target.b, target.row, target.first + k);
             for (p, result) in result.iter().enumerate() {
                 epilogue.write(target.x + (x + p) * target.step, V::load(result[k].0.as_ptr()));
             }

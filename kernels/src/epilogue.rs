@@ -1,7 +1,9 @@
 //! What happens to a sum before it is written: bias, residual, the derivative of an activation, sums over the row.
 
 use crate::map::{Lanes, Plane};
-use crate::vector::{Vector, sigmoid};
+use crate::operand::Operand;
+use crate::vector::Vector;
+use std::marker::PhantomData;
 
 /// What happens to an input pixel before it is convolved: `silu(scale · x + shift)`, numbers per image and lane.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +72,7 @@ impl Sums {
 }
 
 /// Writes pixels of one output row and block, in the order of the row.
-#[derive(Clone, Copy)]
-pub(crate) struct Epilogue<V> {
+pub(crate) struct Epilogue<V, M> {
     to: *mut f32,
     accumulate: bool,
     bias: V,
@@ -86,9 +87,10 @@ pub(crate) struct Epilogue<V> {
     sums: *mut f32,
     sum: V,
     square: V,
+    format: PhantomData<M>,
 }
 
-impl<V: Vector> Epilogue<V> {
+impl<V: Vector, M: Operand<V>> Epilogue<V, M> {
     /// # Safety
     /// V's instruction set is there; image, row and block lie inside the living planes of `job`, and nobody else writes
     /// there while this lives.
@@ -126,6 +128,7 @@ impl<V: Vector> Epilogue<V> {
                 },
                 sum: zero,
                 square: zero,
+                format: PhantomData,
             }
         }
     }
@@ -136,17 +139,17 @@ impl<V: Vector> Epilogue<V> {
     pub(crate) unsafe fn write(&mut self, x: usize, sum: V) {
         // SAFETY: inside the rows that `new` was given.
         unsafe {
-            let place = x * 16;
+            let place = x * M::PIXEL;
             let mut value = sum.add(self.bias);
             if !self.add.is_null() {
-                value = value.add(V::load(self.add.add(place)));
+                value = value.add(M::load(self.add.add(place)));
             }
             let mut partner = value;
             if !self.gate.is_null() {
-                partner = V::load(self.gate.add(place));
+                partner = M::load(self.gate.add(place));
                 if self.silu {
                     let z = partner.mul_add(self.scale, self.shift);
-                    let s = sigmoid(z);
+                    let s = M::sigmoid(z);
                     // d/dz z·s(z) = s + z s (1 − s)
                     value = value.mul(z.mul(s).mul_add(V::splat(1.0).sub(s), s));
                 }
@@ -154,9 +157,9 @@ impl<V: Vector> Epilogue<V> {
             self.sum = self.sum.add(value);
             self.square = value.mul_add(partner, self.square);
             if self.accumulate {
-                value = value.add(V::load(self.to.add(place)));
+                value = value.add(M::load(self.to.add(place)));
             }
-            value.store(self.to.add(place));
+            M::store(value, self.to.add(place));
         }
     }
 

@@ -336,7 +336,7 @@ impl FusedNetwork {
         let mut sums: Vec<Option<ChannelSums>> = vec![None; count];
         let mut sizes = vec![(height, width); count];
         let mut norms = Vec::with_capacity(count);
-        values[0] = Some(Map::from_planes(&self.pool, x, shape, factor));
+        values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
@@ -364,7 +364,7 @@ impl FusedNetwork {
                     }
                 }
             }
-            let mut output = Map::new(&self.pool, batch, step.layout.blocks(), output_size.0, output_size.1);
+            let mut output = Map::new(&self.pool, self.precision, batch, step.layout.blocks(), output_size);
             let mut row_sums = match step.sums {
                 true => Sums::buffer(batch * output_size.0, output.blocks),
                 false => Vec::new(),
@@ -433,7 +433,7 @@ impl FusedNetwork {
         check_length(v, shape)?;
         let batch = tape.batch;
         let mut gradients: Vec<Option<Map>> = tape.sizes.iter().map(|_| None).collect();
-        gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, v, shape, 1.0));
+        gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
             let Some(gradient) = gradients[index + 1].take() else { continue };
             for (source, state) in step.sources.iter().zip(&tape.norms[index]) {
@@ -459,7 +459,7 @@ impl FusedNetwork {
                     source.backward.run(&job(outputs, gate, Sums::NONE), &self.pool);
                     continue;
                 };
-                let mut gated = Map::new(&self.pool, batch, source.layout.blocks(), size.0, size.1);
+                let mut gated = Map::new(&self.pool, self.precision, batch, source.layout.blocks(), size);
                 let outputs =
                     (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
@@ -477,12 +477,12 @@ impl FusedNetwork {
                         shift: &shift[block * 16..],
                         stride: gated.blocks * 16,
                     }
-                    .run(self.isa, batch, size.0, size.1);
+                    .run((self.isa, self.precision), batch, size.0, size.1);
                 }
             }
             if let Some(value) = step.residual {
                 match &mut gradients[value] {
-                    Some(sum) => add(self.isa, sum, &gradient),
+                    Some(sum) => add((self.isa, self.precision), sum, &gradient),
                     empty => *empty = Some(gradient),
                 }
             }
@@ -503,7 +503,7 @@ impl FusedNetwork {
         for (&value, channels) in source.inputs.iter().zip(&source.layout.parts) {
             let accumulate = gradients[value].is_some();
             let map = gradients[value]
-                .get_or_insert_with(|| Map::new(&self.pool, batch, channels.div_ceil(16), size.0, size.1));
+                .get_or_insert_with(|| Map::new(&self.pool, self.precision, batch, channels.div_ceil(16), size));
             outputs.extend((0..map.blocks).map(|block| Output { plane: map.write(block), accumulate }));
         }
         outputs
@@ -555,13 +555,17 @@ fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
         .collect()
 }
 
-fn add(isa: InstructionSet, sum: &mut Map, other: &Map) {
+fn add(instructions: (InstructionSet, Precision), sum: &mut Map, other: &Map) {
     let (one, zero) = (vec![1.0; sum.batch * 16], vec![0.0; sum.batch * 16]);
     for block in 0..sum.blocks {
         let output = Output { plane: sum.write(block), accumulate: true };
         let (u, x) = (other.read(block), other.read(block));
-        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }
-            .run(isa, sum.batch, sum.height, sum.width);
+        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }.run(
+            instructions,
+            sum.batch,
+            sum.height,
+            sum.width,
+        );
     }
 }
 
@@ -605,8 +609,8 @@ fn norm_state(
                 Some(sums) => of_channel.extend_from_slice(&sums[b * part..(b + 1) * part]),
                 None => of_channel.extend((0..part).map(|channel| {
                     let map = values[value].as_ref().expect("a value that is read is there");
-                    map.block(b, channel / 16).iter().fold((0.0, 0.0), |(sum, square), lanes| {
-                        let x = f64::from(lanes.0[channel % 16]);
+                    map.channel(b, channel).fold((0.0, 0.0), |(sum, square), x| {
+                        let x = f64::from(x);
                         (sum + x, square + x * x)
                     })
                 })),

@@ -1,5 +1,7 @@
 //! Images inside a network: blocks of sixteen channels, pixel after pixel.
 
+use crate::operand::bf16;
+use crate::precision::Precision;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Sixteen channels of one pixel: one register of AVX-512, one cache line.
@@ -85,11 +87,12 @@ impl Drop for Scratch<'_> {
     }
 }
 
-/// `[batch][block][y][x][16]`; the lanes after the last channel hold zeros.
+/// `[batch][block][y][x][16]` numbers of the network's precision; those after the last channel are zeros.
 #[derive(Debug)]
 pub(crate) struct Map {
     data: Vec<Lanes>,
     pool: Arc<Pool>,
+    precision: Precision,
     pub(crate) batch: usize,
     pub(crate) blocks: usize,
     pub(crate) height: usize,
@@ -104,25 +107,39 @@ impl Drop for Map {
 
 impl Map {
     /// A map with arbitrary contents.
-    pub(crate) fn new(pool: &Arc<Pool>, batch: usize, blocks: usize, height: usize, width: usize) -> Self {
-        let data = pool.take(batch * blocks * height * width);
-        Self { data, pool: Arc::clone(pool), batch, blocks, height, width }
+    pub(crate) fn new(
+        pool: &Arc<Pool>,
+        precision: Precision,
+        batch: usize,
+        blocks: usize,
+        (height, width): (usize, usize),
+    ) -> Self {
+        let pixels = batch * blocks * height * width;
+        let data = pool.take(match precision {
+            Precision::F32 => pixels,
+            Precision::Bf16 => pixels.div_ceil(2),
+        });
+        Self { data, pool: Arc::clone(pool), precision, batch, blocks, height, width }
     }
 
     /// From planes `[batch, channels, height, width]`, times `factor`.
-    pub(crate) fn from_planes(pool: &Arc<Pool>, planes: &[f32], shape: [usize; 4], factor: f32) -> Self {
+    pub(crate) fn from_planes(
+        pool: &Arc<Pool>,
+        precision: Precision,
+        planes: &[f32],
+        shape: [usize; 4],
+        factor: f32,
+    ) -> Self {
         let [batch, channels, height, width] = shape;
-        let mut map = Self::new(pool, batch, channels.div_ceil(16), height, width);
+        let mut map = Self::new(pool, precision, batch, channels.div_ceil(16), (height, width));
+        map.data.fill(Lanes([0.0; 16]));
         let area = height * width;
         for b in 0..batch {
-            for block in 0..map.blocks {
-                let lanes = &mut map.data[(b * map.blocks + block) * area..][..area];
-                lanes.fill(Lanes([0.0; 16]));
-                for channel in block * 16..channels.min(block * 16 + 16) {
-                    let plane = &planes[(b * channels + channel) * area..][..area];
-                    for (to, from) in lanes.iter_mut().zip(plane) {
-                        to.0[channel % 16] = from * factor;
-                    }
+            for channel in 0..channels {
+                let plane = &planes[(b * channels + channel) * area..][..area];
+                let first = map.place(b, channel, 0);
+                for (pixel, value) in plane.iter().enumerate() {
+                    map.set(first + pixel * 16, value * factor);
                 }
             }
         }
@@ -133,22 +150,48 @@ impl Map {
     pub(crate) fn to_planes(&self, channels: usize, factor: f32) -> Vec<f32> {
         let area = self.height * self.width;
         let mut planes = vec![0.0; self.batch * channels * area];
-        for b in 0..self.batch {
-            for channel in 0..channels {
-                let lanes = &self.data[(b * self.blocks + channel / 16) * area..][..area];
-                let plane = &mut planes[(b * channels + channel) * area..][..area];
-                for (to, from) in plane.iter_mut().zip(lanes) {
-                    *to = from.0[channel % 16] * factor;
-                }
+        for (index, plane) in planes.chunks_exact_mut(area.max(1)).enumerate() {
+            let first = self.place(index / channels, index % channels, 0);
+            for (pixel, value) in plane.iter_mut().enumerate() {
+                *value = self.get(first + pixel * 16) * factor;
             }
         }
         planes
     }
 
-    /// The lanes of one block of one image.
-    pub(crate) fn block(&self, b: usize, block: usize) -> &[Lanes] {
-        let area = self.height * self.width;
-        &self.data[(b * self.blocks + block) * area..][..area]
+    /// The numbers of one channel of one image.
+    pub(crate) fn channel(&self, b: usize, channel: usize) -> impl Iterator<Item = f32> + '_ {
+        let first = self.place(b, channel, 0);
+        (0..self.height * self.width).map(move |pixel| self.get(first + pixel * 16))
+    }
+
+    /// The index of a number.
+    fn place(&self, b: usize, channel: usize, pixel: usize) -> usize {
+        ((b * self.blocks + channel / 16) * self.height * self.width + pixel) * 16 + channel % 16
+    }
+
+    fn get(&self, index: usize) -> f32 {
+        match self.precision {
+            Precision::F32 => self.data[index / 16].0[index % 16],
+            Precision::Bf16 => {
+                let bits = self.data[index / 32].0[index % 32 / 2].to_bits();
+                f32::from_bits(if index % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+            }
+        }
+    }
+
+    fn set(&mut self, index: usize, value: f32) {
+        match self.precision {
+            Precision::F32 => self.data[index / 16].0[index % 16] = value,
+            Precision::Bf16 => {
+                let both = &mut self.data[index / 32].0[index % 32 / 2];
+                let (bits, value) = (both.to_bits(), u32::from(bf16(value)));
+                *both = f32::from_bits(match index % 2 {
+                    0 => bits & 0xffff_0000 | value,
+                    _ => bits & 0xffff | value << 16,
+                });
+            }
+        }
     }
 
     /// Where block `block` of all images lies, for reading.
@@ -166,8 +209,16 @@ impl Map {
 
     fn plane(&self, data: *mut Lanes, block: usize) -> Plane {
         assert!(block < self.blocks, "block {block} of {}", self.blocks);
-        let area = self.height * self.width;
-        Plane { data: data.wrapping_add(block * area).cast(), image: self.blocks * area * 16, row: self.width * 16 }
+        let pixel = match self.precision {
+            Precision::F32 => 16,
+            Precision::Bf16 => 8,
+        };
+        let area = self.height * self.width * pixel;
+        Plane {
+            data: data.cast::<f32>().wrapping_add(block * area),
+            image: self.blocks * area,
+            row: self.width * pixel,
+        }
     }
 }
 
@@ -237,10 +288,10 @@ mod tests {
     #[test]
     fn a_piece_is_used_again() {
         let pool = Arc::default();
-        let first = Map::new(&pool, 1, 2, 3, 4);
+        let first = Map::new(&pool, Precision::F32, 1, 2, (3, 4));
         let address = first.read(0).data;
         drop(first);
-        assert_eq!(Map::new(&pool, 1, 1, 5, 4).read(0).data, address, "20 lanes fit into 24");
+        assert_eq!(Map::new(&pool, Precision::F32, 1, 1, (5, 4)).read(0).data, address, "20 lanes fit into 24");
     }
 
     #[test]
@@ -248,7 +299,8 @@ mod tests {
         let pool = Arc::default();
         for side in (1..60).chain((1..60).rev()) {
             // On the way up no earlier piece is large enough.
-            drop((Map::new(&pool, side, 1, side, side), Map::new(&pool, 1, 1, side, side)));
+            let map = |batch| Map::new(&pool, Precision::F32, batch, 1, (side, side));
+            drop((map(side), map(1)));
             let pieces = pool.lock();
             assert_eq!(pieces.live, 0);
             let free: usize = pieces.free.iter().map(Vec::capacity).sum();
@@ -260,11 +312,14 @@ mod tests {
 
     #[test]
     fn planes_survive_the_way_through_blocks() {
+        // Integers up to 256 are `bfloat16`.
         let planes: Vec<f32> = (0..2 * 19 * 6).map(|i| i as f32).collect();
-        let map = Map::from_planes(&Arc::default(), &planes, [2, 19, 2, 3], 1.0);
-        assert_eq!(map.blocks, 2);
-        assert_eq!(map.to_planes(19, 1.0), planes);
-        assert!(map.block(1, 1).iter().all(|lanes| lanes.0[3..].iter().all(|&x| x == 0.0)), "padding holds zeros");
+        for precision in [Precision::F32, Precision::Bf16] {
+            let map = Map::from_planes(&Arc::default(), precision, &planes, [2, 19, 2, 3], 1.0);
+            assert_eq!(map.blocks, 2);
+            assert_eq!(map.to_planes(19, 1.0), planes);
+            assert!(map.channel(1, 3 + 16).all(|x| x == 0.0), "padding holds zeros");
+        }
     }
 
     #[test]

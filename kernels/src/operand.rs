@@ -4,7 +4,7 @@
 //! with one register of weights (those of sixteen outputs, or sixteen pairs), so that one kernel serves both: a unit of
 //! 64 bytes holds 16 channels of a pixel, or 32. Sums are single precision in both.
 
-use crate::vector::Vector;
+use crate::vector::{Vector, rough_sigmoid, sigmoid};
 
 /// How a broadcast value is multiplied with a register of weights.
 ///
@@ -14,6 +14,8 @@ use crate::vector::Vector;
 pub(crate) trait Operand<V: Vector> {
     /// Channels in the four bytes of one broadcast.
     const CHANNELS: usize;
+    /// Floats that sixteen channels of a pixel take.
+    const PIXEL: usize = 16 / Self::CHANNELS;
     type Weights: Copy;
 
     unsafe fn weights(from: *const f32) -> Self::Weights;
@@ -21,6 +23,10 @@ pub(crate) trait Operand<V: Vector> {
     unsafe fn multiply(value: *const f32, weights: Self::Weights, sum: V) -> V;
     /// Writes sixteen channels of a pixel in this format.
     unsafe fn store(channels: V, to: *mut f32);
+    /// Reads sixteen channels of a pixel.
+    unsafe fn load(from: *const f32) -> V;
+    /// `1 / (1 + e^−x)`, as exactly as the format deserves.
+    unsafe fn sigmoid(x: V) -> V;
 }
 
 /// Single precision.
@@ -45,6 +51,16 @@ impl<V: Vector> Operand<V> for Single {
     unsafe fn store(channels: V, to: *mut f32) {
         // SAFETY: passed on.
         unsafe { channels.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> V {
+        // SAFETY: passed on.
+        unsafe { V::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn sigmoid(x: V) -> V {
+        // SAFETY: passed on.
+        unsafe { sigmoid(x) }
     }
 }
 
@@ -76,6 +92,16 @@ impl<V: Vector> Operand<V> for WidenedPair {
         // SAFETY: passed on.
         unsafe { channels.store_bf16(to.cast()) }
     }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> V {
+        // SAFETY: passed on.
+        unsafe { V::load_bf16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn sigmoid(x: V) -> V {
+        // SAFETY: passed on.
+        unsafe { rough_sigmoid(x) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -84,7 +110,7 @@ pub(crate) use x86::DotPair;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Operand;
-    use crate::vector::Avx512;
+    use crate::vector::{Avx512, Vector, rough_sigmoid};
     use std::arch::x86_64::*;
 
     /// Pairs of `bfloat16` under AVX512-BF16: both products and the sum in one instruction, subnormal numbers taken as
@@ -117,6 +143,14 @@ mod x86 {
                 let bits = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(channels.0));
                 _mm256_store_si256(to.cast(), bits);
             }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Avx512 {
+            unsafe { Avx512::load_bf16(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn sigmoid(x: Avx512) -> Avx512 {
+            unsafe { rough_sigmoid(x) }
         }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn exp2_of_integer(self) -> Self;
     /// Writes sixteen `bfloat16`, rounded to the nearest, at a multiple of 32 bytes.
     unsafe fn store_bf16(self, to: *mut u16);
+    /// Sixteen `bfloat16` at a multiple of 32 bytes.
+    unsafe fn load_bf16(from: *const u16) -> Self;
     /// The first and the second `bfloat16` of the pair in each lane.
     unsafe fn widen(self) -> (Self, Self);
 }
@@ -76,6 +78,27 @@ pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
     unsafe {
         let one = V::splat(1.0);
         one.div(one.add(exp(V::splat(0.0).sub(x))))
+    }
+}
+
+/// `1 / (1 + e^−x)`, relative error below 1e-4 on [−80, 80]: enough for what is rounded to `bfloat16` next.
+///
+/// `2^t` for `t = −x log₂ e`: the integer part exactly, the rest in [−1/2, 1/2] by the Taylor polynomial of degree 4,
+/// whose remainder is `(ln 2 / 2)⁵/5!` = 4e-5.
+#[inline(always)]
+pub(crate) unsafe fn rough_sigmoid<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has V's instruction set; no memory is touched.
+    unsafe {
+        let one = V::splat(1.0);
+        let t = x.mul(V::splat(-std::f32::consts::LOG2_E));
+        let t = V::splat(-126.0).max(V::splat(126.0).min(t));
+        let n = t.round();
+        let r = t.sub(n);
+        let mut p = V::splat(9.618_129e-3);
+        for c in [5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
+            p = p.mul_add(r, V::splat(c));
+        }
+        one.div(p.mul_add(n.exp2_of_integer(), one))
     }
 }
 
@@ -158,6 +181,11 @@ impl Vector for Portable {
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: the caller vouches for sixteen numbers.
         unsafe { to.cast::<[u16; 16]>().write(self.0.map(bf16)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for sixteen numbers.
+        Self(unsafe { from.cast::<[u16; 16]>().read() }.map(|bits| f32::from_bits(u32::from(bits) << 16)))
     }
     #[inline(always)]
     unsafe fn widen(self) -> (Self, Self) {
@@ -250,12 +278,33 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            unsafe {
+                let bits = _mm512_cvtepu16_epi32(_mm256_load_si256(from.cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+            }
+        }
+        #[inline(always)]
         unsafe fn widen(self) -> (Self, Self) {
             unsafe {
                 let bits = _mm512_castps_si512(self.0);
                 let second = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
                 (Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))), Self(_mm512_castsi512_ps(second)))
             }
+        }
+    }
+
+    /// The nearest `bfloat16`s, in the low halves of the lanes.
+    #[inline(always)]
+    unsafe fn rounded_to_bf16(x: __m256) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
         }
     }
 
@@ -334,26 +383,27 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_bf16(self, to: *mut u16) {
             unsafe {
-                let round = |x: __m256| {
-                    let bits = _mm256_castps_si256(x);
-                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-                    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
-                    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
-                    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
-                };
                 // Packs within halves: 0–3 and 8–11, then 4–7 and 12–15.
-                let packed = _mm256_packus_epi32(round(self.0), round(self.1));
+                let packed = _mm256_packus_epi32(rounded_to_bf16(self.0), rounded_to_bf16(self.1));
                 _mm256_store_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            unsafe {
+                let a = _mm256_cvtepu16_epi32(_mm_load_si128(from.cast()));
+                let b = _mm256_cvtepu16_epi32(_mm_load_si128(from.add(8).cast()));
+                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b)))
             }
         }
         #[inline(always)]
         unsafe fn widen(self) -> (Self, Self) {
             unsafe {
-                let first = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
+                let a = _mm256_slli_epi32::<16>(_mm256_castps_si256(self.0));
+                let b = _mm256_slli_epi32::<16>(_mm256_castps_si256(self.1));
                 let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
-                let second = |x| _mm256_and_ps(x, mask);
-                (Self(first(self.0), first(self.1)), Self(second(self.0), second(self.1)))
+                let second = Self(_mm256_and_ps(self.0, mask), _mm256_and_ps(self.1, mask));
+                (Self(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)), second)
             }
         }
     }

@@ -116,7 +116,7 @@ impl Winograd {
                 let down = down.min(rows.end - top);
                 while filled < 2 * (top + down) as isize {
                     filled += 1;
-                    fill_row::<V, Single>(job, b, filled, geometry.row(ring, filled), 1, geometry.width);
+                    fill_row::<V, M, Single>(job, b, filled, geometry.row(ring, filled), 1, geometry.width);
                 }
                 for first in (0..across).step_by(columns) {
                     let columns = columns.min(across - first);
@@ -131,7 +131,7 @@ impl Winograd {
                                     *row = geometry.row(ring, y).add(column * 16).cast_const();
                                 }
                                 let to = v.add((source.at + unit * geometry.tiles() + r * columns) * 16);
-                                let to = to.add(part * 16 / M::CHANNELS);
+                                let to = to.add(part * M::PIXEL);
                                 match source.window {
                                     true => transform_row::<V, M>(rows, columns, to, source.stride * 16),
                                     false => copy_row::<V, M>(rows, columns, to, source.stride * 16),
@@ -173,7 +173,7 @@ impl Winograd {
                             for r in 0..down {
                                 let row = Row { b, y: 2 * (top + r), x: 2 * first, block: index * c.group + k };
                                 let m = m.add((r * columns * size + k) * 16);
-                                write_rows::<V>(job, &row, columns, m, size * 16, stride * 16, has_points);
+                                write_rows::<V, M>(job, &row, columns, m, size * 16, stride * 16, has_points);
                             }
                         }
                     }
@@ -368,7 +368,7 @@ struct Row {
 
 /// `Aᵀ m A` of a row of tiles, `step` floats apart and the positions `stride` apart, through the epilogue.
 #[inline(always)]
-unsafe fn write_rows<V: Vector>(
+unsafe fn write_rows<V: Vector, M: Operand<V>>(
     job: &Job<'_>,
     row: &Row,
     tiles: usize,
@@ -380,9 +380,10 @@ unsafe fn write_rows<V: Vector>(
     // SAFETY: `m` holds the tiles; pixels outside the image are left out.
     unsafe {
         let (height, width) = job.output_size;
-        let mut upper = Epilogue::<V>::new(job, row.b, row.y, row.block);
         let below = row.y + 1 < height;
-        let mut lower = if below { Epilogue::<V>::new(job, row.b, row.y + 1, row.block) } else { upper };
+        let mut upper = Epilogue::<V, M>::new(job, row.b, row.y, row.block);
+        // Never written through where there is no row below.
+        let mut lower = Epilogue::<V, M>::new(job, row.b, row.y + usize::from(below), row.block);
         for tile in 0..tiles {
             let m = m.add(tile * step);
             let mut first = [V::splat(0.0); 4];
