@@ -443,6 +443,7 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
                     let from: *const f32 = plane.row(b, row as usize);
                     let to = unit_to.add(left * 16 + part * R::PIXEL);
                     let lane = (b * planes.len() + block) * 16;
+                    // While a row is read, the next one of its block is fetched: it lies behind this one.
                     match reading {
                         None => {
                             for x in 0..input_width {
@@ -454,6 +455,7 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
                             let shift = V::load_unaligned(&shift[lane..lane + 16]);
                             if *silu {
                                 for x in 0..input_width {
+                                    V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
                                     let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
                                     R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
                                 }

@@ -11,7 +11,7 @@ use crate::map::{Lanes, Layout, Map, Plane, Pool};
 use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
 use crate::precision::Precision;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What is wrong with the arguments.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -81,8 +81,11 @@ struct FusedSource {
     layout: Layout,
     norm: Option<FusedNorm>,
     silu: bool,
-    /// Data gradient, from the step's result to the concatenated inputs.
-    backward: Correlation,
+    /// As in the description, which `backward` is packed from.
+    source: Source,
+    weight: Vec<f32>,
+    /// Data gradient, from the step's result to the concatenated inputs; packed when it is first asked for.
+    backward: OnceLock<Correlation>,
 }
 
 #[derive(Debug)]
@@ -187,40 +190,27 @@ impl FusedNetwork {
                 .collect();
             let weights: Vec<Vec<f32>> = step.sources.iter().map(|s| get(&s.weight)).collect();
             let resample = step.sources[0].resample;
-            let (read, write) = match resample {
-                Resample::Same => (1, 1),
-                Resample::Down { .. } => (2, 1),
-                Resample::Up => (1, 2),
-            };
+            let (read, write) = resample.strides();
             let phases = forward_phases(&step.sources, &weights, resample);
             let forward = Correlation::new((isa, precision), read, write, &phases, &layouts, &output);
             let sources = step
                 .sources
                 .iter()
                 .zip(&layouts)
-                .zip(&weights)
-                .map(|((source, layout), weight)| {
-                    let phases = backward_phases(source, weight);
-                    FusedSource {
-                        inputs: source.inputs.clone(),
-                        layout: layout.clone(),
-                        norm: source.norm.as_ref().map(|norm| FusedNorm {
-                            groups: norm.groups,
-                            epsilon: norm.epsilon,
-                            weight: get(&norm.weight),
-                            bias: get(&norm.bias),
-                        }),
-                        silu: source.silu,
-                        // Forward and backward exchange the strides and the two sides.
-                        backward: Correlation::new(
-                            (isa, precision),
-                            write,
-                            read,
-                            &phases,
-                            std::slice::from_ref(&output),
-                            layout,
-                        ),
-                    }
+                .zip(weights)
+                .map(|((source, layout), weight)| FusedSource {
+                    inputs: source.inputs.clone(),
+                    layout: layout.clone(),
+                    norm: source.norm.as_ref().map(|norm| FusedNorm {
+                        groups: norm.groups,
+                        epsilon: norm.epsilon,
+                        weight: get(&norm.weight),
+                        bias: get(&norm.bias),
+                    }),
+                    silu: source.silu,
+                    source: source.clone(),
+                    weight,
+                    backward: OnceLock::new(),
                 })
                 .collect();
             let mut bias = vec![0.0; output.blocks() * 16];
@@ -456,14 +446,14 @@ impl FusedNetwork {
                     state.as_ref().map(|state| Gate { values: values.clone(), reading: state.reading(source.silu) });
                 let (Some(state), Some(norm)) = (state, &source.norm) else {
                     let outputs = self.accumulators(&mut gradients, source, batch, size);
-                    source.backward.run(&job(outputs, gate, Sums::NONE), &self.pool);
+                    self.backward(step, source).run(&job(outputs, gate, Sums::NONE), &self.pool);
                     continue;
                 };
                 let mut gated = Map::new(&self.pool, self.precision, batch, source.layout.blocks(), size);
                 let outputs =
                     (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
-                source.backward.run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
+                self.backward(step, source).run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
                 let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
                 let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
                 let outputs = self.accumulators(&mut gradients, source, batch, size);
@@ -489,6 +479,17 @@ impl FusedNetwork {
         }
         let input = gradients[0].take().map(|map| map.to_planes(self.network.channels, factor));
         Ok(input.unwrap_or_default())
+    }
+
+    /// The data gradient of a source's convolution.
+    fn backward<'a>(&self, step: &FusedStep, source: &'a FusedSource) -> &'a Correlation {
+        source.backward.get_or_init(|| {
+            let phases = backward_phases(&source.source, &source.weight);
+            // Forward and backward exchange the strides and the two sides.
+            let (read, write) = step.resample.strides();
+            let instructions = (self.isa, self.precision);
+            Correlation::new(instructions, write, read, &phases, std::slice::from_ref(&step.layout), &source.layout)
+        })
     }
 
     /// Planes of the gradients of a source's inputs, made where there are none yet.
@@ -527,6 +528,17 @@ impl FusedNetwork {
             v = layer.apply(&v);
         }
         v
+    }
+}
+
+impl Resample {
+    /// Of a convolution that reads and writes with these strides.
+    fn strides(self) -> (usize, usize) {
+        match self {
+            Self::Same => (1, 1),
+            Self::Down { .. } => (2, 1),
+            Self::Up => (1, 2),
+        }
     }
 }
 

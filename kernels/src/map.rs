@@ -175,7 +175,7 @@ impl Map {
             Precision::F32 => self.data[index / 16].0[index % 16],
             Precision::Bf16 => {
                 let bits = self.data[index / 32].0[index % 32 / 2].to_bits();
-                f32::from_bits(if index % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+                f32::from_bits(if index.is_multiple_of(2) { bits << 16 } else { bits & 0xffff_0000 })
             }
         }
     }

@@ -45,6 +45,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bf16(self, to: *mut u16);
     /// Sixteen `bfloat16` at a multiple of 32 bytes.
     unsafe fn load_bf16(from: *const u16) -> Self;
+    /// Hints that the cache line at an address, which need not exist, will be read soon.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
     /// The first and the second `bfloat16` of the pair in each lane.
     unsafe fn widen(self) -> (Self, Self);
 }
@@ -278,6 +281,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
             unsafe {
                 let bits = _mm512_cvtepu16_epi32(_mm256_load_si256(from.cast()));
@@ -387,6 +394,10 @@ mod x86 {
                 let packed = _mm256_packus_epi32(rounded_to_bf16(self.0), rounded_to_bf16(self.1));
                 _mm256_store_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
             }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
         }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {

@@ -57,7 +57,7 @@ impl Winograd {
 
     pub(crate) fn new(sources: &[Vec<Tap>], inputs: &[Layout], units: &[Units], groups: &[&[Option<usize>]]) -> Self {
         let windows: Vec<bool> = sources.iter().map(|taps| !is_point(taps)).collect();
-        let transformed: Vec<Vec<Vec<f32>>> = sources
+        let transformed: Vec<Vec<[f32; SQUARE]>> = sources
             .iter()
             .zip(&windows)
             .map(|(taps, &window)| if window { transform(taps) } else { Vec::new() })
@@ -66,9 +66,12 @@ impl Winograd {
             let mut packed = Vec::new();
             for position in 0..SQUARE {
                 for ((units, layout), transformed) in units.iter().zip(inputs).zip(&transformed) {
-                    let Some(matrix) = transformed.get(position) else { continue };
+                    if transformed.is_empty() {
+                        continue;
+                    }
+                    let channels = layout.channels();
                     for unit in 0..units.len() {
-                        units.pack(unit, outputs, |o, i| matrix[o * layout.channels() + i], &mut packed);
+                        units.pack(unit, outputs, |o, i| transformed[o * channels + i][position], &mut packed);
                     }
                 }
             }
@@ -251,25 +254,26 @@ struct Transformed {
     stride: usize,
 }
 
-/// `G g Gᵀ` of every pair of channels: 16 matrices.
-fn transform(taps: &[Tap]) -> Vec<Vec<f32>> {
+/// `G g Gᵀ` of every pair of channels.
+fn transform(taps: &[Tap]) -> Vec<[f32; SQUARE]> {
     let elements = taps.first().map_or(0, |tap| tap.matrix.len());
-    let mut result = vec![vec![0.0; elements]; SQUARE];
-    for element in 0..elements {
+    let of = |element| {
         let mut window = [[0.0_f64; 3]; 3];
         for tap in taps {
             window[(tap.dy + 1) as usize][(tap.dx + 1) as usize] += f64::from(tap.matrix[element]);
         }
         let filter = |[a, b, c]: [f64; 3]| [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c];
         let rows = window.map(filter);
+        let mut square = [0.0; SQUARE];
         for x in 0..4 {
             let column = filter([rows[0][x], rows[1][x], rows[2][x]]);
             for (y, value) in column.into_iter().enumerate() {
-                result[y * 4 + x][element] = value as f32;
+                square[y * 4 + x] = value as f32;
             }
         }
-    }
-    result
+        square
+    };
+    (0..elements).into_par_iter().with_min_len(4096).map(of).collect()
 }
 
 /// `Bᵀ d` of one column.

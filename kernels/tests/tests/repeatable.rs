@@ -15,8 +15,14 @@ fn reference() -> Reference {
     Reference::new(sketch.network, &mut Random(11))
 }
 
-fn fused(reference: &Reference, isa: InstructionSet) -> FusedNetwork {
-    FusedNetwork::new(&reference.network, isa, Precision::F32, |name| reference.parameters.get(name).cloned()).unwrap()
+/// Every instruction set of the machine in both precisions.
+fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
+    let both = |isa| [(isa, Precision::F32), (isa, Precision::Bf16)];
+    InstructionSet::available().into_iter().flat_map(both)
+}
+
+fn fused(reference: &Reference, (isa, precision): (InstructionSet, Precision)) -> FusedNetwork {
+    FusedNetwork::new(&reference.network, isa, precision, |name| reference.parameters.get(name).cloned()).unwrap()
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -36,8 +42,8 @@ fn a_batch_of_three_has_the_bytes_of_three_single_images() {
     let reference = reference();
     let mut random = Random(12);
     let (x, v, noise) = (random.numbers(3 * IMAGE), random.numbers(3 * IMAGE), [0.2, -0.9, 1.4]);
-    for isa in InstructionSet::available() {
-        let network = fused(&reference, isa);
+    for kind in kinds() {
+        let network = fused(&reference, kind);
         let [value, gradient] = both(&network, &x, &v, SHAPE, &noise);
         for (b, &noise) in noise.iter().enumerate() {
             let of_image = b * IMAGE..(b + 1) * IMAGE;
@@ -48,8 +54,8 @@ fn a_batch_of_three_has_the_bytes_of_three_single_images() {
                 [1, 3, 18, 26],
                 std::slice::from_ref(&noise),
             );
-            assert!(single[0] == value[of_image.clone()], "value of image {b} on {isa}");
-            assert!(single[1] == gradient[of_image], "gradient of image {b} on {isa}");
+            assert!(single[0] == value[of_image.clone()], "value of image {b} on {kind:?}");
+            assert!(single[1] == gradient[of_image], "gradient of image {b} on {kind:?}");
         }
     }
 }
@@ -59,7 +65,7 @@ fn one_noise_coordinate_is_shared_by_the_batch() {
     let reference = reference();
     let mut random = Random(13);
     let (x, v) = (random.numbers(3 * IMAGE), random.numbers(3 * IMAGE));
-    let network = fused(&reference, InstructionSet::detect());
+    let network = fused(&reference, (InstructionSet::detect(), Precision::F32));
     assert!(both(&network, &x, &v, SHAPE, &[0.7]) == both(&network, &x, &v, SHAPE, &[0.7; 3]));
     assert!(both(&network, &x, &v, SHAPE, &[0.7]) != both(&network, &x, &v, SHAPE, &[0.6; 3]), "noise is looked at");
 }
@@ -69,14 +75,14 @@ fn the_number_of_threads_changes_no_byte() {
     let reference = reference();
     let mut random = Random(14);
     let (x, v) = (random.numbers(3 * IMAGE), random.numbers(3 * IMAGE));
-    for isa in InstructionSet::available() {
+    for kind in kinds() {
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| both(&fused(&reference, isa), &x, &v, SHAPE, &[0.7]))
+            pool.install(|| both(&fused(&reference, kind), &x, &v, SHAPE, &[0.7]))
         };
         let one = on(1);
         for threads in [2, 3, 5] {
-            assert!(one == on(threads), "{threads} threads on {isa}");
+            assert!(one == on(threads), "{threads} threads on {kind:?}");
         }
     }
 }
@@ -88,19 +94,19 @@ fn nothing_is_read_of_what_earlier_runs_left_in_memory() {
     let reference = reference();
     let mut random = Random(15);
     let (x, v) = (random.numbers(3 * IMAGE), random.numbers(3 * IMAGE));
-    for isa in InstructionSet::available() {
-        let clean = both(&fused(&reference, isa), &x, &v, SHAPE, &[0.7]);
-        let network = fused(&reference, isa);
+    for kind in kinds() {
+        let clean = both(&fused(&reference, kind), &x, &v, SHAPE, &[0.7]);
+        let network = fused(&reference, kind);
         // Of the same size, and somewhat larger, so that the pieces end behind the maps.
         for shape in [SHAPE, [3, 3, 20, 30]] {
             let poison = vec![f32::NAN; shape.iter().product()];
             let [value, gradient] = both(&network, &poison, &poison, shape, &[0.7]);
             let is_nan = |bits: &u32| f32::from_bits(*bits).is_nan();
-            assert!(value.iter().all(is_nan) && gradient.iter().all(is_nan), "an error stays visible on {isa}");
+            assert!(value.iter().all(is_nan) && gradient.iter().all(is_nan), "an error stays visible on {kind:?}");
         }
         let after = both(&network, &x, &v, SHAPE, &[0.7]);
-        assert!(after.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite()), "{isa}");
-        assert!(after == clean, "{isa}");
+        assert!(after.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite()), "{kind:?}");
+        assert!(after == clean, "{kind:?}");
     }
 }
 
@@ -110,13 +116,13 @@ fn an_activation_does_not_hide_what_is_not_a_number() {
     let mut sketch = Sketch::new(1);
     sketch.push(vec![sketch.source(&[0], 1, 1, Resample::Same, 0, true)], false, None);
     let reference = Reference::new(sketch.network, &mut Random(16));
-    for isa in InstructionSet::available() {
-        let network = fused(&reference, isa);
+    for kind in kinds() {
+        let network = fused(&reference, kind);
         let x = [0.5, f32::NAN, -0.5, 2.0];
         let (value, tape) = network.forward_with_tape(&x, [1, 1, 1, 4], &[0.7], 1.0).unwrap();
         let gradient = network.pullback(&tape, &[1.0; 4], 1.0).unwrap();
         let nan = |x: &[f32]| x.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
-        assert_eq!(nan(&value), [false, true, false, false], "{isa}");
-        assert_eq!(nan(&gradient), [false, true, false, false], "{isa}");
+        assert_eq!(nan(&value), [false, true, false, false], "{kind:?}");
+        assert_eq!(nan(&gradient), [false, true, false, false], "{kind:?}");
     }
 }
