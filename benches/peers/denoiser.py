@@ -12,11 +12,6 @@ from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
 diffusers.utils.logging.set_verbosity_error()
-# Every variant of a case is one entry in the cache of the same function.
-torch._dynamo.config.recompile_limit = 64
-if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
-    # The vector width of generated code follows the variable, its -march=native does not.
-    torch._inductor.config.cpp.march = "x86-64-v3"
 
 SIGMA = 0.4
 # What PyTorch has for a precision: weights in f32 or cast in every call by torch.autocast, weights and activations in bf16.
@@ -82,9 +77,17 @@ class Denoiser:
 
 
 def compiled(function, mode):
+    if mode == "eager":
+        return function
+    from torch._dynamo import config as dynamo
+    from torch._inductor import config as inductor
+
+    # Every variant of a case is one entry in the cache of the same function.
+    dynamo.recompile_limit = 64
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
+        # The vector width of generated code follows the variable, its -march=native does not.
+        inductor.cpp.march = "x86-64-v3"
     match mode:
-        case "eager":
-            return function
         case "compile":
             return torch.compile(function, dynamic=False)
         case "freeze":
