@@ -87,7 +87,8 @@ def measured(name, most, loaded):
 
 
 def markdown(lines):
-    header = ["call", "size", "batch", "threads", "precision", "", "peak, MiB", "loaded", "above", "ratio", "ratio above"]
+    header = ["call", "size", "batch", "threads", "precision", ""]
+    header += ["peak, MiB", "loaded", "above", "ratio", "ratio above"]
     rows = [header, ["---"] * len(header)]
     for line in lines:
         for result in line["results"]:

@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 PULLBACKS = {"ddnm": 0, "dps": 1, "pigdm": 1, "tmpd": 2}
@@ -109,7 +110,8 @@ class Deepinv:
     """A worker that is ready."""
 
     def __init__(self, arguments, precision, threads):
-        command = [sys.executable, __file__, str(arguments.model), str(arguments.photo), str(arguments.mask), "--worker"]
+        files = [str(path) for path in (arguments.model, arguments.photo, arguments.mask)]
+        command = [sys.executable, __file__, *files, "--worker"]
         command += ["--precisions", precision, "--threads", str(threads), "--evaluations", str(arguments.evaluations)]
         command += ["--sigma", str(arguments.sigma), "--zeta", str(arguments.zeta), "--lambda", str(arguments.lambda_)]
         command += ["--layouts", *arguments.layouts, "--modes", *arguments.modes]
@@ -174,7 +176,8 @@ def psnr(arguments, restored):
 
 def summary(runs, quality):
     medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in ("sampling", "start", "total")}
-    spread = {"least": round(min(run["sampling"] for run in runs), 3), "most": round(max(run["sampling"] for run in runs), 3)}
+    sampling = [round(run["sampling"], 3) for run in runs]
+    spread = {"least": min(sampling), "most": max(sampling)}
     counts = {name: runs[0][name] for name in ("evaluations", "passes", "windows") if name in runs[0]}
     return {**medians, **spread, **counts, **quality}
 
@@ -183,9 +186,7 @@ def compare(arguments, precision, threads, folder):
     deepinv = Deepinv(arguments, precision, threads)
     turns = {"deepinv DiffPIR": deepinv.restore}
     for sampler, steps in arguments.samplers:
-        run = lambda output, sampler=sampler, steps=steps: tweedie(  # noqa: E731
-            arguments, precision, threads, sampler, steps, output
-        )
+        run = partial(tweedie, arguments, precision, threads, sampler, steps)
         turns[f"tweedie {sampler}, {steps} steps"] = run
     runs, outputs = {name: [] for name in turns}, {name: folder / f"{i}.png" for i, name in enumerate(turns)}
     for number in range(arguments.rounds):
@@ -241,7 +242,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--layouts", nargs="+", choices=["nchw", "channels_last"], default=["nchw", "channels_last"])
     parser.add_argument("--modes", nargs="+", choices=["eager", "compile", "freeze"], default=["eager"])
-    parser.add_argument("--sigma", type=float, default=0.002, help="DiffPIR's noise of the data in [0, 1]: half a level")
+    parser.add_argument(
+        "--sigma", type=float, default=0.002, help="of DiffPIR's data, in [0, 1], default: half a level"
+    )
     parser.add_argument("--zeta", type=float, default=1.0, help="of DiffPIR, default: %(default)s")
     parser.add_argument("--lambda", dest="lambda_", type=float, default=1.0, help="of DiffPIR, default: %(default)s")
     parser.add_argument("--ours", default=OURS, metavar="COMMAND", help="default: %(default)s")
