@@ -9,9 +9,9 @@ MODEL and the calls denoise and pullback are those of network.py; PyTorch is eag
 process would be counted. {call}, {size}, {batch}, {threads} and {precision} are filled in.
 
   peak    largest resident memory of the process, from start to end (ru_maxrss)
-  loaded  what the process holds with everything in place and nothing computed. PyTorch: after imports and weights.
-          COMMAND: its peak with --idle-size instead of the size, because it cannot be asked
-  above   peak - loaded: reads without Python's imports
+  small   the same of a call with --small-size: imports, weights, and what a first call loads and sets up
+  growth  peak - small: reads without Python's imports
+  loaded  what PyTorch's process holds after imports and weights, before its first call; COMMAND cannot be asked
 
 Ratios are ours / the least of PyTorch with the same precision. Runs on Linux.
 """
@@ -64,38 +64,45 @@ def peak(command):
         return usage.ru_maxrss, output.read()
 
 
-def of_torch(model, layout, arithmetic, case):
-    command = [sys.executable, __file__, str(model), "--child", json.dumps([layout, arithmetic, case])]
-    most, output = peak(command)
-    return measured(f"{layout} {arithmetic}", most, int(output))
+def of_torch(model, layout, arithmetic, case, small_size):
+    def of_size(size):
+        child = json.dumps([layout, arithmetic, {**case, "size": size}])
+        return peak([sys.executable, __file__, str(model), "--child", child])
+
+    most, loaded = of_size(case["size"])
+    result = measured(f"{layout} {arithmetic}", most, of_size(small_size)[0])
+    return {**result, "loaded_mib": round(int(loaded) / MIB, 1)}
 
 
-def of_command(template, case, idle_size):
-    def command(size):
-        return [part.format(**{**case, "size": size}) for part in shlex.split(template)]
+def of_command(template, case, small_size):
+    def of_size(size):
+        return peak([part.format(**{**case, "size": size}) for part in shlex.split(template)])[0]
 
-    return measured("ours", peak(command(case["size"]))[0], peak(command(idle_size))[0])
+    return measured("ours", of_size(case["size"]), of_size(small_size))
 
 
-def measured(name, most, loaded):
+def measured(name, most, small):
     return {
         "name": name,
         "peak_mib": round(most / MIB, 1),
-        "loaded_mib": round(loaded / MIB, 1),
-        "above_mib": round((most - loaded) / MIB, 1),
+        "small_mib": round(small / MIB, 1),
+        "growth_mib": round((most - small) / MIB, 1),
     }
 
 
 def markdown(lines):
     header = ["call", "size", "batch", "threads", "precision", ""]
-    header += ["peak, MiB", "loaded", "above", "ratio", "ratio above"]
+    header += ["peak, MiB", "small", "growth", "loaded", "ratio", "ratio of growth"]
     rows = [header, ["---"] * len(header)]
     for line in lines:
         for result in line["results"]:
             cells = [str(line[name]) for name in ("call", "size", "batch", "threads", "precision")]
-            cells += [result["name"], *(f"{result[name]:.0f}" for name in ("peak_mib", "loaded_mib", "above_mib"))]
-            ours = result["name"] == "ours"
-            rows.append(cells + ([f"{line['ratio']:.2f}", f"{line['ratio_above']:.2f}"] if ours else ["", ""]))
+            cells += [result["name"], *(f"{result[name]:.0f}" for name in ("peak_mib", "small_mib", "growth_mib"))]
+            if result["name"] == "ours":
+                cells += ["–", f"{line['ratio']:.2f}", f"{line['ratio_growth']:.2f}"]
+            else:
+                cells += [f"{result['loaded_mib']:.0f}", "", ""]
+            rows.append(cells)
     return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
 
 
@@ -107,7 +114,7 @@ def main():
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--precisions", nargs="+", choices=list(ARITHMETICS), default=list(ARITHMETICS))
-    parser.add_argument("--idle-size", type=int, default=16, metavar="PX", help="of COMMAND, default: %(default)s")
+    parser.add_argument("--small-size", type=int, default=16, metavar="PX", help="default: %(default)s")
     parser.add_argument("--against", metavar="COMMAND", help="command to measure as well")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a Markdown table, too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -122,14 +129,14 @@ def main():
         case = {"call": call, "size": size, "batch": arguments.batch, "threads": arguments.threads}
         case["precision"] = precision
         variants = itertools.product(["nchw", "channels_last"], ARITHMETICS[precision])
-        theirs = [of_torch(arguments.model, *variant, case) for variant in variants]
+        theirs = [of_torch(arguments.model, *variant, case, arguments.small_size) for variant in variants]
         line = {**case, "results": theirs}
         if arguments.against:
-            ours = of_command(arguments.against, case, arguments.idle_size)
-            least = {name: min(result[name] for result in theirs) for name in ("peak_mib", "above_mib")}
+            ours = of_command(arguments.against, case, arguments.small_size)
+            least = {name: min(result[name] for result in theirs) for name in ("peak_mib", "growth_mib")}
             line["results"] = [*theirs, ours]
             line["ratio"] = round(ours["peak_mib"] / least["peak_mib"], 3)
-            line["ratio_above"] = round(ours["above_mib"] / least["above_mib"], 3)
+            line["ratio_growth"] = round(ours["growth_mib"] / least["growth_mib"], 3)
         print(json.dumps(line), flush=True)
         lines.append(line)
         if arguments.table:
