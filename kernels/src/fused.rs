@@ -8,10 +8,16 @@ use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
+use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step};
 use crate::precision::Precision;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+
+mod gradients;
+
+use gradients::Collector;
+pub use gradients::{Gradients, Parameters};
 
 /// What is wrong with the arguments.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -65,6 +71,12 @@ pub enum Error {
     /// The tape of one network was given to another.
     #[error("the tape belongs to another network")]
     Tape,
+    /// The tape was kept for a pullback, and gradients of the parameters need more.
+    #[error("the tape does not keep what the gradients of the parameters need")]
+    Kept,
+    /// A loss or the gradient of a parameter is infinite or not a number.
+    #[error("{0} is not finite")]
+    NotFinite(String),
 }
 
 #[derive(Debug)]
@@ -98,9 +110,20 @@ struct FusedDense {
 impl FusedDense {
     fn apply(&self, v: &[f32]) -> Vec<f32> {
         let v: Vec<f32> = if self.silu { v.iter().map(|x| x / (1.0 + (-x).exp())).collect() } else { v.to_vec() };
-        let row = |(row, bias): (&[f32], &f32)| bias + row.iter().zip(&v).map(|(w, x)| w * x).sum::<f32>();
+        let row = |(row, bias): (&[f32], &f32)| bias + dot(row, &v);
         self.weight.chunks_exact(v.len()).zip(&self.bias).map(row).collect()
     }
+}
+
+/// `Σ a b` in sixteen partial sums, which the compiler keeps in vectors.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; 16];
+    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
 }
 
 #[derive(Debug)]
@@ -130,6 +153,8 @@ pub struct FusedNetwork {
     layers: Vec<FusedDense>,
     steps: Vec<FusedStep>,
     pool: Arc<Pool>,
+    /// How often the parameters have been replaced.
+    version: u64,
 }
 
 /// What a forward pass leaves behind for its data gradient.
@@ -139,8 +164,22 @@ pub struct Tape {
     norms: Vec<Vec<Option<NormState>>>,
     sizes: Vec<(usize, usize)>,
     batch: usize,
+    noise: Vec<f32>,
+    keep: Keep,
     /// The memory of the network that made it, by which it is recognised.
     pool: Arc<Pool>,
+    /// The parameters it was made with.
+    version: u64,
+}
+
+/// Which values outlive a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    /// Those that are normalised or activated.
+    ForPullback,
+    /// All that are convolved.
+    ForGradients,
 }
 
 /// What a source does to its inputs before the convolution, for one batch: per image and lane, and per image and group.
@@ -180,8 +219,7 @@ impl FusedNetwork {
         }
         let get = |parameter: &Parameter| parameters[&parameter.name].clone();
         let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
-        let mut steps: Vec<FusedStep> = Vec::with_capacity(network.steps.len());
-        for step in &network.steps {
+        let pack = |step: &Step| {
             let output = Layout { parts: vec![step.channels] };
             let layouts: Vec<Layout> = step
                 .sources
@@ -219,7 +257,7 @@ impl FusedNetwork {
                     *sum += value;
                 }
             }
-            steps.push(FusedStep {
+            FusedStep {
                 forward,
                 sources,
                 bias,
@@ -229,8 +267,9 @@ impl FusedNetwork {
                 resample,
                 sums: false,
                 last_reads: Vec::new(),
-            });
-        }
+            }
+        };
+        let mut steps: Vec<FusedStep> = network.steps.par_iter().map(pack).collect();
         let mut last_read = vec![0; network.steps.len() + 1];
         for (index, step) in network.steps.iter().enumerate() {
             for source in &step.sources {
@@ -255,7 +294,18 @@ impl FusedNetwork {
             layers: network.embedding.layers.iter().map(dense).collect(),
             steps,
             pool: Arc::default(),
+            version: 0,
         })
+    }
+
+    /// Replaces all parameters by those that `lookup` finds by name; tapes of the earlier ones are refused from then on.
+    ///
+    /// # Errors
+    /// `Missing` or `Elements`, naming the parameter; the network is as before then.
+    pub fn set_parameters(&mut self, lookup: impl FnMut(&str) -> Option<Vec<f32>>) -> Result<(), Error> {
+        let packed = Self::new(&self.network, self.isa, self.precision, lookup)?;
+        *self = Self { pool: Arc::clone(&self.pool), version: self.version + 1, ..packed };
+        Ok(())
     }
 
     /// What was packed.
@@ -285,7 +335,7 @@ impl FusedNetwork {
     /// # Errors
     /// `Shape`, `Length`, `Noise`.
     pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        Ok(self.run(x, shape, noise, factor, false)?.0)
+        Ok(self.run(x, shape, noise, factor, Keep::Nothing)?.0)
     }
 
     /// [`forward`](Self::forward), and what its data gradient needs.
@@ -299,7 +349,22 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
     ) -> Result<(Vec<f32>, Tape), Error> {
-        self.run(x, shape, noise, factor, true)
+        self.run(x, shape, noise, factor, Keep::ForPullback)
+    }
+
+    /// [`forward`](Self::forward), and what the [`gradients`](Self::gradients) of the parameters need: every value that
+    /// is convolved, so more memory than for a pullback.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_for_gradients(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+    ) -> Result<(Vec<f32>, Tape), Error> {
+        self.run(x, shape, noise, factor, Keep::ForGradients)
     }
 
     fn run(
@@ -308,7 +373,7 @@ impl FusedNetwork {
         shape: [usize; 4],
         noise: &[f32],
         factor: f32,
-        keep: bool,
+        keep: Keep,
     ) -> Result<(Vec<f32>, Tape), Error> {
         let [batch, channels, height, width] = shape;
         let stride = self.network.stride();
@@ -389,13 +454,19 @@ impl FusedNetwork {
             norms.push(states);
             for &value in &step.last_reads {
                 // A data gradient reads the values again that were normalised or activated, and no others.
-                if !keep || !self.transformed(value) {
+                let kept = match keep {
+                    Keep::Nothing => false,
+                    Keep::ForPullback => self.transformed(value),
+                    Keep::ForGradients => self.convolved(value),
+                };
+                if !kept {
                     values[value] = None;
                 }
             }
         }
         let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
-        let tape = Tape { values, norms, sizes, batch, pool: Arc::clone(&self.pool) };
+        let (pool, version) = (Arc::clone(&self.pool), self.version);
+        let tape = Tape { values, norms, sizes, batch, noise: noise.to_vec(), keep, pool, version };
         Ok((output.unwrap_or_default(), tape))
     }
 
@@ -408,6 +479,10 @@ impl FusedNetwork {
         sources.any(|source| (source.norm.is_some() || source.silu) && source.inputs.contains(&value))
     }
 
+    fn convolved(&self, value: usize) -> bool {
+        self.steps.iter().flat_map(|step| &step.sources).any(|source| source.inputs.contains(&value))
+    }
+
     /// `v ↦ (∂F/∂x)ᵀ v · factor`, with the tape of a forward pass.
     ///
     /// # Shapes
@@ -415,7 +490,19 @@ impl FusedNetwork {
     /// # Errors
     /// `Tape`; `Length` if `v` has another number of elements than the output.
     pub fn pullback(&self, tape: &Tape, v: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        if !Arc::ptr_eq(&tape.pool, &self.pool) {
+        self.go_back(tape, v, Some(factor), None)
+    }
+
+    /// One way back through the steps: the gradient of the input, times `factor`, where there is one, and those of the
+    /// parameters into `collector`.
+    fn go_back(
+        &self,
+        tape: &Tape,
+        v: &[f32],
+        factor: Option<f32>,
+        mut collector: Option<&mut Collector<'_>>,
+    ) -> Result<Vec<f32>, Error> {
+        if !Arc::ptr_eq(&tape.pool, &self.pool) || tape.version != self.version {
             return Err(Error::Tape);
         }
         let (height, width) = tape.sizes[self.steps.len()];
@@ -426,7 +513,13 @@ impl FusedNetwork {
         gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
             let Some(gradient) = gradients[index + 1].take() else { continue };
-            for (source, state) in step.sources.iter().zip(&tape.norms[index]) {
+            if let Some(collector) = &mut collector {
+                collector.step(tape, index, &gradient);
+            }
+            for (number, (source, state)) in step.sources.iter().zip(&tape.norms[index]).enumerate() {
+                if factor.is_none() && source.norm.is_none() && source.inputs.iter().all(|&value| value == 0) {
+                    continue;
+                }
                 let size = tape.sizes[source.inputs[0]];
                 let incoming = vec![(0..gradient.blocks).map(|block| gradient.read(block)).collect()];
                 let job = |outputs, gate, sums| Job {
@@ -455,6 +548,9 @@ impl FusedNetwork {
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
                 self.backward(step, source).run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
                 let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
+                if let Some(collector) = &mut collector {
+                    collector.norm((index, number), state, &sums);
+                }
                 let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
                 let outputs = self.accumulators(&mut gradients, source, batch, size);
                 for (block, output) in outputs.into_iter().enumerate() {
@@ -477,8 +573,8 @@ impl FusedNetwork {
                 }
             }
         }
-        let input = gradients[0].take().map(|map| map.to_planes(self.network.channels, factor));
-        Ok(input.unwrap_or_default())
+        let input = gradients[0].take().zip(factor);
+        Ok(input.map(|(map, factor)| map.to_planes(self.network.channels, factor)).unwrap_or_default())
     }
 
     /// The data gradient of a source's convolution.
@@ -511,6 +607,11 @@ impl FusedNetwork {
     }
 
     fn embed(&self, noise: f32) -> Vec<f32> {
+        self.layers.iter().fold(self.waves(noise), |v, layer| layer.apply(&v))
+    }
+
+    /// The sines and cosines of a noise coordinate.
+    fn waves(&self, noise: f32) -> Vec<f32> {
         let embedding = &self.network.embedding;
         let half = embedding.channels / 2;
         let angle = |k: usize| {
@@ -520,14 +621,10 @@ impl FusedNetwork {
         };
         let sines = (0..half).map(|k| angle(k).sin());
         let cosines = (0..half).map(|k| angle(k).cos());
-        let mut v: Vec<f32> = match embedding.cosine_first {
+        match embedding.cosine_first {
             true => cosines.chain(sines).collect(),
             false => sines.chain(cosines).collect(),
-        };
-        for layer in &self.layers {
-            v = layer.apply(&v);
         }
-        v
     }
 }
 
@@ -585,14 +682,14 @@ fn add(instructions: (InstructionSet, Precision), sum: &mut Map, other: &Map) {
 fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) -> ChannelSums {
     let blocks = layout.blocks();
     let mut sums = vec![(0.0, 0.0); batch * layout.channels()];
-    for (lane, channel) in layout.lanes().into_iter().enumerate() {
-        let Some(channel) = channel else { continue };
-        for b in 0..batch {
-            let sum = &mut sums[b * layout.channels() + channel];
-            for y in 0..height {
-                let at = ((b * height + y) * blocks + lane / 16) * 2;
-                sum.0 += f64::from(rows[at].0[lane % 16]);
-                sum.1 += f64::from(rows[at + 1].0[lane % 16]);
+    let lanes = layout.lanes();
+    for (index, of_row) in rows.chunks(blocks * 2).take(batch * height).enumerate() {
+        let sums = &mut sums[index / height * layout.channels()..];
+        for (both, lanes) in of_row.chunks(2).zip(lanes.chunks(16)) {
+            for (lane, channel) in lanes.iter().enumerate() {
+                let Some(channel) = *channel else { continue };
+                sums[channel].0 += f64::from(both[0].0[lane]);
+                sums[channel].1 += f64::from(both[1].0[lane]);
             }
         }
     }
@@ -716,6 +813,15 @@ fn up_offset(phase: usize, k: usize, size: usize) -> isize {
     (phase as isize + k as isize - (size / 2) as isize).div_euclid(2)
 }
 
+/// Where kernel row `k` of a convolution reads, along one axis, for an output of parity `phase`.
+fn forward_offset(resample: Resample, phase: usize, k: usize, size: usize) -> isize {
+    match resample {
+        Resample::Same => k as isize - (size / 2) as isize,
+        Resample::Down { before } => k as isize - before as isize,
+        Resample::Up => up_offset(phase, k, size),
+    }
+}
+
 fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) -> Vec<Phase> {
     let parities: &[usize] = if resample == Resample::Up { &[0, 1] } else { &[0] };
     let mut phases = Vec::new();
@@ -726,11 +832,7 @@ fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) 
                 let mut taps = Vec::new();
                 for ky in 0..size {
                     for kx in 0..size {
-                        let offset = |phase, k| match resample {
-                            Resample::Same => k as isize - (size / 2) as isize,
-                            Resample::Down { before } => k as isize - before as isize,
-                            Resample::Up => up_offset(phase, k, size),
-                        };
+                        let offset = |phase, k| forward_offset(resample, phase, k, size);
                         add_tap(&mut taps, offset(y, ky), offset(x, kx), |matrix| {
                             add_kernel_matrix(matrix, weight, &source.weight, (ky, kx), false);
                         });

@@ -11,6 +11,7 @@
 //! `unsafe` lives in this crate alone.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod adam;
 mod affine;
 mod correlation;
 mod epilogue;
@@ -20,9 +21,13 @@ mod map;
 pub mod network;
 mod operand;
 mod precision;
+mod train;
 mod vector;
+mod weight_gradient;
 mod winograd;
 
-pub use fused::{Error, FusedNetwork, Tape};
+pub use adam::{Adam, AdamOptions, Moments};
+pub use fused::{Error, FusedNetwork, Gradients, Parameters, Tape};
 pub use isa::{InstructionSet, InstructionSetError};
 pub use precision::{Precision, UnknownPrecision};
+pub use train::{Trainer, TrainingStep};

@@ -165,6 +165,13 @@ impl Map {
         (0..self.height * self.width).map(move |pixel| self.get(first + pixel * 16))
     }
 
+    /// All lanes of one image of a map in single precision.
+    pub(crate) fn lanes(&self, b: usize) -> &[Lanes] {
+        debug_assert_eq!(self.precision, Precision::F32);
+        let image = self.blocks * self.height * self.width;
+        &self.data[b * image..][..image]
+    }
+
     /// The index of a number.
     fn place(&self, b: usize, channel: usize, pixel: usize) -> usize {
         ((b * self.blocks + channel / 16) * self.height * self.width + pixel) * 16 + channel % 16
