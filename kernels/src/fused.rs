@@ -12,6 +12,7 @@ use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
 use crate::precision::Precision;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// What is wrong with the arguments.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -273,6 +274,14 @@ impl FusedNetwork {
         self.precision
     }
 
+    /// Bytes of a number of the values that pass from step to step, and of a weight.
+    pub fn number_bytes(&self) -> (usize, usize) {
+        match self.precision {
+            Precision::F32 => (4, 4),
+            Precision::Bf16 => (2, 2),
+        }
+    }
+
     /// Returns the working memory to the system.
     pub fn release_memory(&self) {
         self.pool.clear();
@@ -285,7 +294,22 @@ impl FusedNetwork {
     /// # Errors
     /// `Shape`, `Length`, `Noise`.
     pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        Ok(self.run(x, shape, noise, factor, false)?.0)
+        self.forward_observed(x, shape, noise, factor, &mut |_, _| ())
+    }
+
+    /// [`forward`](Self::forward), telling `observer` the index of every step and how long it took.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_observed(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+        observer: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.run(x, shape, noise, factor, false, observer)?.0)
     }
 
     /// [`forward`](Self::forward), and what its data gradient needs.
@@ -299,7 +323,7 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
     ) -> Result<(Vec<f32>, Tape), Error> {
-        self.run(x, shape, noise, factor, true)
+        self.run(x, shape, noise, factor, true, &mut |_, _| ())
     }
 
     fn run(
@@ -309,6 +333,7 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
         keep: bool,
+        observer: &mut dyn FnMut(usize, Duration),
     ) -> Result<(Vec<f32>, Tape), Error> {
         let [batch, channels, height, width] = shape;
         let stride = self.network.stride();
@@ -328,6 +353,7 @@ impl FusedNetwork {
         let mut norms = Vec::with_capacity(count);
         values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
+            let start = Instant::now();
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
             let output_size = match step.resample {
@@ -393,6 +419,7 @@ impl FusedNetwork {
                     values[value] = None;
                 }
             }
+            observer(index, start.elapsed());
         }
         let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
         let tape = Tape { values, norms, sizes, batch, pool: Arc::clone(&self.pool) };

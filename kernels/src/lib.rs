@@ -12,6 +12,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod affine;
+pub mod ceiling;
 mod correlation;
 mod epilogue;
 mod fused;

@@ -4,3 +4,4 @@ mod errors;
 mod reference;
 mod repeatable;
 mod steps;
+mod work;
