@@ -14,11 +14,11 @@ use tweedie_kernels::InstructionSet;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Doctor {
+    #[command(flatten)]
+    precision: PrecisionFlags,
     /// Print one JSON object
     #[arg(long, help_heading = super::DIAGNOSTICS)]
     json: bool,
-    #[command(flatten)]
-    precision: PrecisionFlags,
 }
 
 const EXAMPLES: &str = "\
