@@ -315,8 +315,8 @@ pub struct StepWork {
     pub output_channels: usize,
     /// Height and width of the result.
     pub size: (usize, usize),
-    /// Multiplications and additions of the convolutions as they are written down: an executor that merges the taps of
-    /// an up-sampling does fewer.
+    /// Multiplications and additions of the convolutions as they are written down. An executor may need fewer: for windows
+    /// of 3 × 3 by Winograd's way, after an up-sampling by adding up the taps that meet the same pixel.
     pub operations: f64,
     /// Numbers of the values that are convolved or added, each read once.
     pub read: f64,

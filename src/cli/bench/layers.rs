@@ -35,11 +35,12 @@ struct Layer {
     /// Of the result, in pixels.
     height: usize,
     width: usize,
-    /// As the convolution is written down; one after an up-sampling is carried out with fewer.
+    /// As the convolution is written down; the kernels may need fewer.
     operations: f64,
     /// Values read once and written once, weights read once, in the numbers that they are kept in.
     bytes: f64,
-    /// The longer of operations at the highest rate and bytes at the rate of a copy.
+    /// The longer of operations at the highest rate and bytes at the rate of a copy. Less than that is possible with fewer
+    /// operations, or with values that are still in a cache.
     floor_ms: f64,
     median_ms: f64,
     /// How many times its floor it takes.

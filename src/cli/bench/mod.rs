@@ -53,7 +53,8 @@ pub(crate) struct Bench {
     /// Time every step of the network, too
     ///
     /// For each convolution of the network its operations, the bytes it has to move, the time that the machine's two
-    /// highest rates leave it, and the time it takes.
+    /// highest rates leave it (its floor), and the time it takes. Operations are counted as they are written down: with
+    /// an algorithm that needs fewer, a step can stay below its floor, and a rate above the peak.
     #[arg(long, help_heading = MEASUREMENT)]
     layers: bool,
 
