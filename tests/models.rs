@@ -6,11 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use tweedie::models::unet2d::UNet2dConfig;
-use tweedie::models::{Checkpoint, Fused, Layered, Model, ScoreModel};
+use tweedie::models::{Checkpoint, Fused, Layered, Model, ModelOptions, ScoreModel};
 use tweedie_kernels::network::Network;
+use tweedie_kernels::{InstructionSet, Precision};
 
-/// The prior inside the binary, packed once for all tests.
-pub(crate) static EMBEDDED: LazyLock<Model> = LazyLock::new(|| Model::embedded(&Device::Cpu).unwrap());
+/// In single precision, whatever the machine would choose: what the reference is compared with.
+fn in_f32() -> ModelOptions {
+    ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() }
+}
+
+/// The prior inside the binary in single precision, packed once for all tests.
+pub(crate) static EMBEDDED: LazyLock<Model> = LazyLock::new(|| Model::embedded(&in_f32()).unwrap());
 
 pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -96,6 +102,33 @@ fn the_embedded_prior_passes_its_own_test() {
     assert!(error <= 1e-5, "differs by {error:e}");
 }
 
+// Whatever the precision in use, the model stays within the limit stated for it.
+#[test]
+fn the_embedded_prior_passes_its_own_test_in_every_precision() {
+    for (precision, limit) in [(Precision::F32, 1e-4), (Precision::Bf16, 3e-2)] {
+        let model = Model::embedded(&ModelOptions { precision: Some(precision), ..in_f32() }).unwrap();
+        assert_eq!((model.precision(), model.self_test_limit()), (precision, limit));
+        let error = model.self_test().unwrap().unwrap();
+        assert!(error <= limit, "differs by {error:e} in {precision}");
+    }
+}
+
+#[test]
+fn a_precision_that_nobody_chose_is_that_of_the_table() {
+    for instruction_set in InstructionSet::available() {
+        let options = ModelOptions { instruction_set, ..ModelOptions::default() };
+        assert_eq!(options.network_precision().unwrap(), Precision::auto(instruction_set));
+        let chosen = ModelOptions { precision: Some(Precision::Bf16), ..options.clone() };
+        assert_eq!(chosen.network_precision().unwrap(), Precision::Bf16);
+        let formula = Model::open("gaussian", &options).unwrap();
+        assert_eq!((formula.precision(), formula.instruction_set()), (Precision::F32, instruction_set));
+        assert_eq!(
+            Model::open("gaussian", &chosen).unwrap_err().to_string(),
+            "precision is bf16, expected f32 or auto for a prior that is a formula"
+        );
+    }
+}
+
 #[test]
 fn layers_of_tensor_operations_and_the_fused_network_are_the_same_function() {
     for (case, (downsample_padding, flip_sin_to_cos, freq_shift, (height, width))) in
@@ -109,7 +142,7 @@ fn layers_of_tensor_operations_and_the_fused_network_are_the_same_function() {
         let weights = tiny_weights(&network);
         let lookup = |name: &str| weights.get(name).cloned();
         let layered = Layered::new(&network, &Device::Cpu, lookup).unwrap();
-        let fused = Fused::new(&network, lookup).unwrap();
+        let fused = Fused::new(&network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
         let x = scattered_image((2, 3, height, width), 100 + case as u64);
         let v = scattered_image((2, 3, height, width), 200 + case as u64);
         let (expected, transpose) = layered.forward_with_pullback(&x, -0.37).unwrap();
@@ -381,7 +414,7 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
 
 #[test]
 fn a_model_that_is_not_there_is_named_with_what_there_is() {
-    let message = Model::open("nowhere.safetensors", &Device::Cpu).unwrap_err().to_string();
+    let message = Model::open("nowhere.safetensors", &in_f32()).unwrap_err().to_string();
     let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
     assert_eq!(message, format!("model nowhere.safetensors: there is no such model; known: {known}"));
 }

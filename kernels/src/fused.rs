@@ -13,6 +13,7 @@ use crate::precision::Precision;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 mod gradients;
 
@@ -323,6 +324,14 @@ impl FusedNetwork {
         self.precision
     }
 
+    /// Bytes of a number of the values that pass from step to step, and of a weight.
+    pub fn number_bytes(&self) -> (usize, usize) {
+        match self.precision {
+            Precision::F32 => (4, 4),
+            Precision::Bf16 => (2, 2),
+        }
+    }
+
     /// Returns the working memory to the system.
     pub fn release_memory(&self) {
         self.pool.clear();
@@ -335,7 +344,22 @@ impl FusedNetwork {
     /// # Errors
     /// `Shape`, `Length`, `Noise`.
     pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        Ok(self.run(x, shape, noise, factor, Keep::Nothing)?.0)
+        self.forward_observed(x, shape, noise, factor, &mut |_, _| ())
+    }
+
+    /// [`forward`](Self::forward), telling `observer` the index of every step and how long it took.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_observed(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+        observer: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.run(x, shape, noise, factor, Keep::Nothing, observer)?.0)
     }
 
     /// [`forward`](Self::forward), and what its data gradient needs.
@@ -349,7 +373,7 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
     ) -> Result<(Vec<f32>, Tape), Error> {
-        self.run(x, shape, noise, factor, Keep::ForPullback)
+        self.run(x, shape, noise, factor, Keep::ForPullback, &mut |_, _| ())
     }
 
     /// [`forward`](Self::forward), and what the [`gradients`](Self::gradients) of the parameters need: every value that
@@ -364,7 +388,7 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
     ) -> Result<(Vec<f32>, Tape), Error> {
-        self.run(x, shape, noise, factor, Keep::ForGradients)
+        self.run(x, shape, noise, factor, Keep::ForGradients, &mut |_, _| ())
     }
 
     fn run(
@@ -374,6 +398,7 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
         keep: Keep,
+        observer: &mut dyn FnMut(usize, Duration),
     ) -> Result<(Vec<f32>, Tape), Error> {
         let [batch, channels, height, width] = shape;
         let stride = self.network.stride();
@@ -393,6 +418,7 @@ impl FusedNetwork {
         let mut norms = Vec::with_capacity(count);
         values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
+            let start = Instant::now();
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
             let output_size = match step.resample {
@@ -463,6 +489,7 @@ impl FusedNetwork {
                     values[value] = None;
                 }
             }
+            observer(index, start.elapsed());
         }
         let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
         let (pool, version) = (Arc::clone(&self.pool), self.version);

@@ -53,7 +53,10 @@ impl InstructionSet {
     }
 
     /// The set itself, if this machine can run it.
-    pub(crate) fn on_this_machine(self) -> Result<Self, InstructionSetError> {
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot.
+    pub fn on_this_machine(self) -> Result<Self, InstructionSetError> {
         match Self::available().contains(&self) {
             true => Ok(self),
             false => Err(InstructionSetError::Unavailable(self)),

@@ -13,6 +13,7 @@
 
 mod adam;
 mod affine;
+pub mod ceiling;
 mod correlation;
 mod epilogue;
 mod fused;

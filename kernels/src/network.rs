@@ -108,6 +108,14 @@ pub struct Step {
     pub channels: usize,
 }
 
+impl Step {
+    /// What it is called: the name of its first convolution in the checkpoint.
+    pub fn name(&self) -> &str {
+        let weight = self.sources.first().map_or("", |source| source.weight.name.as_str());
+        weight.strip_suffix(".weight").unwrap_or(weight)
+    }
+}
+
 /// A description that does not fit together.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {problem}")]
@@ -258,19 +266,71 @@ impl Network {
 
     /// Multiplications and additions of one evaluation of an image of `height × width`, the convolutions alone.
     pub fn operations(&self, height: usize, width: usize) -> f64 {
-        let mut area = vec![(height * width) as f64; self.steps.len() + 1];
-        let mut total = 0.0;
-        for (index, step) in self.steps.iter().enumerate() {
-            let from = area[step.sources[0].inputs[0]];
-            let to = match step.sources[0].resample {
-                Resample::Same => from,
-                Resample::Down { .. } => from / 4.0,
-                Resample::Up => from * 4.0,
+        self.work(height, width).iter().map(|work| work.operations).sum()
+    }
+
+    /// What each step has to do for an image of `height × width`, both multiples of [`stride`](Self::stride).
+    pub fn work(&self, height: usize, width: usize) -> Vec<StepWork> {
+        let mut sizes = vec![(height, width)];
+        let mut all = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let (from, to) = {
+                let (height, width) = sizes[step.sources[0].inputs[0]];
+                let to = match step.sources[0].resample {
+                    Resample::Same => (height, width),
+                    Resample::Down { .. } => (height / 2, width / 2),
+                    Resample::Up => (height * 2, width * 2),
+                };
+                ((height * width) as f64, to)
             };
-            area[index + 1] = to;
-            total += step.sources.iter().map(|s| 2.0 * to * s.weight.elements() as f64).sum::<f64>();
+            let area = (to.0 * to.1) as f64;
+            let mut inputs: Vec<usize> = step.sources.iter().flat_map(|s| s.inputs.iter().copied()).collect();
+            inputs.sort_unstable();
+            inputs.dedup();
+            let channels = |values: &[usize]| values.iter().map(|&v| self.value_channels(v)).sum::<usize>();
+            // A residual that is also an input has been read already.
+            let residual = step.residual.filter(|value| !inputs.contains(value));
+            let weights: usize = step.sources.iter().map(|s| s.weight.elements()).sum();
+            all.push(StepWork {
+                input_channels: channels(&inputs),
+                output_channels: step.channels,
+                size: to,
+                operations: 2.0 * area * weights as f64,
+                read: from * channels(&inputs) as f64 + area * channels(residual.as_slice()) as f64,
+                written: area * step.channels as f64,
+                weights: weights as f64,
+            });
+            sizes.push(to);
         }
-        total
+        all
+    }
+}
+
+/// What a step has to do for one image, whatever runs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepWork {
+    /// Channels of all values that are convolved.
+    pub input_channels: usize,
+    /// Channels of the result.
+    pub output_channels: usize,
+    /// Height and width of the result.
+    pub size: (usize, usize),
+    /// Multiplications and additions of the convolutions as they are written down. An executor may need fewer: for windows
+    /// of 3 × 3 by Winograd's way, after an up-sampling by adding up the taps that meet the same pixel.
+    pub operations: f64,
+    /// Numbers of the values that are convolved or added, each read once.
+    pub read: f64,
+    /// Numbers of the result.
+    pub written: f64,
+    /// Numbers of the kernels, which a batch shares.
+    pub weights: f64,
+}
+
+impl StepWork {
+    /// Bytes that have to move for `batch` images when a number of a value takes `value_bytes` and a weight
+    /// `weight_bytes`: values read once and written once, weights read once.
+    pub fn bytes(&self, batch: usize, value_bytes: usize, weight_bytes: usize) -> f64 {
+        batch as f64 * (self.read + self.written) * value_bytes as f64 + self.weights * weight_bytes as f64
     }
 }
 

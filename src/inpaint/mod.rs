@@ -7,7 +7,7 @@ mod result;
 
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
-use crate::models::Model;
+use crate::models::{Model, ModelOptions};
 use crate::samplers::{Problem, Sampler, Step};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
@@ -165,7 +165,7 @@ fn planned<T>(
 ) -> Result<T> {
     match options.model {
         Some(model) => then(Inpainting::new(photo, mask, options, model)?),
-        None => then(Inpainting::new(photo, mask, options, &Model::embedded(&Device::Cpu)?)?),
+        None => then(Inpainting::new(photo, mask, options, &Model::embedded(&ModelOptions::default())?)?),
     }
 }
 

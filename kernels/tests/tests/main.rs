@@ -5,3 +5,4 @@ mod reference;
 mod repeatable;
 mod steps;
 mod training;
+mod work;
