@@ -3,6 +3,7 @@
 mod layers;
 mod report;
 mod times;
+mod train;
 
 use super::events::{print, print_json};
 use super::failure::{Failure, Outcome};
@@ -10,11 +11,12 @@ use super::flags::{DeviceFlags, ModelFlags, range};
 use super::terminal::Console;
 use super::{MEASUREMENT, device, doctor};
 use crate::Result;
-use crate::models::Model;
+use crate::models::{Checkpoint, Model};
 use candle_core::Tensor;
 use report::{Ceilings, Figures, Report, Settings};
 use std::time::Instant;
 use times::{Times, milliseconds};
+use train::Training;
 use tweedie_kernels::{InstructionSet, ceiling};
 use tweedie_operators::Rng;
 
@@ -31,10 +33,11 @@ const FIRST: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Bench {
-    /// denoise or pullback
+    /// denoise, pullback or train
     ///
     /// denoise: one evaluation of the denoiser. pullback: one evaluation, and the product of a vector with the transposed
-    /// Jacobian, which counts as a second one.
+    /// Jacobian, which counts as a second one. train: a training step of the network, with the gradients of all parameters
+    /// and Adam, which counts as three.
     #[arg(long, value_name = "CALL", value_enum, default_value_t, hide_possible_values = true,
         help_heading = MEASUREMENT)]
     what: What,
@@ -76,7 +79,7 @@ Examples:
   tweedie bench
   tweedie bench --what pullback --size 512 --threads 1 --precision f32
   tweedie bench --layers
-  tweedie bench --size 64 --batch 16 --json";
+  tweedie bench --what train --size 64 --batch 16 --json";
 
 /// What is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +87,7 @@ enum What {
     #[default]
     Denoise,
     Pullback,
+    Train,
 }
 
 impl What {
@@ -91,6 +95,7 @@ impl What {
         match self {
             Self::Denoise => "denoise",
             Self::Pullback => "pullback",
+            Self::Train => "train",
         }
     }
 
@@ -99,13 +104,8 @@ impl What {
         match self {
             Self::Denoise => 1.0,
             Self::Pullback => 2.0,
-        }
-    }
-
-    fn call(self, model: &Model, x: &Tensor, v: &Tensor) -> Result<()> {
-        match self {
-            Self::Denoise => denoise(model, x),
-            Self::Pullback => pullback(model, x, v),
+            // The gradients of the values and those of the weights cost one each.
+            Self::Train => 3.0,
         }
     }
 }
@@ -153,12 +153,20 @@ pub(crate) fn run(
     let startup_ms = milliseconds(started);
 
     let (x, v) = (images(&model, 0, batch, size)?, images(&model, 1, batch, size)?);
+    let mut call: Box<dyn FnMut() -> Result<()>> = match what {
+        What::Denoise => Box::new(|| denoise(&model, &x)),
+        What::Pullback => Box::new(|| pullback(&model, &x, &v)),
+        What::Train => {
+            let mut training = Training::new(&Checkpoint::named(&arguments.model.name())?, &model, &x, &v)?;
+            Box::new(move || training.step())
+        }
+    };
     let first_call_ms = {
         let clock = Instant::now();
-        what.call(&model, &x, &v)?;
+        call()?;
         milliseconds(clock)
     };
-    let times = Times::measure(rounds, seconds, || what.call(&model, &x, &v))?;
+    let times = Times::measure(rounds, seconds, call)?;
     if arguments.raw {
         return print(times.lines().as_bytes());
     }
@@ -212,6 +220,19 @@ fn check(arguments: &Bench, model: &Model) -> Outcome<()> {
         let message = format!("--size {}: this network takes multiples of {stride}", arguments.size);
         return Err(Failure::usage(message).hint(format!("--size {}", arguments.size.next_multiple_of(stride))));
     }
+    let device = device::name(model.device());
+    if arguments.what == What::Train {
+        if !model.device().is_cpu() {
+            let message = format!("--what train times the CPU's kernels, the device is {device}");
+            return Err(Failure::usage(message).hint("--device cpu"));
+        }
+        if model.network().is_none() {
+            return Err(Failure::usage(format!(
+                "--what train: the model {} is a formula without parameters",
+                model.name
+            )));
+        }
+    }
     if !arguments.layers {
         return Ok(());
     }
@@ -219,7 +240,6 @@ fn check(arguments: &Bench, model: &Model) -> Outcome<()> {
         return Err(Failure::usage("--layers times the steps of one evaluation").hint("leave out --what"));
     }
     if !model.device().is_cpu() {
-        let device = device::name(model.device());
         return Err(
             Failure::usage(format!("--layers times the CPU's kernels, the device is {device}")).hint("--device cpu")
         );
