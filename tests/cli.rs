@@ -775,7 +775,8 @@ fn a_measurement_tells_its_settings_and_figures() {
     let line = "bench --size 64 --rounds 3 --seconds 0 --threads 2 --precision f32 --json";
     let evaluation = folder.succeed(&format!("{line} --layers")).events().remove(0);
     let pullback = folder.succeed(&format!("{line} --what pullback --batch 2")).events().remove(0);
-    for (report, what, batch) in [(&evaluation, "denoise", 1), (&pullback, "pullback", 2)] {
+    let training = folder.succeed(&format!("{line} --what train --batch 2")).events().remove(0);
+    for (report, what, batch) in [(&evaluation, "denoise", 1), (&pullback, "pullback", 2), (&training, "train", 2)] {
         assert_eq!((&report["schema"], &report["command"]), (&1.into(), &"bench".into()));
         assert_eq!((&report["what"], &report["batch"]), (&what.into(), &batch.into()));
         assert_eq!((&report["size"], &report["threads"], &report["calls"]), (&64.into(), &2.into(), &3.into()));
@@ -795,6 +796,7 @@ fn a_measurement_tells_its_settings_and_figures() {
     }
     let operations = |report: &serde_json::Value| report["operations_per_call"].as_f64().unwrap();
     assert!((operations(&pullback) - 4.0 * operations(&evaluation)).abs() < 1.0);
+    assert!((operations(&training) - 6.0 * operations(&evaluation)).abs() < 1.0);
 
     assert!(pullback.get("layers").is_none());
     let layers = &evaluation["layers"];
@@ -809,6 +811,7 @@ fn a_measurement_tells_its_settings_and_figures() {
     for step in steps {
         let figure = |name: &str| step[name].as_f64().unwrap();
         assert!(figure("bytes") > 0.0 && figure("floor_ms") > 0.0, "{step}");
+        assert!((0.1..=1.0).contains(&(figure("operations_taken") / figure("operations"))), "{step}");
         assert!((figure("times_floor") - figure("median_ms") / figure("floor_ms")).abs() < 1e-9, "{step}");
     }
 }
@@ -863,7 +866,8 @@ fn a_measurement_that_makes_no_sense_is_refused() {
         ("--raw --json", "cannot be used with"),
         ("--raw --layers", "cannot be used with"),
         ("--layers --what pullback", "error: --layers times the steps of one evaluation\nhint: leave out --what\n"),
-        ("--layers", "error: --layers: the model gaussian is a formula without steps\n"),
+        ("--layers", "error: --layers needs a network, the model gaussian is a formula\n"),
+        ("--what train", "error: --what train needs a network, the model gaussian is a formula\n"),
     ] {
         let ran = folder.tweedie(&format!("bench --model gaussian {arguments}"));
         refused(&ran, 2, message);

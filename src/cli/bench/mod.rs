@@ -1,5 +1,6 @@
 //! `tweedie bench`: how long the network takes, beside what the machine can do at best.
 
+mod calls;
 mod layers;
 mod report;
 mod times;
@@ -9,14 +10,12 @@ use super::failure::{Failure, Outcome};
 use super::flags::{DeviceFlags, ModelFlags, range};
 use super::terminal::Console;
 use super::{MEASUREMENT, device, doctor};
-use crate::Result;
 use crate::models::Model;
-use candle_core::Tensor;
+use calls::What;
 use report::{Ceilings, Figures, Report, Settings};
 use std::time::Instant;
 use times::{Times, milliseconds};
 use tweedie_kernels::{InstructionSet, ceiling};
-use tweedie_operators::Rng;
 
 /// Noise level of every call, that of `benches/peers/network.py`; the time does not depend on it.
 const SIGMA: f64 = 0.4;
@@ -31,10 +30,11 @@ const FIRST: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Bench {
-    /// denoise or pullback
+    /// denoise, pullback or train
     ///
     /// denoise: one evaluation of the denoiser. pullback: one evaluation, and the product of a vector with the transposed
-    /// Jacobian, which counts as a second one.
+    /// Jacobian, which counts as a second one. train: one evaluation, the gradient of the denoising loss with respect to
+    /// all parameters, which counts as two, and a step of Adam.
     #[arg(long, value_name = "CALL", value_enum, default_value_t, hide_possible_values = true,
         help_heading = MEASUREMENT)]
     what: What,
@@ -52,9 +52,9 @@ pub(crate) struct Bench {
     seconds: f64,
     /// Time every step of the network, too
     ///
-    /// For each convolution of the network its operations, the bytes it has to move, the time that the machine's two
-    /// highest rates leave it (its floor), and the time it takes. Operations are counted as they are written down: with
-    /// an algorithm that needs fewer, a step can stay below its floor, and a rate above the peak.
+    /// For each convolution of the network its operations, those that the kernels carry out (fewer where there is a
+    /// way), the bytes it has to move, the time that the machine's two highest rates leave it (its floor), and the time
+    /// it takes.
     #[arg(long, help_heading = MEASUREMENT)]
     layers: bool,
 
@@ -76,56 +76,7 @@ Examples:
   tweedie bench
   tweedie bench --what pullback --size 512 --threads 1 --precision f32
   tweedie bench --layers
-  tweedie bench --size 64 --batch 16 --json";
-
-/// What is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum What {
-    #[default]
-    Denoise,
-    Pullback,
-}
-
-impl What {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Denoise => "denoise",
-            Self::Pullback => "pullback",
-        }
-    }
-
-    /// Its operations, in those of one evaluation.
-    fn evaluations(self) -> f64 {
-        match self {
-            Self::Denoise => 1.0,
-            Self::Pullback => 2.0,
-        }
-    }
-
-    fn call(self, model: &Model, x: &Tensor, v: &Tensor) -> Result<()> {
-        match self {
-            Self::Denoise => denoise(model, x),
-            Self::Pullback => pullback(model, x, v),
-        }
-    }
-}
-
-fn denoise(model: &Model, x: &Tensor) -> Result<()> {
-    model.denoiser().denoise(x, SIGMA)?;
-    Ok(model.device().synchronize()?)
-}
-
-fn pullback(model: &Model, x: &Tensor, v: &Tensor) -> Result<()> {
-    let (_, pullback) = model.denoiser().denoise_with_pullback(x, SIGMA)?;
-    pullback.apply(v)?;
-    Ok(model.device().synchronize()?)
-}
-
-/// Noise, of which the time does not depend either.
-fn images(model: &Model, seed: u64, batch: usize, size: usize) -> Result<Tensor> {
-    let channels = model.denoiser().channels().unwrap_or(3);
-    Ok(Rng::new(seed, 0..batch as u64).normal((batch, channels, size, size), model.device())?)
-}
+  tweedie bench --what train --size 64 --batch 16 --json";
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -149,16 +100,17 @@ pub(crate) fn run(
         (arguments.model.open(&options, console)?, milliseconds(clock))
     };
     check(arguments, &model)?;
-    denoise(&model, &images(&model, 0, 1, FIRST)?)?;
+    let name = arguments.model.name();
+    What::Denoise.prepare(&model, &name, 1, FIRST)?.run()?;
     let startup_ms = milliseconds(started);
 
-    let (x, v) = (images(&model, 0, batch, size)?, images(&model, 1, batch, size)?);
+    let mut call = what.prepare(&model, &name, batch, size)?;
     let first_call_ms = {
         let clock = Instant::now();
-        what.call(&model, &x, &v)?;
+        call.run()?;
         milliseconds(clock)
     };
-    let times = Times::measure(rounds, seconds, || what.call(&model, &x, &v))?;
+    let times = Times::measure(rounds, seconds, || call.run())?;
     if arguments.raw {
         return print(times.lines().as_bytes());
     }
@@ -212,20 +164,21 @@ fn check(arguments: &Bench, model: &Model) -> Outcome<()> {
         let message = format!("--size {}: this network takes multiples of {stride}", arguments.size);
         return Err(Failure::usage(message).hint(format!("--size {}", arguments.size.next_multiple_of(stride))));
     }
-    if !arguments.layers {
-        return Ok(());
-    }
-    if arguments.what != What::Denoise {
+    if arguments.layers && arguments.what != What::Denoise {
         return Err(Failure::usage("--layers times the steps of one evaluation").hint("leave out --what"));
     }
+    let needy = match (arguments.layers, arguments.what) {
+        (true, _) => "--layers",
+        (_, What::Train) => "--what train",
+        _ => return Ok(()),
+    };
     if !model.device().is_cpu() {
         let device = device::name(model.device());
-        return Err(
-            Failure::usage(format!("--layers times the CPU's kernels, the device is {device}")).hint("--device cpu")
-        );
+        let message = format!("{needy} times the CPU's kernels, the device is {device}");
+        return Err(Failure::usage(message).hint("--device cpu"));
     }
     if model.network().is_none() {
-        return Err(Failure::usage(format!("--layers: the model {} is a formula without steps", model.name)));
+        return Err(Failure::usage(format!("{needy} needs a network, the model {} is a formula", model.name)));
     }
     Ok(())
 }
