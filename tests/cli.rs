@@ -811,6 +811,7 @@ fn a_measurement_tells_its_settings_and_figures() {
     for step in steps {
         let figure = |name: &str| step[name].as_f64().unwrap();
         assert!(figure("bytes") > 0.0 && figure("floor_ms") > 0.0, "{step}");
+        assert!((0.1..=1.0).contains(&(figure("operations_taken") / figure("operations"))), "{step}");
         assert!((figure("times_floor") - figure("median_ms") / figure("floor_ms")).abs() < 1e-9, "{step}");
     }
 }
@@ -865,8 +866,8 @@ fn a_measurement_that_makes_no_sense_is_refused() {
         ("--raw --json", "cannot be used with"),
         ("--raw --layers", "cannot be used with"),
         ("--layers --what pullback", "error: --layers times the steps of one evaluation\nhint: leave out --what\n"),
-        ("--layers", "error: --layers: the model gaussian is a formula without steps\n"),
-        ("--what train", "error: --what train: the model gaussian is a formula without parameters\n"),
+        ("--layers", "error: --layers needs a network, the model gaussian is a formula\n"),
+        ("--what train", "error: --what train needs a network, the model gaussian is a formula\n"),
     ] {
         let ran = folder.tweedie(&format!("bench --model gaussian {arguments}"));
         refused(&ran, 2, message);

@@ -203,6 +203,19 @@ impl Correlation {
         }
     }
 
+    /// Multiplications for a pixel and channel of the result, where the sources have so many channels.
+    pub(crate) fn products(&self, channels: &[usize]) -> f64 {
+        match &self.method {
+            Method::Taps(phases) => {
+                let of_phase = |phase: &PackedPhase| -> usize {
+                    phase.taps.iter().zip(channels).map(|(taps, channels)| taps.len() * channels).sum()
+                };
+                phases.iter().map(of_phase).sum::<usize>() as f64 / phases.len() as f64
+            }
+            Method::Winograd(winograd) => winograd.products(channels),
+        }
+    }
+
     /// Runs over a batch of images.
     ///
     /// The rows of each image are computed in bands, one band per task; what is written does not depend on the bands.

@@ -8,7 +8,7 @@ use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step};
+use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork};
 use crate::precision::Precision;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -330,6 +330,17 @@ impl FusedNetwork {
             Precision::F32 => (4, 4),
             Precision::Bf16 => (2, 2),
         }
+    }
+
+    /// Multiplications and additions of the products that each step takes for an image of `height × width`: those of
+    /// [`Network::work`], or fewer where the kernels have a way.
+    pub fn step_operations(&self, height: usize, width: usize) -> Vec<f64> {
+        let of_step = |(work, step): (StepWork, &FusedStep)| {
+            let channels: Vec<usize> = step.sources.iter().map(|source| source.layout.channels()).collect();
+            let values = work.size.0 * work.size.1 * work.output_channels;
+            2.0 * values as f64 * step.forward.products(&channels)
+        };
+        self.network.work(height, width).into_iter().zip(&self.steps).map(of_step).collect()
     }
 
     /// Returns the working memory to the system.

@@ -86,6 +86,13 @@ impl Winograd {
         Self { groups: groups.par_iter().map(pack).collect(), windows }
     }
 
+    /// Multiplications for a pixel and channel of the result, where the sources have so many channels.
+    pub(crate) fn products(&self, channels: &[usize]) -> f64 {
+        let of_source =
+            |(window, channels): (&bool, &usize)| if *window { SQUARE * channels } else { POINTS * channels };
+        self.windows.iter().zip(channels).map(of_source).sum::<usize>() as f64 / POINTS as f64
+    }
+
     /// Scratch memory of bands of up to `rows` rows of tiles.
     pub(crate) fn lanes(&self, c: &Correlation, job: &Job<'_>, rows: usize) -> usize {
         let geometry = Geometry::new(self, c, job, rows);

@@ -41,6 +41,23 @@ fn the_work_of_every_step_is_that_counted_by_hand() {
 }
 
 #[test]
+fn the_kernels_take_fewer_products_where_they_can() {
+    let reference = Reference::new(sketch().network, &mut Random(20));
+    let lookup = |name: &str| reference.parameters.get(name).cloned();
+    for isa in InstructionSet::available() {
+        let network = FusedNetwork::new(&reference.network, isa, Precision::F32, lookup).unwrap();
+        let taken = network.step_operations(10, 6);
+        let written: Vec<f64> = reference.network.work(10, 6).iter().map(|work| work.operations).collect();
+        // Three channels are too few for Winograd's way, and there is none for a stride of two.
+        assert_eq!(taken[..2], written[..2]);
+        // Four phases with four taps, instead of nine.
+        assert_eq!(taken[2], written[2] * 4.0 / 9.0);
+        // Sixteen products of a window instead of 36 for four pixels, and one of a point for each.
+        assert_eq!(taken[3], 2.0 * 60.0 * 8.0 * (16.0 * 4.0 + 8.0));
+    }
+}
+
+#[test]
 fn an_observer_sees_every_step_once_and_changes_nothing() {
     let reference = Reference::new(sketch().network, &mut Random(21));
     let x = Random(22).numbers(2 * 3 * 4 * 6);

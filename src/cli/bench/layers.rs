@@ -1,8 +1,9 @@
 //! `--layers`: every step of the network beside the least time that it could take.
 
+use super::calls::images;
 use super::report::Ceilings;
 use super::times::{Times, milliseconds};
-use super::{Bench, SIGMA, images};
+use super::{Bench, SIGMA};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::{ExitCode, interrupt};
 use crate::models::{Checkpoint, Model};
@@ -35,12 +36,14 @@ struct Layer {
     /// Of the result, in pixels.
     height: usize,
     width: usize,
-    /// As the convolution is written down; the kernels may need fewer.
+    /// As the convolution is written down.
     operations: f64,
+    /// Those that the kernels carry out.
+    operations_taken: f64,
     /// Values read once and written once, weights read once, in the numbers that they are kept in.
     bytes: f64,
-    /// The longer of operations at the highest rate and bytes at the rate of a copy. Less than that is possible with fewer
-    /// operations, or with values that are still in a cache.
+    /// The longer of operations taken at the highest rate and bytes at the rate of a copy. Less than that is possible with
+    /// values that are still in a cache.
     floor_ms: f64,
     median_ms: f64,
     /// How many times its floor it takes.
@@ -74,11 +77,12 @@ pub(super) fn measure(arguments: &Bench, model: &Model, ceilings: &Ceilings) -> 
     }
 
     let (value_bytes, weight_bytes) = fused.number_bytes();
-    let steps: Vec<Layer> = (network.steps.iter().zip(network.work(size, size)).zip(of_step))
-        .map(|((step, work), times)| {
-            let operations = batch as f64 * work.operations;
+    let work = network.work(size, size).into_iter().zip(fused.step_operations(size, size));
+    let steps: Vec<Layer> = (network.steps.iter().zip(work).zip(of_step))
+        .map(|((step, (work, taken)), times)| {
+            let operations_taken = batch as f64 * taken;
             let bytes = work.bytes(batch, value_bytes, weight_bytes);
-            let floor = (operations / ceilings.operations_per_second).max(bytes / ceilings.bytes_per_second);
+            let floor = (operations_taken / ceilings.operations_per_second).max(bytes / ceilings.bytes_per_second);
             let (floor_ms, median_ms) = (1e3 * floor, Times::new(times).median());
             Layer {
                 name: step.name().to_owned(),
@@ -86,7 +90,8 @@ pub(super) fn measure(arguments: &Bench, model: &Model, ceilings: &Ceilings) -> 
                 output_channels: work.output_channels,
                 height: work.size.0,
                 width: work.size.1,
-                operations,
+                operations: batch as f64 * work.operations,
+                operations_taken,
                 bytes,
                 floor_ms,
                 median_ms,
@@ -110,26 +115,29 @@ impl Layers {
     pub(super) fn text(&self) -> String {
         let name = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0).max(12);
         let mut text = format!(
-            "{:name$}  {:>9}  {:>9}  {:>8}  {:>8}  {:>8}  {:>9}  {:>7}\n",
-            "step", "channels", "size", "GFLOP", "MB", "floor ms", "median ms", "x floor"
+            "{:name$}  {:>9}  {:>9}  {:>8}  {:>8}  {:>8}  {:>8}  {:>9}  {:>7}\n",
+            "step", "channels", "size", "GFLOP", "taken", "MB", "floor ms", "median ms", "x floor"
         );
-        let mut line = |step: &str, [channels, size]: [String; 2], [operations, bytes, floor, median]: [f64; 4]| {
-            let (gflop, megabytes) = (1e-9 * operations, 1e-6 * bytes);
+        let mut line = |step: &str, [channels, size]: [String; 2], figures: [f64; 5]| {
+            let [operations, taken, bytes, floor, median] = figures;
+            let (gflop, taken, megabytes) = (1e-9 * operations, 1e-9 * taken, 1e-6 * bytes);
             let ratio = median / floor;
             // Writing into a text does not fail.
             let _ = writeln!(
                 text,
-                "{step:name$}  {channels:>9}  {size:>9}  {gflop:>8.3}  {megabytes:>8.2}  {floor:>8.3}  {median:>9.3}  \
-                 {ratio:>7.2}"
+                "{step:name$}  {channels:>9}  {size:>9}  {gflop:>8.3}  {taken:>8.3}  {megabytes:>8.2}  {floor:>8.3}  \
+                 {median:>9.3}  {ratio:>7.2}"
             );
         };
         for step in &self.steps {
             let channels = format!("{}>{}", step.input_channels, step.output_channels);
             let size = format!("{}x{}", step.width, step.height);
-            line(&step.name, [channels, size], [step.operations, step.bytes, step.floor_ms, step.median_ms]);
+            let figures = [step.operations, step.operations_taken, step.bytes, step.floor_ms, step.median_ms];
+            line(&step.name, [channels, size], figures);
         }
         let sum = |of: fn(&Layer) -> f64| self.steps.iter().map(of).sum::<f64>();
-        let work = |median| [sum(|step| step.operations), sum(|step| step.bytes), self.floor_ms, median];
+        let [operations, taken] = [sum(|step| step.operations), sum(|step| step.operations_taken)];
+        let work = |median| [operations, taken, sum(|step| step.bytes), self.floor_ms, median];
         line("all steps", Default::default(), work(self.median_ms));
         line("evaluation", Default::default(), work(self.call_median_ms));
         text

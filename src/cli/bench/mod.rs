@@ -1,24 +1,21 @@
 //! `tweedie bench`: how long the network takes, beside what the machine can do at best.
 
+mod calls;
 mod layers;
 mod report;
 mod times;
-mod train;
 
 use super::events::{print, print_json};
 use super::failure::{Failure, Outcome};
 use super::flags::{DeviceFlags, ModelFlags, range};
 use super::terminal::Console;
 use super::{MEASUREMENT, device, doctor};
-use crate::Result;
-use crate::models::{Checkpoint, Model};
-use candle_core::Tensor;
+use crate::models::Model;
+use calls::What;
 use report::{Ceilings, Figures, Report, Settings};
 use std::time::Instant;
 use times::{Times, milliseconds};
-use train::Training;
 use tweedie_kernels::{InstructionSet, ceiling};
-use tweedie_operators::Rng;
 
 /// Noise level of every call, that of `benches/peers/network.py`; the time does not depend on it.
 const SIGMA: f64 = 0.4;
@@ -36,8 +33,8 @@ pub(crate) struct Bench {
     /// denoise, pullback or train
     ///
     /// denoise: one evaluation of the denoiser. pullback: one evaluation, and the product of a vector with the transposed
-    /// Jacobian, which counts as a second one. train: a training step of the network, with the gradients of all parameters
-    /// and Adam, which counts as three.
+    /// Jacobian, which counts as a second one. train: one evaluation, the gradient of the denoising loss with respect to
+    /// all parameters, which counts as two, and a step of Adam.
     #[arg(long, value_name = "CALL", value_enum, default_value_t, hide_possible_values = true,
         help_heading = MEASUREMENT)]
     what: What,
@@ -55,9 +52,9 @@ pub(crate) struct Bench {
     seconds: f64,
     /// Time every step of the network, too
     ///
-    /// For each convolution of the network its operations, the bytes it has to move, the time that the machine's two
-    /// highest rates leave it (its floor), and the time it takes. Operations are counted as they are written down: with
-    /// an algorithm that needs fewer, a step can stay below its floor, and a rate above the peak.
+    /// For each convolution of the network its operations, those that the kernels carry out (fewer where there is a
+    /// way), the bytes it has to move, the time that the machine's two highest rates leave it (its floor), and the time
+    /// it takes.
     #[arg(long, help_heading = MEASUREMENT)]
     layers: bool,
 
@@ -81,52 +78,6 @@ Examples:
   tweedie bench --layers
   tweedie bench --what train --size 64 --batch 16 --json";
 
-/// What is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum What {
-    #[default]
-    Denoise,
-    Pullback,
-    Train,
-}
-
-impl What {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Denoise => "denoise",
-            Self::Pullback => "pullback",
-            Self::Train => "train",
-        }
-    }
-
-    /// Its operations, in those of one evaluation.
-    fn evaluations(self) -> f64 {
-        match self {
-            Self::Denoise => 1.0,
-            Self::Pullback => 2.0,
-            // The gradients of the values and those of the weights cost one each.
-            Self::Train => 3.0,
-        }
-    }
-}
-
-fn denoise(model: &Model, x: &Tensor) -> Result<()> {
-    model.denoiser().denoise(x, SIGMA)?;
-    Ok(model.device().synchronize()?)
-}
-
-fn pullback(model: &Model, x: &Tensor, v: &Tensor) -> Result<()> {
-    let (_, pullback) = model.denoiser().denoise_with_pullback(x, SIGMA)?;
-    pullback.apply(v)?;
-    Ok(model.device().synchronize()?)
-}
-
-/// Noise, of which the time does not depend either.
-fn images(model: &Model, seed: u64, batch: usize, size: usize) -> Result<Tensor> {
-    let channels = model.denoiser().channels().unwrap_or(3);
-    Ok(Rng::new(seed, 0..batch as u64).normal((batch, channels, size, size), model.device())?)
-}
-
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=3600.0).contains(&value) => Ok(value),
@@ -149,24 +100,17 @@ pub(crate) fn run(
         (arguments.model.open(&options, console)?, milliseconds(clock))
     };
     check(arguments, &model)?;
-    denoise(&model, &images(&model, 0, 1, FIRST)?)?;
+    let name = arguments.model.name();
+    What::Denoise.prepare(&model, &name, 1, FIRST)?.run()?;
     let startup_ms = milliseconds(started);
 
-    let (x, v) = (images(&model, 0, batch, size)?, images(&model, 1, batch, size)?);
-    let mut call: Box<dyn FnMut() -> Result<()>> = match what {
-        What::Denoise => Box::new(|| denoise(&model, &x)),
-        What::Pullback => Box::new(|| pullback(&model, &x, &v)),
-        What::Train => {
-            let mut training = Training::new(&Checkpoint::named(&arguments.model.name())?, &model, &x, &v)?;
-            Box::new(move || training.step())
-        }
-    };
+    let mut call = what.prepare(&model, &name, batch, size)?;
     let first_call_ms = {
         let clock = Instant::now();
-        call()?;
+        call.run()?;
         milliseconds(clock)
     };
-    let times = Times::measure(rounds, seconds, call)?;
+    let times = Times::measure(rounds, seconds, || call.run())?;
     if arguments.raw {
         return print(times.lines().as_bytes());
     }
@@ -220,32 +164,21 @@ fn check(arguments: &Bench, model: &Model) -> Outcome<()> {
         let message = format!("--size {}: this network takes multiples of {stride}", arguments.size);
         return Err(Failure::usage(message).hint(format!("--size {}", arguments.size.next_multiple_of(stride))));
     }
-    let device = device::name(model.device());
-    if arguments.what == What::Train {
-        if !model.device().is_cpu() {
-            let message = format!("--what train times the CPU's kernels, the device is {device}");
-            return Err(Failure::usage(message).hint("--device cpu"));
-        }
-        if model.network().is_none() {
-            return Err(Failure::usage(format!(
-                "--what train: the model {} is a formula without parameters",
-                model.name
-            )));
-        }
-    }
-    if !arguments.layers {
-        return Ok(());
-    }
-    if arguments.what != What::Denoise {
+    if arguments.layers && arguments.what != What::Denoise {
         return Err(Failure::usage("--layers times the steps of one evaluation").hint("leave out --what"));
     }
+    let needy = match (arguments.layers, arguments.what) {
+        (true, _) => "--layers",
+        (_, What::Train) => "--what train",
+        _ => return Ok(()),
+    };
     if !model.device().is_cpu() {
-        return Err(
-            Failure::usage(format!("--layers times the CPU's kernels, the device is {device}")).hint("--device cpu")
-        );
+        let device = device::name(model.device());
+        let message = format!("{needy} times the CPU's kernels, the device is {device}");
+        return Err(Failure::usage(message).hint("--device cpu"));
     }
     if model.network().is_none() {
-        return Err(Failure::usage(format!("--layers: the model {} is a formula without steps", model.name)));
+        return Err(Failure::usage(format!("{needy} needs a network, the model {} is a formula", model.name)));
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ pub(super) struct Figures {
     lower_quartile_ms: f64,
     upper_quartile_ms: f64,
     max_ms: f64,
-    /// Multiplications and additions of the convolutions; `null` for a formula.
+    /// Multiplications and additions of the convolutions as they are written down; `null` for a formula.
     operations_per_call: Option<f64>,
     gflop_per_second: Option<f64>,
     /// `null` where the device is no CPU, as are the other two.
@@ -108,7 +108,7 @@ impl Report<'_> {
             ("extremes", spread(figures.min_ms, figures.max_ms)),
         ];
         if let (Some(operations), Some(rate)) = (figures.operations_per_call, figures.gflop_per_second) {
-            rows.push(("operations", format!("{:.2} GFLOP", 1e-9 * operations)));
+            rows.push(("operations", format!("{:.2} GFLOP as written down", 1e-9 * operations)));
             let share = figures.share_of_peak.map(|share| format!(", {:.0} % of the peak", 100.0 * share));
             rows.push(("rate", format!("{rate:.1} GFLOP/s{}", share.unwrap_or_default())));
         }
