@@ -37,7 +37,7 @@ pub struct InpaintOptions<'a> {
     pub steps: Option<usize>,
     /// Settings of the sampler that replace its defaults, as in `configs/inpaint.toml`.
     pub settings: toml::Table,
-    /// Largest side of a window in pixels, at least 64; `None` is 256.
+    /// Largest side of a window in pixels, at least 64; `None` is 512 where every region fits into that, else 384.
     pub tile: Option<usize>,
     /// Pixels around a hole that the prior is shown; `None` is 48.
     pub context: Option<usize>,
