@@ -219,22 +219,18 @@ impl UNet2dConfig {
         }
         let bottom = self.block_out_channels[levels - 1];
         let groups = self.attn_norm_num_groups.unwrap_or(groups);
-        if self.add_attention && (groups == 0 || bottom % groups != 0) {
+        if self.add_attention && !bottom.is_multiple_of(groups) {
             return Err(format!(
                 "UNet2DModel: {bottom} channels are not a multiple of attn_norm_num_groups = {groups}"
             ));
         }
         if let Some(width) = self.attention_head_dim {
-            let down =
-                self.block_out_channels.iter().zip(&self.down_block_types).map(|(c, kind)| (c, kind == ATTENTION_DOWN));
-            let up = self
-                .block_out_channels
-                .iter()
-                .rev()
-                .zip(&self.up_block_types)
-                .map(|(c, kind)| (c, kind == ATTENTION_UP));
-            let mut attended = down.chain(up).chain([(&bottom, self.add_attention)]);
-            if let Some((channels, _)) = attended.find(|(c, attends)| *attends && (width == 0 || *c % width != 0)) {
+            let channels = &self.block_out_channels;
+            let down = channels.iter().zip(&self.down_block_types).filter(|(_, kind)| *kind == ATTENTION_DOWN);
+            let up = channels.iter().rev().zip(&self.up_block_types).filter(|(_, kind)| *kind == ATTENTION_UP);
+            let mut attended =
+                down.chain(up).map(|(channels, _)| channels).chain(self.add_attention.then_some(&bottom));
+            if let Some(channels) = attended.find(|channels| !channels.is_multiple_of(width)) {
                 return Err(format!(
                     "UNet2DModel: {channels} channels are not a multiple of attention_head_dim = {width}"
                 ));
