@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
-use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step};
+use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Sum};
 use tweedie_kernels::{Adam, AdamOptions, FusedNetwork, InstructionSet, Parameters, Precision, Trainer};
 
 /// Residual blocks as in the `UNet2DModel` of diffusers.
@@ -71,7 +71,7 @@ impl UNet {
 
     fn push(&mut self, sources: Vec<Source>, embedding: Option<Dense>, residual: Option<usize>) -> usize {
         let channels = sources[0].weight.shape[0];
-        self.network.steps.push(Step { sources, embedding, residual, channels });
+        self.network.steps.push(Sum { sources, embedding, residual, channels }.into());
         self.network.steps.len()
     }
 

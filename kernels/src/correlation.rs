@@ -179,6 +179,8 @@ impl Correlation {
                             }
                         }
                     }
+                    // They stay as long as the network does; and a read behind them is one behind their memory.
+                    packed.shrink_to_fit();
                     packed
                 })
                 .collect(),

@@ -4,11 +4,12 @@
 //! resample, convolve, add bias, embedding and residual, and take the sums of the next normalisation.
 
 use crate::affine::Affine;
+use crate::attention::{Attention, Softmax};
 use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork};
+use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork, Sum};
 use crate::precision::Precision;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -128,7 +129,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[derive(Debug)]
-struct FusedStep {
+struct FusedSum {
     forward: Correlation,
     sources: Vec<FusedSource>,
     bias: Vec<f32>,
@@ -138,8 +139,16 @@ struct FusedStep {
     resample: Resample,
     /// Whether a later step normalises the result.
     sums: bool,
-    /// Values that no later step reads.
-    last_reads: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum FusedStep {
+    Sum(Box<FusedSum>),
+    Attention {
+        kernel: Attention,
+        /// Query, key and value.
+        inputs: [usize; 3],
+    },
 }
 
 /// A network packed for the instruction set of this machine, and its working memory.
@@ -153,6 +162,8 @@ pub struct FusedNetwork {
     precision: Precision,
     layers: Vec<FusedDense>,
     steps: Vec<FusedStep>,
+    /// For each step the values that no later one reads.
+    last_reads: Vec<Vec<usize>>,
     pool: Arc<Pool>,
     /// How often the parameters have been replaced.
     version: u64,
@@ -163,6 +174,8 @@ pub struct FusedNetwork {
 pub struct Tape {
     values: Vec<Option<Map>>,
     norms: Vec<Vec<Option<NormState>>>,
+    /// Of each step that is an attention.
+    softmaxes: Vec<Option<Softmax>>,
     sizes: Vec<(usize, usize)>,
     batch: usize,
     noise: Vec<f32>,
@@ -177,9 +190,9 @@ pub struct Tape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     Nothing,
-    /// Those that are normalised or activated.
+    /// Those that are normalised or activated, that go into an attention, or come out of one.
     ForPullback,
-    /// All that are convolved.
+    /// These and all that are convolved.
     ForGradients,
 }
 
@@ -220,7 +233,7 @@ impl FusedNetwork {
         }
         let get = |parameter: &Parameter| parameters[&parameter.name].clone();
         let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
-        let pack = |step: &Step| {
+        let pack_sum = |step: &Sum| {
             let output = Layout { parts: vec![step.channels] };
             let layouts: Vec<Layout> = step
                 .sources
@@ -258,7 +271,7 @@ impl FusedNetwork {
                     *sum += value;
                 }
             }
-            FusedStep {
+            FusedSum {
                 forward,
                 sources,
                 bias,
@@ -267,26 +280,36 @@ impl FusedNetwork {
                 layout: output,
                 resample,
                 sums: false,
-                last_reads: Vec::new(),
             }
+        };
+        let pack = |step: &Step| match step {
+            Step::Sum(sum) => FusedStep::Sum(Box::new(pack_sum(sum))),
+            Step::Attention(attention) => FusedStep::Attention {
+                kernel: Attention {
+                    isa,
+                    heads: attention.heads,
+                    channels: network.value_channels(attention.query),
+                    value_channels: network.value_channels(attention.value),
+                },
+                inputs: [attention.query, attention.key, attention.value],
+            },
         };
         let mut steps: Vec<FusedStep> = network.steps.par_iter().map(pack).collect();
         let mut last_read = vec![0; network.steps.len() + 1];
         for (index, step) in network.steps.iter().enumerate() {
-            for source in &step.sources {
-                for &value in &source.inputs {
-                    last_read[value] = index;
-                    if source.norm.is_some() && value > 0 {
-                        steps[value - 1].sums = true;
-                    }
-                }
-            }
-            if let Some(value) = step.residual {
+            for value in step.inputs() {
                 last_read[value] = index;
             }
+            let Step::Sum(step) = step else { continue };
+            for &value in step.sources.iter().filter(|source| source.norm.is_some()).flat_map(|source| &source.inputs) {
+                if let Some(FusedStep::Sum(step)) = value.checked_sub(1).map(|step| &mut steps[step]) {
+                    step.sums = true;
+                }
+            }
         }
+        let mut last_reads = vec![Vec::new(); network.steps.len()];
         for (value, &index) in last_read.iter().enumerate().take(network.steps.len()) {
-            steps[index].last_reads.push(value);
+            last_reads[index].push(value);
         }
         Ok(Self {
             network: network.clone(),
@@ -294,6 +317,7 @@ impl FusedNetwork {
             precision,
             layers: network.embedding.layers.iter().map(dense).collect(),
             steps,
+            last_reads,
             pool: Arc::default(),
             version: 0,
         })
@@ -336,6 +360,7 @@ impl FusedNetwork {
     /// [`Network::work`], or fewer where the kernels have a way.
     pub fn step_operations(&self, height: usize, width: usize) -> Vec<f64> {
         let of_step = |(work, step): (StepWork, &FusedStep)| {
+            let FusedStep::Sum(step) = step else { return work.operations };
             let channels: Vec<usize> = step.sources.iter().map(|source| source.layout.channels()).collect();
             let values = work.size.0 * work.size.1 * work.output_channels;
             2.0 * values as f64 * step.forward.products(&channels)
@@ -427,9 +452,23 @@ impl FusedNetwork {
         let mut sums: Vec<Option<ChannelSums>> = vec![None; count];
         let mut sizes = vec![(height, width); count];
         let mut norms = Vec::with_capacity(count);
+        let mut softmaxes = Vec::with_capacity(count);
         values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
             let start = Instant::now();
+            let step = match step {
+                FusedStep::Sum(step) => step,
+                FusedStep::Attention { kernel, inputs } => {
+                    let (output, softmax) = kernel.forward(inputs.map(|input| read(&values, input)));
+                    softmaxes.push(Some(softmax));
+                    norms.push(Vec::new());
+                    sizes[index + 1] = sizes[inputs[0]];
+                    values[index + 1] = Some(output);
+                    self.forget(index, keep, &mut values);
+                    observer(index, start.elapsed());
+                    continue;
+                }
+            };
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
             let output_size = match step.resample {
@@ -489,22 +528,17 @@ impl FusedNetwork {
             values[index + 1] = Some(output);
             sizes[index + 1] = output_size;
             norms.push(states);
-            for &value in &step.last_reads {
-                // A data gradient reads the values again that were normalised or activated, and no others.
-                let kept = match keep {
-                    Keep::Nothing => false,
-                    Keep::ForPullback => self.transformed(value),
-                    Keep::ForGradients => self.convolved(value),
-                };
-                if !kept {
-                    values[value] = None;
-                }
-            }
+            softmaxes.push(None);
+            self.forget(index, keep, &mut values);
             observer(index, start.elapsed());
         }
-        let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
+        let last = self.steps.len();
+        let output = values[last].as_ref().map(|map| map.to_planes(self.output_channels(), 1.0));
+        if !self.kept(last, keep) {
+            values[last] = None;
+        }
         let (pool, version) = (Arc::clone(&self.pool), self.version);
-        let tape = Tape { values, norms, sizes, batch, noise: noise.to_vec(), keep, pool, version };
+        let tape = Tape { values, norms, softmaxes, sizes, batch, noise: noise.to_vec(), keep, pool, version };
         Ok((output.unwrap_or_default(), tape))
     }
 
@@ -512,13 +546,27 @@ impl FusedNetwork {
         self.network.value_channels(self.steps.len())
     }
 
-    fn transformed(&self, value: usize) -> bool {
-        let mut sources = self.steps.iter().flat_map(|step| &step.sources);
-        sources.any(|source| (source.norm.is_some() || source.silu) && source.inputs.contains(&value))
+    /// Drops the values that are of no use after step `index`.
+    fn forget(&self, index: usize, keep: Keep, values: &mut [Option<Map>]) {
+        for &value in &self.last_reads[index] {
+            if !self.kept(value, keep) {
+                values[value] = None;
+            }
+        }
     }
 
-    fn convolved(&self, value: usize) -> bool {
-        self.steps.iter().flat_map(|step| &step.sources).any(|source| source.inputs.contains(&value))
+    /// Whether the way back reads the value again.
+    fn kept(&self, value: usize, keep: Keep) -> bool {
+        let read_by = |step: &FusedStep| match step {
+            FusedStep::Sum(step) => step.sources.iter().any(|source| {
+                let transformed = source.norm.is_some() || source.silu || keep == Keep::ForGradients;
+                transformed && source.inputs.contains(&value)
+            }),
+            FusedStep::Attention { inputs, .. } => inputs.contains(&value),
+        };
+        let made_by = value.checked_sub(1).map(|step| &self.steps[step]);
+        let attended = matches!(made_by, Some(FusedStep::Attention { .. }));
+        keep != Keep::Nothing && (attended || self.steps.iter().any(read_by))
     }
 
     /// `v ↦ (∂F/∂x)ᵀ v · factor`, with the tape of a forward pass.
@@ -551,6 +599,21 @@ impl FusedNetwork {
         gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
             let Some(gradient) = gradients[index + 1].take() else { continue };
+            let step = match step {
+                FusedStep::Sum(step) => step,
+                FusedStep::Attention { kernel, inputs } => {
+                    if factor.is_none() && inputs.iter().all(|&value| value == 0) {
+                        continue;
+                    }
+                    let softmax = tape.softmaxes[index].as_ref().expect("every attention leaves its own");
+                    let result = read(&tape.values, index + 1);
+                    let maps = inputs.map(|input| read(&tape.values, input));
+                    for (&value, gradient) in inputs.iter().zip(kernel.backward(maps, softmax, result, &gradient)) {
+                        self.add_gradient(&mut gradients[value], gradient);
+                    }
+                    continue;
+                }
+            };
             if let Some(collector) = &mut collector {
                 collector.step(tape, index, &gradient);
             }
@@ -605,18 +668,22 @@ impl FusedNetwork {
                 }
             }
             if let Some(value) = step.residual {
-                match &mut gradients[value] {
-                    Some(sum) => add((self.isa, self.precision), sum, &gradient),
-                    empty => *empty = Some(gradient),
-                }
+                self.add_gradient(&mut gradients[value], gradient);
             }
         }
         let input = gradients[0].take().zip(factor);
         Ok(input.map(|(map, factor)| map.to_planes(self.network.channels, factor)).unwrap_or_default())
     }
 
+    fn add_gradient(&self, sum: &mut Option<Map>, gradient: Map) {
+        match sum {
+            Some(sum) => add((self.isa, self.precision), sum, &gradient),
+            empty => *empty = Some(gradient),
+        }
+    }
+
     /// The data gradient of a source's convolution.
-    fn backward<'a>(&self, step: &FusedStep, source: &'a FusedSource) -> &'a Correlation {
+    fn backward<'a>(&self, step: &FusedSum, source: &'a FusedSource) -> &'a Correlation {
         source.backward.get_or_init(|| {
             let phases = backward_phases(&source.source, &source.weight);
             // Forward and backward exchange the strides and the two sides.
@@ -693,6 +760,10 @@ fn check_length(x: &[f32], shape: [usize; 4]) -> Result<(), Error> {
     if elements == Some(x.len()) { Ok(()) } else { Err(Error::Length { got: x.len(), shape }) }
 }
 
+fn read(values: &[Option<Map>], value: usize) -> &Map {
+    values[value].as_ref().expect("a value that is read is there")
+}
+
 /// The planes of these values, one after the other; none of a value that the tape does not keep.
 fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
     inputs
@@ -755,8 +826,7 @@ fn norm_state(
             match &sums[value] {
                 Some(sums) => of_channel.extend_from_slice(&sums[b * part..(b + 1) * part]),
                 None => of_channel.extend((0..part).map(|channel| {
-                    let map = values[value].as_ref().expect("a value that is read is there");
-                    map.channel(b, channel).fold((0.0, 0.0), |(sum, square), x| {
+                    read(values, value).channel(b, channel).fold((0.0, 0.0), |(sum, square), x| {
                         let x = f64::from(x);
                         (sum + x, square + x * x)
                     })
@@ -826,7 +896,8 @@ fn norm_gradient(
 
 /// `weight[:, :, ky, kx]` as a matrix `[out, in]`, transposed where asked for, added to `sum`.
 fn add_kernel_matrix(sum: &mut Vec<f32>, weight: &[f32], parameter: &Parameter, at: (usize, usize), transposed: bool) {
-    let [outputs, inputs, k, _] = parameter.shape[..] else { unreachable!("a convolution has four axes") };
+    let (outputs, inputs) = (parameter.shape[0], parameter.shape[1]);
+    let k = parameter.shape.get(2).copied().unwrap_or(1);
     sum.resize(outputs * inputs, 0.0);
     for o in 0..outputs {
         for i in 0..inputs {
@@ -866,7 +937,7 @@ fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) 
     for &y in parities {
         for &x in parities {
             let sources = sources.iter().zip(weights).map(|(source, weight)| {
-                let size = source.weight.shape[2];
+                let size = source.kernel();
                 let mut taps = Vec::new();
                 for ky in 0..size {
                     for kx in 0..size {
@@ -885,7 +956,7 @@ fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) 
 }
 
 fn backward_phases(source: &Source, weight: &[f32]) -> Vec<Phase> {
-    let size = source.weight.shape[2];
+    let size = source.kernel();
     let parities: &[usize] = if matches!(source.resample, Resample::Down { .. }) { &[0, 1] } else { &[0] };
     let mut phases = Vec::new();
     for &y in parities {

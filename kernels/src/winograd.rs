@@ -81,6 +81,7 @@ impl Winograd {
                     units.pack(unit, outputs, |o, i| tap.matrix[o * layout.channels() + i], &mut packed);
                 }
             }
+            packed.shrink_to_fit();
             packed
         };
         Self { groups: groups.par_iter().map(pack).collect(), windows }

@@ -1,8 +1,8 @@
 //! Gradients of a network's parameters, collected on the way back through its steps.
 
-use super::{ChannelSums, Error, FusedDense, FusedNetwork, Keep, NormState, Tape, forward_offset, planes};
+use super::{ChannelSums, Error, FusedDense, FusedNetwork, FusedStep, Keep, NormState, Tape, forward_offset, planes};
 use crate::map::Map;
-use crate::network::{Dense, Resample, Source};
+use crate::network::{Dense, Resample, Source, Step};
 use crate::precision::Precision;
 use crate::weight_gradient::{PhaseTaps, WeightGradient};
 use std::collections::BTreeMap;
@@ -88,8 +88,10 @@ impl<'a> Collector<'a> {
 
     /// Weights, biases and the projection of the embedding of a step whose result has this gradient.
     pub(super) fn step(&mut self, tape: &Tape, index: usize, gradient: &Map) {
-        let fused = &self.network.steps[index];
-        let step = &self.network.network.steps[index];
+        let (FusedStep::Sum(fused), Step::Sum(step)) = (&self.network.steps[index], &self.network.network.steps[index])
+        else {
+            return;
+        };
         let size = (gradient.height, 1);
         let mut row_sums = Map::new(&self.network.pool, Precision::F32, tape.batch, gradient.blocks, size);
         for (number, (source, fused)) in step.sources.iter().zip(&fused.sources).enumerate() {
@@ -146,7 +148,8 @@ impl<'a> Collector<'a> {
     /// With `u = ∂L/∂(γ x̂ + β)` and `x̂ = (x − μ) r`: `∂L/∂β = Σ u` and `∂L/∂γ = Σ u x̂ = r (Σ u x − μ Σ u)`.
     pub(super) fn norm(&mut self, (step, source): (usize, usize), state: &NormState, sums: &ChannelSums) {
         let network = self.network;
-        let Some(norm) = &network.network.steps[step].sources[source].norm else { return };
+        let Step::Sum(step) = &network.network.steps[step] else { return };
+        let Some(norm) = &step.sources[source].norm else { return };
         let channels = norm.weight.elements();
         let width = channels / norm.groups;
         let mut gradients = vec![(0.0, 0.0); channels];
@@ -220,7 +223,7 @@ impl<'a> Collector<'a> {
 /// The phases of a convolution, and for each element of its kernel the taps (counted through all phases) whose matrices
 /// it is added to.
 fn taps(source: &Source) -> (Vec<PhaseTaps>, Vec<Vec<usize>>) {
-    let size = source.weight.shape[2];
+    let size = source.kernel();
     let parities: &[usize] = if source.resample == Resample::Up { &[0, 1] } else { &[0] };
     let mut elements = vec![Vec::new(); size * size];
     let mut phases = Vec::new();

@@ -1,5 +1,6 @@
 //! The fused network against plain loops in double precision.
 
+mod attention;
 mod errors;
 mod reference;
 mod repeatable;

@@ -1,7 +1,7 @@
 //! A network and its data gradient as the definitions say, in double precision and plain loops.
 
 use std::collections::HashMap;
-use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step};
+use tweedie_kernels::network::{Attention, Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step, Sum};
 
 /// Numbers that look random, the same ones every time (splitmix64).
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl Reference {
 
     /// Calls `visit(output pixel, input pixel, element of the kernel)` for all that meet.
     fn pairs(source: &Source, from: (usize, usize), to: (usize, usize), mut visit: impl FnMut(usize, usize, usize)) {
-        let k = source.weight.shape[2];
+        let k = source.kernel();
         let along = |o: usize, k_at: usize, size: usize| -> Option<usize> {
             let (o, k_at, half) = (o as isize, k_at as isize, (k / 2) as isize);
             let (at, end) = match source.resample {
@@ -176,11 +176,80 @@ impl Reference {
         z
     }
 
+    /// `p_ij` of one head, row by row.
+    fn attention_weights(query: &Image, key: &Image, head: usize, heads: usize) -> Vec<Vec<f64>> {
+        let (area, width) = (query.area(), query.channels / heads);
+        let channels = head * width..(head + 1) * width;
+        let row = |i: usize| {
+            let dot = |j: usize| -> f64 {
+                channels.clone().map(|c| query.data[c * area + i] * key.data[c * area + j]).sum::<f64>()
+            };
+            let scores: Vec<f64> = (0..area).map(|j| dot(j) / (width as f64).sqrt()).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let exps: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+            let sum: f64 = exps.iter().sum();
+            exps.into_iter().map(|e| e / sum).collect()
+        };
+        (0..area).map(row).collect()
+    }
+
+    fn attend(attention: &Attention, values: &[Image]) -> Image {
+        let &Attention { query, key, value, heads } = attention;
+        let value = &values[value];
+        let (area, depth) = (value.area(), value.channels / heads);
+        let mut out = Image::zeros(value.channels, value.height, value.width);
+        for head in 0..heads {
+            let weights = Self::attention_weights(&values[query], &values[key], head, heads);
+            for c in head * depth..(head + 1) * depth {
+                for (i, row) in weights.iter().enumerate() {
+                    out.data[c * area + i] = row.iter().zip(&value.data[c * area..]).map(|(p, v)| p * v).sum();
+                }
+            }
+        }
+        out
+    }
+
+    fn attend_backward(attention: &Attention, values: &[Image], out: &Image, gradients: &mut [Image]) {
+        let &Attention { query, key, value, heads } = attention;
+        let (area, depth) = (out.area(), out.channels / heads);
+        let width = values[query].channels / heads;
+        let scale = 1.0 / (width as f64).sqrt();
+        for head in 0..heads {
+            let weights = Self::attention_weights(&values[query], &values[key], head, heads);
+            for (i, p) in weights.iter().enumerate() {
+                let of_weights: Vec<f64> = (0..area)
+                    .map(|j| {
+                        let channels = head * depth..(head + 1) * depth;
+                        channels.map(|c| out.data[c * area + i] * values[value].data[c * area + j]).sum()
+                    })
+                    .collect();
+                let mean: f64 = p.iter().zip(&of_weights).map(|(p, d)| p * d).sum();
+                for (j, (p, d)) in p.iter().zip(&of_weights).enumerate() {
+                    for c in head * depth..(head + 1) * depth {
+                        gradients[value].data[c * area + j] += p * out.data[c * area + i];
+                    }
+                    let of_score = scale * p * (d - mean);
+                    for c in head * width..(head + 1) * width {
+                        gradients[query].data[c * area + i] += of_score * values[key].data[c * area + j];
+                        gradients[key].data[c * area + j] += of_score * values[query].data[c * area + i];
+                    }
+                }
+            }
+        }
+    }
+
     /// All values of one image.
     pub(crate) fn values(&self, x: &Image, noise: f32) -> Vec<Image> {
         let embedding = self.embeddings(noise).pop().unwrap();
         let mut values = vec![x.clone()];
         for step in &self.network.steps {
+            let step = match step {
+                Step::Sum(step) => step,
+                Step::Attention(attention) => {
+                    values.push(Self::attend(attention, &values));
+                    continue;
+                }
+            };
             let first = &values[step.sources[0].inputs[0]];
             let (height, width) = match step.sources[0].resample {
                 Resample::Same => (first.height, first.width),
@@ -194,7 +263,7 @@ impl Reference {
                 if source.silu {
                     z.data.iter_mut().for_each(|x| *x = silu(*x));
                 }
-                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                let (weight, taps) = (self.get(&source.weight), source.kernel() * source.kernel());
                 Self::pairs(source, (z.height, z.width), (height, width), |to, from, k| {
                     for o in 0..step.channels {
                         let mut sum = 0.0;
@@ -236,6 +305,13 @@ impl Reference {
         gradients[values.len() - 1] = v.clone();
         for (index, step) in self.network.steps.iter().enumerate().rev() {
             let out = gradients[index + 1].clone();
+            let step = match step {
+                Step::Sum(step) => step,
+                Step::Attention(attention) => {
+                    Self::attend_backward(attention, values, &out, &mut gradients);
+                    continue;
+                }
+            };
             let sums: Vec<f64> = out.data.chunks(out.area()).map(|plane| plane.iter().sum()).collect();
             if let Some(layer) = &step.embedding {
                 let back = self.dense_gradient(layer, &embeddings[embeddings.len() - 1], &sums, &mut add);
@@ -254,7 +330,7 @@ impl Reference {
                 let activate = |z: &f64| if source.silu { silu(*z) } else { *z };
                 let activated: Vec<f64> = z.data.iter().map(activate).collect();
                 let mut of_weight = vec![0.0; source.weight.elements()];
-                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                let (weight, taps) = (self.get(&source.weight), source.kernel() * source.kernel());
                 Self::pairs(source, (z.height, z.width), (out.height, out.width), |to, from, k| {
                     for i in 0..z.channels {
                         let mut sum = 0.0;
@@ -323,6 +399,14 @@ impl Reference {
     }
 }
 
+/// A step that is known to be a sum.
+pub(crate) fn sum(network: &mut Network, step: usize) -> &mut Sum {
+    match &mut network.steps[step] {
+        Step::Sum(sum) => sum,
+        Step::Attention(_) => panic!("step {step} is an attention"),
+    }
+}
+
 /// A description made step by step.
 #[derive(Clone, Debug)]
 pub(crate) struct Sketch {
@@ -377,8 +461,32 @@ impl Sketch {
             bias: Parameter::new(format!("{name}.projection.bias"), &[channels]),
             silu: true,
         });
-        self.network.steps.push(Step { sources, embedding, residual, channels });
+        self.network.steps.push(Sum { sources, embedding, residual, channels }.into());
         self.network.steps.len()
+    }
+
+    /// Adds an attention and gives the index of its value.
+    pub(crate) fn attention(&mut self, [query, key, value]: [usize; 3], heads: usize) -> usize {
+        self.network.steps.push(Attention { query, key, value, heads }.into());
+        self.network.steps.len()
+    }
+
+    /// The usual block: norm, projections of `value`, attention, projection, and `value` itself.
+    pub(crate) fn attention_block(&mut self, value: usize, groups: usize, heads: usize) -> usize {
+        let channels = self.network.value_channels(value);
+        let inputs = [0; 3].map(|_| {
+            let source = self.matrix(self.source(&[value], channels, 1, Resample::Same, groups, false));
+            self.push(vec![source], false, None)
+        });
+        let attended = self.attention(inputs, heads);
+        let source = self.matrix(self.source(&[attended], channels, 1, Resample::Same, 0, false));
+        self.push(vec![source], false, Some(value))
+    }
+
+    /// A convolution of 1 × 1 whose weight has two axes, as that of a fully connected layer.
+    fn matrix(&self, mut source: Source) -> Source {
+        source.weight.shape.truncate(2);
+        source
     }
 }
 
@@ -398,7 +506,8 @@ fn checked() -> (Reference, Image, Image, Random) {
         sketch.source(&[c, a], 4, 3, Resample::Same, 5, true),
         sketch.source(&[a], 4, 1, Resample::Same, 0, false),
     ];
-    sketch.push(sources, false, None);
+    let d = sketch.push(sources, false, None);
+    sketch.attention_block(d, 2, 2);
     let mut reference = Reference::new(sketch.network, &mut random);
     // Multiples of 2⁻¹², so that the steps of the differences are exact in single precision.
     for x in reference.parameters.values_mut().flatten() {
@@ -452,6 +561,9 @@ fn the_reference_gradients_of_every_parameter_agree_with_central_differences() {
         let product: f64 = gradients[&parameter.name].iter().zip(&signs).map(|(g, s)| g * f64::from(*s)).sum();
         let close = (difference - product).abs() < 1e-8 * product.abs().max(1.0);
         assert!(close, "{}: {difference} and {product}", parameter.name);
-        assert!(gradients[&parameter.name].iter().any(|g| g.abs() > 1e-3), "{} takes part", parameter.name);
+        // What is added to every key alike changes no weight of an attention: here step 5 makes the keys.
+        let takes_part = !parameter.name.starts_with("5.") || !parameter.name.ends_with("bias");
+        let large = gradients[&parameter.name].iter().any(|g| g.abs() > 1e-3);
+        assert_eq!(large, takes_part, "{} takes part", parameter.name);
     }
 }

@@ -9,7 +9,7 @@ const RESAMPLES: [Resample; 4] =
     [Resample::Same, Resample::Down { before: 0 }, Resample::Down { before: 1 }, Resample::Up];
 const CHANNELS: [usize; 6] = [1, 3, 16, 17, 40, 96];
 
-fn relative(got: &[f32], expected: &[f64]) -> f64 {
+pub(crate) fn relative(got: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len());
     let error: f64 = got.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).powi(2)).sum();
     (error / expected.iter().map(|e| e * e).sum::<f64>()).sqrt()
@@ -44,7 +44,7 @@ fn parameter_bound(precision: Precision) -> f64 {
     }
 }
 
-fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &str) -> (f64, f64) {
+pub(crate) fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &str) -> (f64, f64) {
     let [batch, channels, height, width] = shape;
     let x = random.numbers(shape.iter().product());
     let noise: Vec<f32> = (0..batch).map(|b| 0.3 - 0.5 * b as f32).collect();
@@ -117,7 +117,7 @@ fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &s
 }
 
 /// Every instruction set of the machine in both precisions.
-fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
+pub(crate) fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
     let both = |isa| [(isa, Precision::F32), (isa, Precision::Bf16)];
     InstructionSet::available().into_iter().flat_map(both)
 }

@@ -1,6 +1,6 @@
 //! The optimiser against its formula in double precision, and whole training steps.
 
-use crate::reference::{Image, Random, Reference, Sketch};
+use crate::reference::{Image, Random, Reference, Sketch, sum};
 use std::collections::BTreeMap;
 use tweedie_kernels::network::Resample;
 use tweedie_kernels::{
@@ -207,7 +207,7 @@ fn a_parameter_that_the_output_does_not_depend_on_has_a_gradient_of_zeros() {
     let mut reference = reference();
     // The last step reads the first value instead; everything between is dead.
     let last = reference.network.steps.len() - 1;
-    reference.network.steps[last].sources[0].inputs = vec![1];
+    sum(&mut reference.network, last).sources[0].inputs = vec![1];
     let network = fused(&reference, InstructionSet::detect());
     let mut random = Random(57);
     let (x, v) = (random.numbers(IMAGE), random.numbers(IMAGE));

@@ -58,6 +58,21 @@ fn the_kernels_take_fewer_products_where_they_can() {
 }
 
 #[test]
+fn the_work_of_an_attention_is_that_of_its_two_products() {
+    let mut sketch = Sketch::new(6);
+    let wide = sketch.push(vec![sketch.source(&[0], 10, 1, Resample::Down { before: 0 }, 0, false)], false, None);
+    let narrow = sketch.push(vec![sketch.source(&[0], 6, 1, Resample::Down { before: 0 }, 0, false)], false, None);
+    sketch.attention([narrow, narrow, wide], 2);
+    sketch.network.check().unwrap();
+    let work = sketch.network.work(10, 6)[2];
+    let pixels = 15.0;
+    assert_eq!(sketch.network.steps[2].name(), "attention");
+    assert_eq!((work.input_channels, work.output_channels, work.size), (16, 10, (5, 3)));
+    assert_eq!((work.read, work.written, work.weights), (16.0 * pixels, 10.0 * pixels, 0.0));
+    assert_eq!(work.operations, 2.0 * pixels * pixels * (6.0 + 10.0));
+}
+
+#[test]
 fn an_observer_sees_every_step_once_and_changes_nothing() {
     let reference = Reference::new(sketch().network, &mut Random(21));
     let x = Random(22).numbers(2 * 3 * 4 * 6);
