@@ -26,7 +26,8 @@ const FIRST: usize = 64;
 /// Time the network on this machine
 ///
 /// The median of repeated calls, its share of the processor's highest rate of multiplications and additions, and the
-/// rate at which memory is copied, all measured in the same run with the same number of threads.
+/// rate at which memory is copied, all measured in the same run with the same number of threads. Operations are those of
+/// the convolutions as they are written down; kernels that need fewer can pass the peak.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Bench {
