@@ -41,6 +41,7 @@ fn the_work_of_every_step_is_that_counted_by_hand() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn the_kernels_take_fewer_products_where_they_can() {
     let reference = Reference::new(sketch().network, &mut Random(20));
     let lookup = |name: &str| reference.parameters.get(name).cloned();
@@ -55,9 +56,7 @@ fn the_kernels_take_fewer_products_where_they_can() {
         // Sixteen products of a window instead of 36 for four pixels, and one of a point for each.
         assert_eq!(taken[3], 2.0 * 60.0 * 8.0 * (16.0 * 4.0 + 8.0));
     }
-}
-
-#[test]
+=======
 fn the_work_of_an_attention_is_that_of_its_two_products() {
     let mut sketch = Sketch::new(6);
     let wide = sketch.push(vec![sketch.source(&[0], 10, 1, Resample::Down { before: 0 }, 0, false)], false, None);
@@ -70,6 +69,11 @@ fn the_work_of_an_attention_is_that_of_its_two_products() {
     assert_eq!((work.input_channels, work.output_channels, work.size), (16, 10, (5, 3)));
     assert_eq!((work.read, work.written, work.weights), (16.0 * pixels, 10.0 * pixels, 0.0));
     assert_eq!(work.operations, 2.0 * pixels * pixels * (6.0 + 10.0));
+    let reference = Reference::new(sketch.network, &mut Random(23));
+    let lookup = |name: &str| reference.parameters.get(name).cloned();
+    let network = FusedNetwork::new(&reference.network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
+    assert_eq!(network.step_operations(10, 6)[2], work.operations);
+>>>>>>> f511d4c (Softmax attention over the pixels, without the matrix of its scores)
 }
 
 #[test]
