@@ -39,6 +39,12 @@ pub(crate) trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// `2^self` of integers between −126 and 127.
     unsafe fn exp2_of_integer(self) -> Self;
+    /// `self · 2^exponent` for integers between −126 and 127.
+    #[inline(always)]
+    unsafe fn scale(self, exponent: Self) -> Self {
+        // SAFETY: passed on.
+        unsafe { self.mul(exponent.exp2_of_integer()) }
+    }
     /// Writes sixteen `bfloat16`, rounded to the nearest, at a multiple of 32 bytes.
     unsafe fn store_bf16(self, to: *mut u16);
     /// Sixteen `bfloat16` at a multiple of 32 bytes.
@@ -68,7 +74,7 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
         for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
             p = p.mul_add(r, V::splat(c));
         }
-        p.mul(n.exp2_of_integer())
+        p.scale(n)
     }
 }
 
@@ -99,7 +105,7 @@ pub(crate) unsafe fn rough_sigmoid<V: Vector>(x: V) -> V {
         for c in [5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
             p = p.mul_add(r, V::splat(c));
         }
-        one.div(p.mul_add(n.exp2_of_integer(), one))
+        one.div(p.scale(n).add(one))
     }
 }
 
@@ -278,6 +284,10 @@ mod x86 {
                 let n = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
                 Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(n)))
             }
+        }
+        #[inline(always)]
+        unsafe fn scale(self, exponent: Self) -> Self {
+            Self(unsafe { _mm512_scalef_ps(self.0, exponent.0) })
         }
         #[inline(always)]
         unsafe fn store_bf16(self, to: *mut u16) {
