@@ -12,6 +12,8 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod correlation;
 mod epilogue;
 mod fused;
