@@ -1,11 +1,12 @@
 //! How far the network is from its reference: relative L2 errors of everything that is stored beside a checkpoint.
 //!
-//! `cargo run --release --example parity -- FOLDER`, a diffusers folder with an `io.safetensors` whose tensors are called
+//! `cargo run --release --example parity -- FOLDER [f32|bf16]`, a diffusers folder with an `io.safetensors` whose tensors are called
 //! `NAME.sigmaσ.x`, `.denoised`, `.v` and `.grad_x`.
 
 use candle_core::{DType, Device, Tensor};
 use std::error::Error;
-use tweedie::models::Model;
+use tweedie::models::{Model, ModelOptions};
+use tweedie_kernels::Precision;
 
 /// `|a − b| / |b|` over the whole batch, and the largest of any image in it.
 fn error(a: &Tensor, b: &Tensor) -> candle_core::Result<(f64, f64)> {
@@ -20,7 +21,9 @@ fn error(a: &Tensor, b: &Tensor) -> candle_core::Result<(f64, f64)> {
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).ok_or("expected the folder of a checkpoint with an io.safetensors")?;
     let device = Device::Cpu;
-    let model = Model::open(&folder, &device)?;
+    let precision = std::env::args().nth(2).map(|name| name.parse::<Precision>()).transpose()?;
+    let model = Model::open(&folder, &ModelOptions { precision, ..ModelOptions::default() })?;
+    println!("{} with {}", model.precision(), model.instruction_set());
     let stored = candle_core::safetensors::load(format!("{folder}/io.safetensors"), &device)?;
     let mut cases: Vec<&str> = stored.keys().filter_map(|name| name.strip_suffix(".x")).collect();
     cases.sort_unstable();

@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Mask, MaskOptions, MaskSource, Photo, Region};
-use tweedie::models::Model;
+use tweedie::models::{Model, ModelOptions};
 use tweedie::{InpaintOptions, inpaint};
 
 const PHOTOS: [&str; 3] = ["astronaut", "chelsea", "rocket"];
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("expected FOLDER SIDE SAMPLES and settings".into());
     };
     let (folder, side, samples) = (Path::new(folder), side.parse()?, samples.parse()?);
-    let model = Model::embedded(&candle_core::Device::Cpu)?;
+    let model = Model::embedded(&ModelOptions::default())?;
     for setting in settings {
         let mut fields = setting.splitn(3, ';').map(str::trim);
         let sampler = fields.next().ok_or("expected a sampler")?;

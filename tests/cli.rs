@@ -713,6 +713,170 @@ fn an_input_that_changes_while_it_is_restored_is_an_error() {
     assert_eq!(folder.names(), ["mask.png"]);
 }
 
+// --- the processor ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_instruction_set_and_the_precision_of_a_run_are_recorded() {
+    let folder = Folder::with_photo(32, 24);
+    let options = "--cpu-features portable --precision f32";
+    let ran = folder.succeed(&format!("inpaint photo.png -m mask.png {GAUSSIAN} {options} --json -v"));
+    let start = ran.event("start");
+    assert_eq!((&start["instruction_set"], &start["precision"]), (&"portable".into(), &"f32".into()));
+    assert!(ran.stderr.contains("model: gaussian:mean=0,std=0.5, f32 with portable\n"), "{}", ran.stderr);
+    let content = folder.bytes("photo.inpaint.png");
+    let reader = png::Decoder::new(std::io::Cursor::new(&content)).read_info().unwrap();
+    let text = reader.info().utf8_text.iter().find(|text| text.keyword == "Software").unwrap().get_text().unwrap();
+    assert!(text.contains(", kernels portable, precision f32, seed 0, "), "{text}");
+    let plan = folder.succeed(&format!("inpaint photo.png -m mask.png {GAUSSIAN} {options} --threads 1 -n -f"));
+    assert!(plan.text().contains("device       cpu, 1 thread, f32 with portable\n"), "{}", plan.text());
+}
+
+#[test]
+fn the_option_for_the_instruction_set_wins_over_the_variable() {
+    let folder = Folder::new();
+    let kernels = |arguments: &[&str], variable: &str| {
+        let mut command =
+            folder.command(&[&["bench", "--model", "gaussian", "--size", "8", "--json"], arguments].concat());
+        let ran = Ran::from(command.env("TWEEDIE_CPU_FEATURES", variable).output().unwrap());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        (ran.events()[0]["instruction_set"].as_str().unwrap().to_string(), ran.stderr)
+    };
+    assert_eq!(kernels(&[], "portable"), ("portable".into(), String::new()));
+    assert_eq!(kernels(&["--cpu-features", "portable"], "nonesuch"), ("portable".into(), String::new()));
+    let (_, warning) = kernels(&[], "nonesuch");
+    let expected = "warning: TWEEDIE_CPU_FEATURES: unknown instruction set `nonesuch`; known: portable, ";
+    assert!(warning.starts_with(expected), "{warning}");
+    let ran = folder.tweedie("doctor --cpu-features nonesuch");
+    refused(
+        &ran,
+        2,
+        "invalid value 'nonesuch' for '--cpu-features <SET>': unknown instruction set `nonesuch`; known: ",
+    );
+}
+
+#[test]
+fn a_formula_is_computed_in_single_precision_only() {
+    let folder = Folder::with_photo(32, 24);
+    let message = "error: precision is bf16, expected f32 or auto for a prior that is a formula\n";
+    refused(&folder.tweedie(&format!("inpaint photo.png -m mask.png {GAUSSIAN} --precision bf16")), 2, message);
+    let mut command = folder.command(&["bench", "--model", "gaussian"]);
+    refused(&command.env("TWEEDIE_PRECISION", "bf16").output().unwrap().into(), 2, message);
+    let ran = folder.tweedie("inpaint photo.png -m mask.png --precision f16");
+    refused(&ran, 2, "invalid value 'f16' for '--precision <NUMBERS>'");
+}
+
+// --- bench -----------------------------------------------------------------------------------------------------------
+
+/// What a measurement says whatever the machine; nothing about speed.
+#[cfg(feature = "embedded-prior")]
+#[test]
+fn a_measurement_tells_its_settings_and_figures() {
+    let folder = Folder::new();
+    let line = "bench --size 64 --rounds 3 --seconds 0 --threads 2 --precision f32 --json";
+    let evaluation = folder.succeed(&format!("{line} --layers")).events().remove(0);
+    let pullback = folder.succeed(&format!("{line} --what pullback --batch 2")).events().remove(0);
+    let training = folder.succeed(&format!("{line} --what train --batch 2")).events().remove(0);
+    for (report, what, batch) in [(&evaluation, "denoise", 1), (&pullback, "pullback", 2), (&training, "train", 2)] {
+        assert_eq!((&report["schema"], &report["command"]), (&1.into(), &"bench".into()));
+        assert_eq!((&report["what"], &report["batch"]), (&what.into(), &batch.into()));
+        assert_eq!((&report["size"], &report["threads"], &report["calls"]), (&64.into(), &2.into(), &3.into()));
+        assert_eq!((&report["precision"], &report["device"]), (&"f32".into(), &"cpu".into()));
+        assert_eq!(report["model_hash"].as_str().unwrap().len(), 64);
+        let figure = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("no {name} in {report}"));
+        let order = ["min_ms", "lower_quartile_ms", "median_ms", "upper_quartile_ms", "max_ms"].map(figure);
+        assert!(order.is_sorted() && order[0] > 0.0, "{order:?}");
+        for name in ["peak_gflop_per_second", "copy_gbyte_per_second", "open_ms", "first_call_ms"] {
+            assert!(figure(name) > 0.0, "{name}");
+        }
+        assert!(figure("startup_ms") > figure("open_ms"));
+        let rate = figure("operations_per_call") / figure("median_ms") * 1e-6;
+        assert!((figure("gflop_per_second") / rate - 1.0).abs() < 1e-9);
+        let share = figure("gflop_per_second") / figure("peak_gflop_per_second");
+        assert!((figure("share_of_peak") / share - 1.0).abs() < 1e-9);
+    }
+    let operations = |report: &serde_json::Value| report["operations_per_call"].as_f64().unwrap();
+    assert!((operations(&pullback) - 4.0 * operations(&evaluation)).abs() < 1.0);
+    assert!((operations(&training) - 6.0 * operations(&evaluation)).abs() < 1.0);
+
+    assert!(pullback.get("layers").is_none());
+    let layers = &evaluation["layers"];
+    let steps = layers["steps"].as_array().unwrap();
+    assert_eq!(steps[0]["name"], "conv_in");
+    assert_eq!(steps[steps.len() - 1]["name"], "conv_out");
+    let sum = |name: &str| steps.iter().map(|step| step[name].as_f64().unwrap()).sum::<f64>();
+    assert!((sum("operations") - operations(&evaluation)).abs() < 1.0);
+    for name in ["floor_ms", "median_ms"] {
+        assert!((sum(name) / layers[name].as_f64().unwrap() - 1.0).abs() < 1e-9, "{name}");
+    }
+    for step in steps {
+        let figure = |name: &str| step[name].as_f64().unwrap();
+        assert!(figure("bytes") > 0.0 && figure("floor_ms") > 0.0, "{step}");
+        assert!((0.1..=1.0).contains(&(figure("operations_taken") / figure("operations"))), "{step}");
+        assert!((figure("times_floor") - figure("median_ms") / figure("floor_ms")).abs() < 1e-9, "{step}");
+    }
+}
+
+#[cfg(feature = "embedded-prior")]
+#[test]
+fn a_measurement_can_be_read() {
+    let folder = Folder::new();
+    let ran = folder.succeed("bench --size 64 --rounds 1 --seconds 0 --layers");
+    let (figures, layers) = ran.text().split_once("\n\n").unwrap();
+    let fields: Vec<_> = figures.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    let expected = ["model", "device", "call", "median", "quartiles", "extremes", "operations", "rate", "peak"];
+    assert_eq!(fields[..expected.len()], expected);
+    let layers: Vec<&str> = layers.lines().collect();
+    assert!(layers[0].starts_with("step ") && layers[1].starts_with("conv_in "), "{}", ran.text());
+    assert!(layers[layers.len() - 1].starts_with("evaluation "), "{}", ran.text());
+    let widths: Vec<usize> = layers.iter().map(|line| line.chars().count()).collect();
+    assert!(widths.iter().all(|width| *width == widths[0]), "not aligned:\n{}", ran.text());
+}
+
+#[test]
+fn scripts_get_milliseconds_alone() {
+    let ran = Folder::new().succeed("bench --model gaussian --size 8 --rounds 4 --seconds 0 --raw");
+    let times: Vec<f64> = ran.text().lines().map(|line| line.parse().unwrap()).collect();
+    assert!(times.len() == 4 && times.iter().all(|time| *time >= 0.0), "{times:?}");
+    assert!(ran.stderr.is_empty(), "{}", ran.stderr);
+}
+
+#[test]
+fn a_formula_is_timed_without_a_rate() {
+    let folder = Folder::new();
+    let report = folder.succeed("bench --model gaussian --size 8 --rounds 1 --seconds 0 --json").events().remove(0);
+    assert_eq!(report["operations_per_call"], serde_json::Value::Null);
+    assert_eq!(report["share_of_peak"], serde_json::Value::Null);
+    assert_eq!(report["precision"], "f32");
+    let text = folder.succeed("bench --model gaussian --size 8 --rounds 1 --seconds 0").text().to_string();
+    assert!(text.contains("median") && !text.contains("rate"), "{text}");
+}
+
+#[test]
+fn a_measurement_that_makes_no_sense_is_refused() {
+    let folder = Folder::new();
+    for (arguments, message) in [
+        ("--size 0", "0 is not in 1..=8192"),
+        ("--batch 0", "0 is not in 1..=1024"),
+        ("--rounds 0", "0 is not in 1..=100000"),
+        ("--seconds -1", "unexpected argument '-1'"),
+        ("--seconds NaN", "expected a number of seconds from 0 to 3600"),
+        ("--what dream", "invalid value 'dream' for '--what <CALL>'"),
+        ("--precision f64", "invalid value 'f64' for '--precision <NUMBERS>'"),
+        ("--threads 0", "0 is not in 1..=1024"),
+        ("--raw --json", "cannot be used with"),
+        ("--raw --layers", "cannot be used with"),
+        ("--layers --what pullback", "error: --layers times the steps of one evaluation\nhint: leave out --what\n"),
+        ("--layers", "error: --layers needs a network, the model gaussian is a formula\n"),
+        ("--what train", "error: --what train needs a network, the model gaussian is a formula\n"),
+    ] {
+        let ran = folder.tweedie(&format!("bench --model gaussian {arguments}"));
+        refused(&ran, 2, message);
+    }
+    refused(&folder.tweedie("bench --model nowhere.safetensors"), 4, "nowhere.safetensors");
+    #[cfg(feature = "embedded-prior")]
+    refused(&folder.tweedie("bench --size 100"), 2, "error: --size 100: this network takes multiples of 8\n");
+}
+
 // --- other commands --------------------------------------------------------------------------------------------------
 
 #[cfg(feature = "embedded-prior")]
@@ -720,7 +884,8 @@ fn an_input_that_changes_while_it_is_restored_is_an_error() {
 fn the_doctor_reports_and_passes() {
     let folder = Folder::new();
     let ran = folder.succeed("doctor");
-    for field in ["version", "instructions", "threads", "cuda", "metal", "sha256", "self-test"] {
+    for field in ["version", "instructions", "kernels", "precision", "threads", "cuda", "metal", "sha256", "self-test"]
+    {
         assert!(ran.text().lines().any(|line| line.starts_with(field)), "no {field} in\n{}", ran.text());
     }
     let report = folder.succeed("doctor --json").events().remove(0);
@@ -728,6 +893,11 @@ fn the_doctor_reports_and_passes() {
     assert_eq!(report["devices"][0]["name"], "cpu");
     assert_eq!(report["model"]["self_test_passed"], true);
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
+    for (precision, limit) in [("f32", 1e-4), ("bf16", 3e-2)] {
+        let report = folder.succeed(&format!("doctor --precision {precision} --json")).events().remove(0);
+        assert_eq!((&report["precision"], &report["model"]["self_test_limit"]), (&precision.into(), &limit.into()));
+        assert_eq!(report["model"]["self_test_passed"], true);
+    }
 }
 
 #[cfg(feature = "embedded-prior")]
@@ -781,6 +951,8 @@ fn the_help_is_the_committed_one() {
         ("models-inspect.txt", "models inspect --help"),
         ("models-convert.txt", "models convert --help"),
         ("doctor.txt", "doctor --help"),
+        ("bench.txt", "bench --help"),
+        ("bench.short.txt", "bench -h"),
         ("completions.txt", "completions --help"),
     ] {
         let help = folder.succeed(line).text().to_string();

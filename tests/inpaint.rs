@@ -1,10 +1,9 @@
 //! The main job as a library call.
 
 use crate::models::EMBEDDED;
-use candle_core::Device;
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Depth, Mask, Photo};
-use tweedie::models::Model;
+use tweedie::models::{Model, ModelOptions};
 use tweedie::{Error, InpaintOptions, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};
 
 /// A piece of a real photo.
@@ -33,7 +32,7 @@ fn embedded() -> InpaintOptions<'static> {
 }
 
 fn gaussian() -> Model {
-    Model::open("gaussian:mean=0.2,std=0.3", &Device::Cpu).unwrap()
+    Model::open("gaussian:mean=0.2,std=0.3", &ModelOptions::default()).unwrap()
 }
 
 fn analytic(model: &Model) -> InpaintOptions<'_> {
@@ -286,7 +285,7 @@ fn nothing_to_fill_is_the_photo_and_nothing_known_is_a_draw_from_the_prior() {
 fn deep_holes_and_saturated_samples_are_said() {
     let photo = crop();
     let (deep, shallow) = (hole(96, 80, 20, 20, 41), hole(96, 80, 20, 20, 31));
-    let white = Model::open("gaussian:mean=3,std=0.1", &Device::Cpu).unwrap();
+    let white = Model::open("gaussian:mean=3,std=0.1", &ModelOptions::default()).unwrap();
     let result = inpaint(&photo, &deep, &analytic(&white)).unwrap();
     let warning = "a hole reaches 21 pixels away from what is known; this prior knows textures and edges, not scenes: \
                    expect a smooth or invented fill";
@@ -294,7 +293,7 @@ fn deep_holes_and_saturated_samples_are_said() {
     let warning = "1 of 1 samples are black or white in more than half of the filled pixels, 0 % of what surrounds them is: \
                    look at the picture before you use it";
     assert_eq!(result.warnings(&photo, &deep), [warning]);
-    let grey = Model::open("gaussian:mean=0.2,std=0.0001", &Device::Cpu).unwrap();
+    let grey = Model::open("gaussian:mean=0.2,std=0.0001", &ModelOptions::default()).unwrap();
     let options = InpaintOptions { sampler: "ddnm".into(), ..analytic(&grey) };
     let warning = "1 of 1 samples have one colour in all filled pixels, what surrounds them has more: look at the \
                    picture before you use it";

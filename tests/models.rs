@@ -6,11 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use tweedie::models::unet2d::UNet2dConfig;
-use tweedie::models::{Checkpoint, Fused, Layered, Model, ScoreModel};
+use tweedie::models::{Checkpoint, Fused, Layered, Model, ModelOptions, ScoreModel};
 use tweedie_kernels::network::Network;
+use tweedie_kernels::{InstructionSet, Precision};
 
-/// The prior inside the binary, packed once for all tests.
-pub(crate) static EMBEDDED: LazyLock<Model> = LazyLock::new(|| Model::embedded(&Device::Cpu).unwrap());
+/// In single precision, whatever the machine would choose: what the reference is compared with.
+fn in_f32() -> ModelOptions {
+    ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() }
+}
+
+/// The prior inside the binary in single precision, packed once for all tests.
+pub(crate) static EMBEDDED: LazyLock<Model> = LazyLock::new(|| Model::embedded(&in_f32()).unwrap());
 
 pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -96,20 +102,67 @@ fn the_embedded_prior_passes_its_own_test() {
     assert!(error <= 1e-5, "differs by {error:e}");
 }
 
+// Whatever the precision in use, the model stays within the limit stated for it.
+#[test]
+fn the_embedded_prior_passes_its_own_test_in_every_precision() {
+    for (precision, limit) in [(Precision::F32, 1e-4), (Precision::Bf16, 3e-2)] {
+        let model = Model::embedded(&ModelOptions { precision: Some(precision), ..in_f32() }).unwrap();
+        assert_eq!((model.precision(), model.self_test_limit()), (precision, limit));
+        let error = model.self_test().unwrap().unwrap();
+        assert!(error <= limit, "differs by {error:e} in {precision}");
+    }
+}
+
+#[test]
+fn a_precision_that_nobody_chose_is_that_of_the_table() {
+    for instruction_set in InstructionSet::available() {
+        let options = ModelOptions { instruction_set, ..ModelOptions::default() };
+        assert_eq!(options.network_precision().unwrap(), Precision::auto(instruction_set));
+        let chosen = ModelOptions { precision: Some(Precision::Bf16), ..options.clone() };
+        assert_eq!(chosen.network_precision().unwrap(), Precision::Bf16);
+        let formula = Model::open("gaussian", &options).unwrap();
+        assert_eq!((formula.precision(), formula.instruction_set()), (Precision::F32, instruction_set));
+        assert_eq!(
+            Model::open("gaussian", &chosen).unwrap_err().to_string(),
+            "precision is bf16, expected f32 or auto for a prior that is a formula"
+        );
+    }
+}
+
+/// The tiny network with attention everywhere, in heads of four channels.
+fn tiny_attention() -> UNet2dConfig {
+    UNet2dConfig {
+        down_block_types: vec!["AttnDownBlock2D".into(); 3],
+        up_block_types: vec!["AttnUpBlock2D".into(); 3],
+        add_attention: true,
+        attention_head_dim: Some(4),
+        attn_norm_num_groups: Some(5),
+        ..tiny_config()
+    }
+}
+
 #[test]
 fn layers_of_tensor_operations_and_the_fused_network_are_the_same_function() {
-    for (case, (downsample_padding, flip_sin_to_cos, freq_shift, (height, width))) in
-        [(0, false, 1.0, (12, 20)), (1, true, 0.0, (4, 28)), (0, true, 0.0, (20, 4)), (1, false, 1.0, (4, 4))]
-            .into_iter()
-            .enumerate()
+    let plain = tiny_config();
+    for (case, (config, downsample_padding, flip_sin_to_cos, freq_shift, (height, width))) in [
+        (&plain, 0, false, 1.0, (12, 20)),
+        (&plain, 1, true, 0.0, (4, 28)),
+        (&plain, 0, true, 0.0, (20, 4)),
+        (&plain, 1, false, 1.0, (4, 4)),
+        (&tiny_attention(), 0, true, 0.0, (12, 20)),
+        // More pixels than the layers take queries at a time.
+        (&tiny_attention(), 1, false, 1.0, (36, 32)),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let network =
-            UNet2dConfig { downsample_padding, flip_sin_to_cos, freq_shift, ..tiny_config() }.network().unwrap();
+            UNet2dConfig { downsample_padding, flip_sin_to_cos, freq_shift, ..config.clone() }.network().unwrap();
         assert_eq!(network.stride(), 4);
         let weights = tiny_weights(&network);
         let lookup = |name: &str| weights.get(name).cloned();
         let layered = Layered::new(&network, &Device::Cpu, lookup).unwrap();
-        let fused = Fused::new(&network, lookup).unwrap();
+        let fused = Fused::new(&network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
         let x = scattered_image((2, 3, height, width), 100 + case as u64);
         let v = scattered_image((2, 3, height, width), 200 + case as u64);
         let (expected, transpose) = layered.forward_with_pullback(&x, -0.37).unwrap();
@@ -125,38 +178,74 @@ fn layers_of_tensor_operations_and_the_fused_network_are_the_same_function() {
     }
 }
 
-// Configurations that diffusers wrote for tiny networks; each needs something that cannot be built yet.
+// `data/diffusers`: tiny networks that diffusers 0.42.1 made and ran with PyTorch 2.15 in single precision. `ddpm-google`
+// has one head of all channels, `ddpm-community` the library's heads of 8 channels; `t` is the noise coordinate itself, and
+// `grad_x` the gradient of `sum(out · v)`. Every entry of the batch has a `t` of its own.
+#[test]
+fn networks_with_attention_agree_with_diffusers() {
+    for folder in ["ddpm-google", "ddpm-community"] {
+        let folder = data("diffusers").join(folder);
+        let load = |name: &str| candle_core::safetensors::load(folder.join(name), &Device::Cpu).unwrap();
+        let (weights, stored) = (load("diffusion_pytorch_model.safetensors"), load("io.safetensors"));
+        let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        let network = serde_json::from_str::<UNet2dConfig>(&config).unwrap().network().unwrap();
+        let names = |p: &&tweedie_kernels::network::Parameter| (p.name.clone(), p.shape.clone());
+        let expected: BTreeMap<String, Vec<usize>> = network.parameters().iter().map(names).collect();
+        let in_file = weights.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()));
+        assert_eq!(expected, in_file.collect(), "{}", folder.display());
+        assert_eq!(expected.len(), network.parameters().len(), "a parameter twice");
+        let lookup = |name: &str| weights.get(name)?.flatten_all().ok()?.to_vec1().ok();
+        let fused = Fused::new(&network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
+        let layered = Layered::new(&network, &Device::Cpu, lookup).unwrap();
+        let models: [(&str, &dyn ScoreModel); 2] = [("the fused network", &fused), ("layers", &layered)];
+        let times: Vec<i64> = stored["t"].to_vec1().unwrap();
+        for (b, time) in times.into_iter().enumerate() {
+            let get = |name: &str| stored[name].narrow(0, b, 1).unwrap();
+            for (name, model) in models {
+                let what = format!("entry {b} of {} by {name}", folder.display());
+                let error = relative_error(&model.forward(&get("x"), time as f64).unwrap(), &get("out"));
+                assert!(error <= 1e-5, "{what}: value off by {error:e}");
+                let (value, pullback) = model.forward_with_pullback(&get("x"), time as f64).unwrap();
+                let error = relative_error(&value, &get("out"));
+                assert!(error <= 1e-5, "{what}: value with a tape off by {error:e}");
+                let error = relative_error(&pullback.apply(&get("v")).unwrap(), &get("grad_x"));
+                assert!(error <= 5e-5, "{what}: gradient off by {error:e}");
+            }
+        }
+    }
+}
+
+// A configuration that diffusers wrote for a tiny network; it needs something that cannot be built yet.
 #[test]
 fn configurations_that_cannot_be_built_are_refused_by_the_name_of_the_field() {
-    for (folder, reason) in [
-        (
-            "ddpm-community",
-            "UNet2DModel with down_block_types = [\"DownBlock2D\", \"DownBlock2D\", \"AttnDownBlock2D\"] cannot be built \
-             yet, only DownBlock2D",
-        ),
-        (
-            "ddpm-google",
-            "UNet2DModel with down_block_types = [\"DownBlock2D\", \"AttnDownBlock2D\", \"DownBlock2D\"] cannot be built \
-             yet, only DownBlock2D",
-        ),
-        (
-            "resnet-updown",
-            "UNet2DModel with down_block_types = [\"ResnetDownsampleBlock2D\", \"AttnDownBlock2D\"] cannot be built yet, \
-             only DownBlock2D",
-        ),
-    ] {
-        let path = data("diffusers").join(folder);
-        let message = Checkpoint::open(&path).unwrap_err().to_string();
-        assert_eq!(message, format!("model {}: {reason}", path.display()));
-    }
+    let path = data("diffusers").join("resnet-updown");
+    let reason = "UNet2DModel with down_block_types = [\"ResnetDownsampleBlock2D\", \"AttnDownBlock2D\"] cannot be built \
+                  yet, only DownBlock2D and AttnDownBlock2D";
+    let message = Checkpoint::open(&path).unwrap_err().to_string();
+    assert_eq!(message, format!("model {}: {reason}", path.display()));
     let refusal = |change: fn(&mut UNet2dConfig)| {
         let mut config = tiny_config();
         change(&mut config);
         config.network().unwrap_err()
     };
     for (message, part) in [
-        (refusal(|c| c.add_attention = true), "add_attention = true"),
-        (refusal(|c| c.up_block_types[0] = "AttnUpBlock2D".into()), "up_block_types = [\"AttnUpBlock2D\""),
+        (refusal(|c| c.up_block_types[0] = "SkipUpBlock2D".into()), "up_block_types = [\"SkipUpBlock2D\""),
+        (
+            refusal(|c| (c.add_attention, c.attention_head_dim) = (true, Some(8))),
+            "20 channels are not a multiple of attention_head_dim = 8",
+        ),
+        (
+            refusal(|c| (c.down_block_types[1], c.attention_head_dim) = ("AttnDownBlock2D".into(), Some(5))),
+            "12 channels are not a multiple of attention_head_dim = 5",
+        ),
+        (
+            refusal(|c| (c.up_block_types[2], c.attention_head_dim) = ("AttnUpBlock2D".into(), Some(0))),
+            "8 channels are not a multiple of attention_head_dim = 0",
+        ),
+        (
+            refusal(|c| (c.add_attention, c.attention_head_dim, c.attn_norm_num_groups) = (true, None, Some(3))),
+            "20 channels are not a multiple of attn_norm_num_groups = 3",
+        ),
         (refusal(|c| c.time_embedding_type = "fourier".into()), "time_embedding_type = \"fourier\""),
         (refusal(|c| c.resnet_time_scale_shift = "scale_shift".into()), "resnet_time_scale_shift = \"scale_shift\""),
         (refusal(|c| c.downsample_type = "resnet".into()), "downsample_type, upsample_type = (\"resnet\", \"conv\")"),
@@ -381,7 +470,7 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
 
 #[test]
 fn a_model_that_is_not_there_is_named_with_what_there_is() {
-    let message = Model::open("nowhere.safetensors", &Device::Cpu).unwrap_err().to_string();
+    let message = Model::open("nowhere.safetensors", &in_f32()).unwrap_err().to_string();
     let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
     assert_eq!(message, format!("model nowhere.safetensors: there is no such model; known: {known}"));
 }

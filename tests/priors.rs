@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use tweedie::image::{DecodeOptions, Photo, Region};
 use tweedie::models::Fused;
 use tweedie::priors::{Denoiser, Gaussian, Parameterization, Preconditioned, Tiled, window_starts};
+use tweedie_kernels::{InstructionSet, Precision};
 use tweedie_operators::Rng;
 
 fn values(x: &Tensor) -> Vec<f32> {
@@ -20,7 +21,8 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 fn tiny() -> Preconditioned {
     let network = tiny_config().network().unwrap();
     let weights = tiny_weights(&network);
-    let fused = Fused::new(&network, |name| weights.get(name).cloned()).unwrap();
+    let lookup = |name: &str| weights.get(name).cloned();
+    let fused = Fused::new(&network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
     Preconditioned::new(Box::new(fused), Parameterization::Edm { sigma_data: 0.5 }, 0.002..=80.0)
 }
 

@@ -191,6 +191,8 @@ impl Correlation {
                             }
                         }
                     }
+                    // They stay as long as the network does; and a read behind them is one behind their memory.
+                    packed.shrink_to_fit();
                     packed
                 })
                 .collect(),
@@ -212,6 +214,19 @@ impl Correlation {
             write_stride,
             rows: span(|t| t.dy),
             columns: span(|t| t.dx),
+        }
+    }
+
+    /// Multiplications for a pixel and channel of the result, where the sources have so many channels.
+    pub(crate) fn products(&self, channels: &[usize]) -> f64 {
+        match &self.method {
+            Method::Taps(phases) => {
+                let of_phase = |phase: &PackedPhase| -> usize {
+                    phase.taps.iter().zip(channels).map(|(taps, channels)| taps.len() * channels).sum()
+                };
+                phases.iter().map(of_phase).sum::<usize>() as f64 / phases.len() as f64
+            }
+            Method::Winograd(winograd) => winograd.products(channels),
         }
     }
 
@@ -383,7 +398,10 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
         unsafe {
             while filled < y as isize * stride + c.rows.1 {
                 filled += 1;
-                fill_row::<V, M, M>(job, b, filled, scratch.add(ring.row(filled)), ring.left, ring.width);
+                let mut to = scratch.add(ring.row(filled));
+                for source in 0..job.inputs.len() {
+                    to = fill_row::<V, M, M>(job, source, (b, filled), to, ring.left, ring.width);
+                }
             }
             for phase in phases {
                 let out_row = y * c.write_stride + phase.y;
@@ -442,71 +460,72 @@ struct Target {
     first: usize,
 }
 
-/// Writes input row `row` (zeros outside the image) in the format `R`: for each unit, `width` pixels of which the first is
-/// column `-left`.
+/// Writes input row `row` of a source (zeros outside the image) in the format `R`: for each unit, `width` pixels of which
+/// the first is column `-left`. Returns where the next source's begins.
 ///
 /// # Safety
-/// As [`run_band`]; `to` has room for the units of all sources.
+/// As [`run_band`]; `to` has room for the units of the source.
 #[inline(always)]
 pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
     job: &Job<'_>,
-    b: usize,
-    row: isize,
+    source: usize,
+    (b, row): (usize, isize),
     to: *mut f32,
     left: usize,
     width: usize,
-) {
+) -> *mut f32 {
     let (height, input_width) = job.input_size;
+    let (planes, reading) = (&job.inputs[source], &job.readings[source]);
     let inside = row >= 0 && row < height as isize;
     let mut unit_to = to;
-    for (planes, reading) in job.inputs.iter().zip(&job.readings) {
-        // SAFETY: `to` has `width` pixels for each unit; planes have `input_width` pixels a row; scales have 16 numbers
-        // a block.
-        unsafe {
-            for (block, plane) in planes.iter().enumerate() {
-                let part = block % R::CHANNELS;
-                if part == 0 && inside {
-                    std::ptr::write_bytes(unit_to, 0, left * 16);
-                    let after = left + input_width;
-                    std::ptr::write_bytes(unit_to.add(after * 16), 0, (width - after) * 16);
-                } else if part == 0 {
-                    std::ptr::write_bytes(unit_to, 0, width * 16);
-                }
-                if inside {
-                    let from: *const f32 = plane.row(b, row as usize);
-                    let to = unit_to.add(left * 16 + part * R::PIXEL);
-                    let lane = (b * planes.len() + block) * 16;
-                    // While a row is read, the next one of its block is fetched: it lies behind this one.
-                    match reading {
-                        None => {
-                            for x in 0..input_width {
-                                R::store(M::load(from.add(x * M::PIXEL)), to.add(x * 16));
-                            }
+    // SAFETY: `to` has `width` pixels for each unit; planes have `input_width` pixels a row; scales have 16 numbers a
+    // block.
+    unsafe {
+        for (block, plane) in planes.iter().enumerate() {
+            let part = block % R::CHANNELS;
+            if part == 0 && inside {
+                std::ptr::write_bytes(unit_to, 0, left * 16);
+                let after = left + input_width;
+                std::ptr::write_bytes(unit_to.add(after * 16), 0, (width - after) * 16);
+            } else if part == 0 {
+                std::ptr::write_bytes(unit_to, 0, width * 16);
+            }
+            if inside {
+                let from: *const f32 = plane.row(b, row as usize);
+                let to = unit_to.add(left * 16 + part * R::PIXEL);
+                let lane = (b * planes.len() + block) * 16;
+                // While a row is read, the next one of its block is fetched: it lies behind this one.
+                match reading {
+                    None => {
+                        for x in 0..input_width {
+                            V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
+                            R::store(M::load(from.add(x * M::PIXEL)), to.add(x * 16));
                         }
-                        Some(Reading { scale, shift, silu }) => {
-                            let scale = V::load_unaligned(&scale[lane..lane + 16]);
-                            let shift = V::load_unaligned(&shift[lane..lane + 16]);
-                            if *silu {
-                                for x in 0..input_width {
-                                    V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
-                                    let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
-                                    R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
-                                }
-                            } else {
-                                for x in 0..input_width {
-                                    let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
-                                    R::store(z, to.add(x * 16));
-                                }
+                    }
+                    Some(Reading { scale, shift, silu }) => {
+                        let scale = V::load_unaligned(&scale[lane..lane + 16]);
+                        let shift = V::load_unaligned(&shift[lane..lane + 16]);
+                        if *silu {
+                            for x in 0..input_width {
+                                V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
+                                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                                R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
+                            }
+                        } else {
+                            for x in 0..input_width {
+                                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                                R::store(z, to.add(x * 16));
                             }
                         }
                     }
                 }
-                if part + 1 == R::CHANNELS || block + 1 == planes.len() {
-                    unit_to = unit_to.add(width * 16);
-                }
+            }
+            if part + 1 == R::CHANNELS || block + 1 == planes.len() {
+                unit_to = unit_to.add(width * 16);
             }
         }
     }
+    unit_to
 }
 
 /// The sums over all terms for `P` pixels, `step` floats apart, of `K` blocks, all of them in registers.

@@ -4,14 +4,22 @@
 //! resample, convolve, add bias, embedding and residual, and take the sums of the next normalisation.
 
 use crate::affine::Affine;
+use crate::attention::{Attention, Softmax};
 use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source};
+use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork, Sum};
 use crate::precision::Precision;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+mod gradients;
+
+use gradients::Collector;
+pub use gradients::{Gradients, Parameters};
 
 /// What is wrong with the arguments.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -65,6 +73,12 @@ pub enum Error {
     /// The tape of one network was given to another.
     #[error("the tape belongs to another network")]
     Tape,
+    /// The tape was kept for a pullback, and gradients of the parameters need more.
+    #[error("the tape does not keep what the gradients of the parameters need")]
+    Kept,
+    /// A loss or the gradient of a parameter is infinite or not a number.
+    #[error("{0} is not finite")]
+    NotFinite(String),
 }
 
 #[derive(Debug)]
@@ -98,13 +112,24 @@ struct FusedDense {
 impl FusedDense {
     fn apply(&self, v: &[f32]) -> Vec<f32> {
         let v: Vec<f32> = if self.silu { v.iter().map(|x| x / (1.0 + (-x).exp())).collect() } else { v.to_vec() };
-        let row = |(row, bias): (&[f32], &f32)| bias + row.iter().zip(&v).map(|(w, x)| w * x).sum::<f32>();
+        let row = |(row, bias): (&[f32], &f32)| bias + dot(row, &v);
         self.weight.chunks_exact(v.len()).zip(&self.bias).map(row).collect()
     }
 }
 
+/// `Σ a b` in sixteen partial sums, which the compiler keeps in vectors.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; 16];
+    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
+}
+
 #[derive(Debug)]
-struct FusedStep {
+struct FusedSum {
     forward: Correlation,
     sources: Vec<FusedSource>,
     bias: Vec<f32>,
@@ -114,8 +139,16 @@ struct FusedStep {
     resample: Resample,
     /// Whether a later step normalises the result.
     sums: bool,
-    /// Values that no later step reads.
-    last_reads: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum FusedStep {
+    Sum(Box<FusedSum>),
+    Attention {
+        kernel: Attention,
+        /// Query, key and value.
+        inputs: [usize; 3],
+    },
 }
 
 /// A network packed for the instruction set of this machine, and its working memory.
@@ -129,7 +162,11 @@ pub struct FusedNetwork {
     precision: Precision,
     layers: Vec<FusedDense>,
     steps: Vec<FusedStep>,
+    /// For each step the values that no later one reads.
+    last_reads: Vec<Vec<usize>>,
     pool: Arc<Pool>,
+    /// How often the parameters have been replaced.
+    version: u64,
 }
 
 /// What a forward pass leaves behind for its data gradient.
@@ -137,10 +174,26 @@ pub struct FusedNetwork {
 pub struct Tape {
     values: Vec<Option<Map>>,
     norms: Vec<Vec<Option<NormState>>>,
+    /// Of each step that is an attention.
+    softmaxes: Vec<Option<Softmax>>,
     sizes: Vec<(usize, usize)>,
     batch: usize,
+    noise: Vec<f32>,
+    keep: Keep,
     /// The memory of the network that made it, by which it is recognised.
     pool: Arc<Pool>,
+    /// The parameters it was made with.
+    version: u64,
+}
+
+/// Which values outlive a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    /// Those that are normalised or activated, that go into an attention, or come out of one.
+    ForPullback,
+    /// These and all that are convolved.
+    ForGradients,
 }
 
 /// What a source does to its inputs before the convolution, for one batch: per image and lane, and per image and group.
@@ -180,8 +233,7 @@ impl FusedNetwork {
         }
         let get = |parameter: &Parameter| parameters[&parameter.name].clone();
         let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
-        let mut steps: Vec<FusedStep> = Vec::with_capacity(network.steps.len());
-        for step in &network.steps {
+        let pack_sum = |step: &Sum| {
             let output = Layout { parts: vec![step.channels] };
             let layouts: Vec<Layout> = step
                 .sources
@@ -219,7 +271,7 @@ impl FusedNetwork {
                     *sum += value;
                 }
             }
-            steps.push(FusedStep {
+            FusedSum {
                 forward,
                 sources,
                 bias,
@@ -228,25 +280,36 @@ impl FusedNetwork {
                 layout: output,
                 resample,
                 sums: false,
-                last_reads: Vec::new(),
-            });
-        }
+            }
+        };
+        let pack = |step: &Step| match step {
+            Step::Sum(sum) => FusedStep::Sum(Box::new(pack_sum(sum))),
+            Step::Attention(attention) => FusedStep::Attention {
+                kernel: Attention {
+                    isa,
+                    heads: attention.heads,
+                    channels: network.value_channels(attention.query),
+                    value_channels: network.value_channels(attention.value),
+                },
+                inputs: [attention.query, attention.key, attention.value],
+            },
+        };
+        let mut steps: Vec<FusedStep> = network.steps.par_iter().map(pack).collect();
         let mut last_read = vec![0; network.steps.len() + 1];
         for (index, step) in network.steps.iter().enumerate() {
-            for source in &step.sources {
-                for &value in &source.inputs {
-                    last_read[value] = index;
-                    if source.norm.is_some() && value > 0 {
-                        steps[value - 1].sums = true;
-                    }
-                }
-            }
-            if let Some(value) = step.residual {
+            for value in step.inputs() {
                 last_read[value] = index;
             }
+            let Step::Sum(step) = step else { continue };
+            for &value in step.sources.iter().filter(|source| source.norm.is_some()).flat_map(|source| &source.inputs) {
+                if let Some(FusedStep::Sum(step)) = value.checked_sub(1).map(|step| &mut steps[step]) {
+                    step.sums = true;
+                }
+            }
         }
+        let mut last_reads = vec![Vec::new(); network.steps.len()];
         for (value, &index) in last_read.iter().enumerate().take(network.steps.len()) {
-            steps[index].last_reads.push(value);
+            last_reads[index].push(value);
         }
         Ok(Self {
             network: network.clone(),
@@ -254,8 +317,20 @@ impl FusedNetwork {
             precision,
             layers: network.embedding.layers.iter().map(dense).collect(),
             steps,
+            last_reads,
             pool: Arc::default(),
+            version: 0,
         })
+    }
+
+    /// Replaces all parameters by those that `lookup` finds by name; tapes of the earlier ones are refused from then on.
+    ///
+    /// # Errors
+    /// `Missing` or `Elements`, naming the parameter; the network is as before then.
+    pub fn set_parameters(&mut self, lookup: impl FnMut(&str) -> Option<Vec<f32>>) -> Result<(), Error> {
+        let packed = Self::new(&self.network, self.isa, self.precision, lookup)?;
+        *self = Self { pool: Arc::clone(&self.pool), version: self.version + 1, ..packed };
+        Ok(())
     }
 
     /// What was packed.
@@ -273,6 +348,26 @@ impl FusedNetwork {
         self.precision
     }
 
+    /// Bytes of a number of the values that pass from step to step, and of a weight.
+    pub fn number_bytes(&self) -> (usize, usize) {
+        match self.precision {
+            Precision::F32 => (4, 4),
+            Precision::Bf16 => (2, 2),
+        }
+    }
+
+    /// Multiplications and additions of the products that each step takes for an image of `height × width`: those of
+    /// [`Network::work`], or fewer where the kernels have a way.
+    pub fn step_operations(&self, height: usize, width: usize) -> Vec<f64> {
+        let of_step = |(work, step): (StepWork, &FusedStep)| {
+            let FusedStep::Sum(step) = step else { return work.operations };
+            let channels: Vec<usize> = step.sources.iter().map(|source| source.layout.channels()).collect();
+            let values = work.size.0 * work.size.1 * work.output_channels;
+            2.0 * values as f64 * step.forward.products(&channels)
+        };
+        self.network.work(height, width).into_iter().zip(&self.steps).map(of_step).collect()
+    }
+
     /// Returns the working memory to the system.
     pub fn release_memory(&self) {
         self.pool.clear();
@@ -285,7 +380,22 @@ impl FusedNetwork {
     /// # Errors
     /// `Shape`, `Length`, `Noise`.
     pub fn forward(&self, x: &[f32], shape: [usize; 4], noise: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        Ok(self.run(x, shape, noise, factor, false)?.0)
+        self.forward_observed(x, shape, noise, factor, &mut |_, _| ())
+    }
+
+    /// [`forward`](Self::forward), telling `observer` the index of every step and how long it took.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_observed(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+        observer: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.run(x, shape, noise, factor, Keep::Nothing, observer)?.0)
     }
 
     /// [`forward`](Self::forward), and what its data gradient needs.
@@ -299,7 +409,22 @@ impl FusedNetwork {
         noise: &[f32],
         factor: f32,
     ) -> Result<(Vec<f32>, Tape), Error> {
-        self.run(x, shape, noise, factor, true)
+        self.run(x, shape, noise, factor, Keep::ForPullback, &mut |_, _| ())
+    }
+
+    /// [`forward`](Self::forward), and what the [`gradients`](Self::gradients) of the parameters need: every value that
+    /// is convolved, so more memory than for a pullback.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_for_gradients(
+        &self,
+        x: &[f32],
+        shape: [usize; 4],
+        noise: &[f32],
+        factor: f32,
+    ) -> Result<(Vec<f32>, Tape), Error> {
+        self.run(x, shape, noise, factor, Keep::ForGradients, &mut |_, _| ())
     }
 
     fn run(
@@ -308,7 +433,8 @@ impl FusedNetwork {
         shape: [usize; 4],
         noise: &[f32],
         factor: f32,
-        keep: bool,
+        keep: Keep,
+        observer: &mut dyn FnMut(usize, Duration),
     ) -> Result<(Vec<f32>, Tape), Error> {
         let [batch, channels, height, width] = shape;
         let stride = self.network.stride();
@@ -326,8 +452,23 @@ impl FusedNetwork {
         let mut sums: Vec<Option<ChannelSums>> = vec![None; count];
         let mut sizes = vec![(height, width); count];
         let mut norms = Vec::with_capacity(count);
+        let mut softmaxes = Vec::with_capacity(count);
         values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
+            let start = Instant::now();
+            let step = match step {
+                FusedStep::Sum(step) => step,
+                FusedStep::Attention { kernel, inputs } => {
+                    let (output, softmax) = kernel.forward(inputs.map(|input| read(&values, input)));
+                    softmaxes.push(Some(softmax));
+                    norms.push(Vec::new());
+                    sizes[index + 1] = sizes[inputs[0]];
+                    values[index + 1] = Some(output);
+                    self.forget(index, keep, &mut values);
+                    observer(index, start.elapsed());
+                    continue;
+                }
+            };
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
             let output_size = match step.resample {
@@ -387,15 +528,17 @@ impl FusedNetwork {
             values[index + 1] = Some(output);
             sizes[index + 1] = output_size;
             norms.push(states);
-            for &value in &step.last_reads {
-                // A data gradient reads the values again that were normalised or activated, and no others.
-                if !keep || !self.transformed(value) {
-                    values[value] = None;
-                }
-            }
+            softmaxes.push(None);
+            self.forget(index, keep, &mut values);
+            observer(index, start.elapsed());
         }
-        let output = values.pop().flatten().map(|map| map.to_planes(self.output_channels(), 1.0));
-        let tape = Tape { values, norms, sizes, batch, pool: Arc::clone(&self.pool) };
+        let last = self.steps.len();
+        let output = values[last].as_ref().map(|map| map.to_planes(self.output_channels(), 1.0));
+        if !self.kept(last, keep) {
+            values[last] = None;
+        }
+        let (pool, version) = (Arc::clone(&self.pool), self.version);
+        let tape = Tape { values, norms, softmaxes, sizes, batch, noise: noise.to_vec(), keep, pool, version };
         Ok((output.unwrap_or_default(), tape))
     }
 
@@ -403,9 +546,27 @@ impl FusedNetwork {
         self.network.value_channels(self.steps.len())
     }
 
-    fn transformed(&self, value: usize) -> bool {
-        let mut sources = self.steps.iter().flat_map(|step| &step.sources);
-        sources.any(|source| (source.norm.is_some() || source.silu) && source.inputs.contains(&value))
+    /// Drops the values that are of no use after step `index`.
+    fn forget(&self, index: usize, keep: Keep, values: &mut [Option<Map>]) {
+        for &value in &self.last_reads[index] {
+            if !self.kept(value, keep) {
+                values[value] = None;
+            }
+        }
+    }
+
+    /// Whether the way back reads the value again.
+    fn kept(&self, value: usize, keep: Keep) -> bool {
+        let read_by = |step: &FusedStep| match step {
+            FusedStep::Sum(step) => step.sources.iter().any(|source| {
+                let transformed = source.norm.is_some() || source.silu || keep == Keep::ForGradients;
+                transformed && source.inputs.contains(&value)
+            }),
+            FusedStep::Attention { inputs, .. } => inputs.contains(&value),
+        };
+        let made_by = value.checked_sub(1).map(|step| &self.steps[step]);
+        let attended = matches!(made_by, Some(FusedStep::Attention { .. }));
+        keep != Keep::Nothing && (attended || self.steps.iter().any(read_by))
     }
 
     /// `v ↦ (∂F/∂x)ᵀ v · factor`, with the tape of a forward pass.
@@ -415,7 +576,19 @@ impl FusedNetwork {
     /// # Errors
     /// `Tape`; `Length` if `v` has another number of elements than the output.
     pub fn pullback(&self, tape: &Tape, v: &[f32], factor: f32) -> Result<Vec<f32>, Error> {
-        if !Arc::ptr_eq(&tape.pool, &self.pool) {
+        self.go_back(tape, v, Some(factor), None)
+    }
+
+    /// One way back through the steps: the gradient of the input, times `factor`, where there is one, and those of the
+    /// parameters into `collector`.
+    fn go_back(
+        &self,
+        tape: &Tape,
+        v: &[f32],
+        factor: Option<f32>,
+        mut collector: Option<&mut Collector<'_>>,
+    ) -> Result<Vec<f32>, Error> {
+        if !Arc::ptr_eq(&tape.pool, &self.pool) || tape.version != self.version {
             return Err(Error::Tape);
         }
         let (height, width) = tape.sizes[self.steps.len()];
@@ -426,7 +599,28 @@ impl FusedNetwork {
         gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
             let Some(gradient) = gradients[index + 1].take() else { continue };
-            for (source, state) in step.sources.iter().zip(&tape.norms[index]) {
+            let step = match step {
+                FusedStep::Sum(step) => step,
+                FusedStep::Attention { kernel, inputs } => {
+                    if factor.is_none() && inputs.iter().all(|&value| value == 0) {
+                        continue;
+                    }
+                    let softmax = tape.softmaxes[index].as_ref().expect("every attention leaves its own");
+                    let result = read(&tape.values, index + 1);
+                    let maps = inputs.map(|input| read(&tape.values, input));
+                    for (&value, gradient) in inputs.iter().zip(kernel.backward(maps, softmax, result, &gradient)) {
+                        self.add_gradient(&mut gradients[value], gradient);
+                    }
+                    continue;
+                }
+            };
+            if let Some(collector) = &mut collector {
+                collector.step(tape, index, &gradient);
+            }
+            for (number, (source, state)) in step.sources.iter().zip(&tape.norms[index]).enumerate() {
+                if factor.is_none() && source.norm.is_none() && source.inputs.iter().all(|&value| value == 0) {
+                    continue;
+                }
                 let size = tape.sizes[source.inputs[0]];
                 let incoming = vec![(0..gradient.blocks).map(|block| gradient.read(block)).collect()];
                 let job = |outputs, gate, sums| Job {
@@ -455,6 +649,9 @@ impl FusedNetwork {
                 let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
                 self.backward(step, source).run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
                 let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
+                if let Some(collector) = &mut collector {
+                    collector.norm((index, number), state, &sums);
+                }
                 let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
                 let outputs = self.accumulators(&mut gradients, source, batch, size);
                 for (block, output) in outputs.into_iter().enumerate() {
@@ -471,18 +668,22 @@ impl FusedNetwork {
                 }
             }
             if let Some(value) = step.residual {
-                match &mut gradients[value] {
-                    Some(sum) => add((self.isa, self.precision), sum, &gradient),
-                    empty => *empty = Some(gradient),
-                }
+                self.add_gradient(&mut gradients[value], gradient);
             }
         }
-        let input = gradients[0].take().map(|map| map.to_planes(self.network.channels, factor));
-        Ok(input.unwrap_or_default())
+        let input = gradients[0].take().zip(factor);
+        Ok(input.map(|(map, factor)| map.to_planes(self.network.channels, factor)).unwrap_or_default())
+    }
+
+    fn add_gradient(&self, sum: &mut Option<Map>, gradient: Map) {
+        match sum {
+            Some(sum) => add((self.isa, self.precision), sum, &gradient),
+            empty => *empty = Some(gradient),
+        }
     }
 
     /// The data gradient of a source's convolution.
-    fn backward<'a>(&self, step: &FusedStep, source: &'a FusedSource) -> &'a Correlation {
+    fn backward<'a>(&self, step: &FusedSum, source: &'a FusedSource) -> &'a Correlation {
         source.backward.get_or_init(|| {
             let phases = backward_phases(&source.source, &source.weight);
             // Forward and backward exchange the strides and the two sides.
@@ -511,6 +712,11 @@ impl FusedNetwork {
     }
 
     fn embed(&self, noise: f32) -> Vec<f32> {
+        self.layers.iter().fold(self.waves(noise), |v, layer| layer.apply(&v))
+    }
+
+    /// The sines and cosines of a noise coordinate.
+    fn waves(&self, noise: f32) -> Vec<f32> {
         let embedding = &self.network.embedding;
         let half = embedding.channels / 2;
         let angle = |k: usize| {
@@ -520,14 +726,10 @@ impl FusedNetwork {
         };
         let sines = (0..half).map(|k| angle(k).sin());
         let cosines = (0..half).map(|k| angle(k).cos());
-        let mut v: Vec<f32> = match embedding.cosine_first {
+        match embedding.cosine_first {
             true => cosines.chain(sines).collect(),
             false => sines.chain(cosines).collect(),
-        };
-        for layer in &self.layers {
-            v = layer.apply(&v);
         }
-        v
     }
 }
 
@@ -558,6 +760,10 @@ fn check_length(x: &[f32], shape: [usize; 4]) -> Result<(), Error> {
     if elements == Some(x.len()) { Ok(()) } else { Err(Error::Length { got: x.len(), shape }) }
 }
 
+fn read(values: &[Option<Map>], value: usize) -> &Map {
+    values[value].as_ref().expect("a value that is read is there")
+}
+
 /// The planes of these values, one after the other; none of a value that the tape does not keep.
 fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
     inputs
@@ -585,14 +791,14 @@ fn add(instructions: (InstructionSet, Precision), sum: &mut Map, other: &Map) {
 fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) -> ChannelSums {
     let blocks = layout.blocks();
     let mut sums = vec![(0.0, 0.0); batch * layout.channels()];
-    for (lane, channel) in layout.lanes().into_iter().enumerate() {
-        let Some(channel) = channel else { continue };
-        for b in 0..batch {
-            let sum = &mut sums[b * layout.channels() + channel];
-            for y in 0..height {
-                let at = ((b * height + y) * blocks + lane / 16) * 2;
-                sum.0 += f64::from(rows[at].0[lane % 16]);
-                sum.1 += f64::from(rows[at + 1].0[lane % 16]);
+    let lanes = layout.lanes();
+    for (index, of_row) in rows.chunks(blocks * 2).take(batch * height).enumerate() {
+        let sums = &mut sums[index / height * layout.channels()..];
+        for (both, lanes) in of_row.chunks(2).zip(lanes.chunks(16)) {
+            for (lane, channel) in lanes.iter().enumerate() {
+                let Some(channel) = *channel else { continue };
+                sums[channel].0 += f64::from(both[0].0[lane]);
+                sums[channel].1 += f64::from(both[1].0[lane]);
             }
         }
     }
@@ -620,8 +826,7 @@ fn norm_state(
             match &sums[value] {
                 Some(sums) => of_channel.extend_from_slice(&sums[b * part..(b + 1) * part]),
                 None => of_channel.extend((0..part).map(|channel| {
-                    let map = values[value].as_ref().expect("a value that is read is there");
-                    map.channel(b, channel).fold((0.0, 0.0), |(sum, square), x| {
+                    read(values, value).channel(b, channel).fold((0.0, 0.0), |(sum, square), x| {
                         let x = f64::from(x);
                         (sum + x, square + x * x)
                     })
@@ -691,7 +896,8 @@ fn norm_gradient(
 
 /// `weight[:, :, ky, kx]` as a matrix `[out, in]`, transposed where asked for, added to `sum`.
 fn add_kernel_matrix(sum: &mut Vec<f32>, weight: &[f32], parameter: &Parameter, at: (usize, usize), transposed: bool) {
-    let [outputs, inputs, k, _] = parameter.shape[..] else { unreachable!("a convolution has four axes") };
+    let (outputs, inputs) = (parameter.shape[0], parameter.shape[1]);
+    let k = parameter.shape.get(2).copied().unwrap_or(1);
     sum.resize(outputs * inputs, 0.0);
     for o in 0..outputs {
         for i in 0..inputs {
@@ -716,21 +922,26 @@ fn up_offset(phase: usize, k: usize, size: usize) -> isize {
     (phase as isize + k as isize - (size / 2) as isize).div_euclid(2)
 }
 
+/// Where kernel row `k` of a convolution reads, along one axis, for an output of parity `phase`.
+fn forward_offset(resample: Resample, phase: usize, k: usize, size: usize) -> isize {
+    match resample {
+        Resample::Same => k as isize - (size / 2) as isize,
+        Resample::Down { before } => k as isize - before as isize,
+        Resample::Up => up_offset(phase, k, size),
+    }
+}
+
 fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) -> Vec<Phase> {
     let parities: &[usize] = if resample == Resample::Up { &[0, 1] } else { &[0] };
     let mut phases = Vec::new();
     for &y in parities {
         for &x in parities {
             let sources = sources.iter().zip(weights).map(|(source, weight)| {
-                let size = source.weight.shape[2];
+                let size = source.kernel();
                 let mut taps = Vec::new();
                 for ky in 0..size {
                     for kx in 0..size {
-                        let offset = |phase, k| match resample {
-                            Resample::Same => k as isize - (size / 2) as isize,
-                            Resample::Down { before } => k as isize - before as isize,
-                            Resample::Up => up_offset(phase, k, size),
-                        };
+                        let offset = |phase, k| forward_offset(resample, phase, k, size);
                         add_tap(&mut taps, offset(y, ky), offset(x, kx), |matrix| {
                             add_kernel_matrix(matrix, weight, &source.weight, (ky, kx), false);
                         });
@@ -745,7 +956,7 @@ fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) 
 }
 
 fn backward_phases(source: &Source, weight: &[f32]) -> Vec<Phase> {
-    let size = source.weight.shape[2];
+    let size = source.kernel();
     let parities: &[usize] = if matches!(source.resample, Resample::Down { .. }) { &[0, 1] } else { &[0] };
     let mut phases = Vec::new();
     for &y in parities {

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 /// An instruction set that the kernels are written for, from the least to the most capable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
-    /// Plain Rust, vectorised by the compiler with what its target has.
+    /// What every processor of the target has: 4 single-precision lanes of SSE2 on x86-64, plain Rust vectorised by the
+    /// compiler elsewhere.
     Portable,
     /// x86-64 with AVX2 and FMA: 8 single-precision lanes.
     Avx2,
@@ -22,6 +23,7 @@ pub enum InstructionSet {
 impl InstructionSet {
     /// Those that this machine can run, the most capable last.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "others are of x86-64 alone"))]
         let mut sets = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
@@ -58,7 +60,10 @@ impl InstructionSet {
     }
 
     /// The set itself, if this machine can run it.
-    pub(crate) fn on_this_machine(self) -> Result<Self, InstructionSetError> {
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot.
+    pub fn on_this_machine(self) -> Result<Self, InstructionSetError> {
         match Self::available().contains(&self) {
             true => Ok(self),
             false => Err(InstructionSetError::Unavailable(self)),

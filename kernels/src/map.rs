@@ -1,7 +1,8 @@
 //! Images inside a network: blocks of sixteen channels, pixel after pixel.
 
-use crate::operand::bf16;
+use crate::operand::{bf16, pair};
 use crate::precision::Precision;
+use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Sixteen channels of one pixel: one register of AVX-512, one cache line.
@@ -122,6 +123,53 @@ impl Map {
         Self { data, pool: Arc::clone(pool), precision, batch, blocks, height, width }
     }
 
+    /// A map with arbitrary contents, of the same pool.
+    pub(crate) fn beside(&self, precision: Precision, batch: usize, blocks: usize, size: (usize, usize)) -> Self {
+        Self::new(&self.pool, precision, batch, blocks, size)
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The same numbers in single precision; `None` if that is what they are in.
+    pub(crate) fn widened(&self) -> Option<Self> {
+        if self.precision == Precision::F32 {
+            return None;
+        }
+        let mut wide = self.beside(Precision::F32, self.batch, self.blocks, (self.height, self.width));
+        wide.data.par_chunks_mut(2).with_min_len(1024).zip(&self.data).for_each(|(wide, pairs)| {
+            for (wide, pairs) in wide.iter_mut().zip(pairs.0.chunks(8)) {
+                for (both, pair) in wide.0.chunks_mut(2).zip(pairs) {
+                    both[0] = f32::from_bits(pair.to_bits() << 16);
+                    both[1] = f32::from_bits(pair.to_bits() & 0xffff_0000);
+                }
+            }
+        });
+        Some(wide)
+    }
+
+    /// A map in single precision with its numbers rounded to `precision`.
+    pub(crate) fn rounded(self, precision: Precision) -> Self {
+        debug_assert_eq!(self.precision, Precision::F32);
+        if precision == Precision::F32 {
+            return self;
+        }
+        let mut narrow = self.beside(precision, self.batch, self.blocks, (self.height, self.width));
+        narrow.data.par_iter_mut().with_min_len(1024).zip(self.data.par_chunks(2)).for_each(|(pairs, wide)| {
+            for (pairs, wide) in pairs.0.chunks_mut(8).zip(wide) {
+                for (to, both) in pairs.iter_mut().zip(wide.0.chunks(2)) {
+                    *to = pair(both[0], both[1]);
+                }
+            }
+        });
+        narrow
+    }
+
     /// From planes `[batch, channels, height, width]`, times `factor`.
     pub(crate) fn from_planes(
         pool: &Arc<Pool>,
@@ -163,6 +211,13 @@ impl Map {
     pub(crate) fn channel(&self, b: usize, channel: usize) -> impl Iterator<Item = f32> + '_ {
         let first = self.place(b, channel, 0);
         (0..self.height * self.width).map(move |pixel| self.get(first + pixel * 16))
+    }
+
+    /// All lanes of one image of a map in single precision.
+    pub(crate) fn lanes(&self, b: usize) -> &[Lanes] {
+        debug_assert_eq!(self.precision, Precision::F32);
+        let image = self.blocks * self.height * self.width;
+        &self.data[b * image..][..image]
     }
 
     /// The index of a number.
@@ -320,6 +375,23 @@ mod tests {
             assert_eq!(map.to_planes(19, 1.0), planes);
             assert!(map.channel(1, 3 + 16).all(|x| x == 0.0), "padding holds zeros");
         }
+    }
+
+    #[test]
+    fn maps_survive_the_way_through_single_precision() {
+        // An odd number of pixels, so that half of the last lanes is of no pixel.
+        let planes: Vec<f32> = (0..3 * 17 * 15).map(|i| i as f32).collect();
+        let narrow = |precision| Map::from_planes(&Arc::default(), precision, &planes, [3, 17, 3, 5], 1.0);
+        assert!(narrow(Precision::F32).widened().is_none());
+        let wide = narrow(Precision::Bf16).widened().unwrap();
+        assert_eq!(
+            (wide.precision(), wide.to_planes(17, 1.0)),
+            (Precision::F32, narrow(Precision::Bf16).to_planes(17, 1.0))
+        );
+        let again = wide.rounded(Precision::Bf16);
+        assert_eq!(again.to_planes(17, 1.0), narrow(Precision::Bf16).to_planes(17, 1.0));
+        let once = narrow(Precision::F32).rounded(Precision::Bf16);
+        assert_eq!(once.to_planes(17, 1.0), again.to_planes(17, 1.0), "rounded to the nearest, ties to the even one");
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What a network is, apart from its numbers: a list of convolutions of earlier values.
+//! What a network is, apart from its numbers: a list of convolutions and attentions of earlier values.
 //!
-//! Every U-Net of this field is made of one kind of step: concatenate some earlier values, normalise them by groups,
-//! apply SiLU, resample, convolve, and add a bias, a projection of the noise embedding and a residual. Described like
+//! Every U-Net of this field is made of two kinds of steps. One concatenates some earlier values, normalises them by
+//! groups, applies SiLU, resamples, convolves, and adds a bias, a projection of the noise embedding and a residual; the
+//! other is the softmax attention of three earlier values, whose projections are steps of the first kind. Described like
 //! this, one executor can fuse a step into one pass over memory, another can run it with differentiable tensor
 //! operations, and a checkpoint's names and shapes are checked (or its parameters counted) without allocating any.
+
+use std::collections::HashSet;
 
 /// A named parameter and its shape, as in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +90,7 @@ pub struct Source {
     pub norm: Option<Norm>,
     /// SiLU after the normalisation.
     pub silu: bool,
-    /// `[C_out, C_in, k, k]`, `k` odd.
+    /// `[C_out, C_in, k, k]`, `k` odd; or `[C_out, C_in]`, which is a convolution of 1 × 1.
     pub weight: Parameter,
     /// `[C_out]`.
     pub bias: Option<Parameter>,
@@ -95,9 +98,19 @@ pub struct Source {
     pub resample: Resample,
 }
 
-/// One step: the sum of its sources, of a projection of the embedding, and of a residual.
+impl Source {
+    /// Height and width of the kernel.
+    pub fn kernel(&self) -> usize {
+        match self.weight.shape[..] {
+            [_, _] => 1,
+            _ => self.weight.shape.last().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// The sum of some convolutions, of a projection of the embedding, and of a residual.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct Sum {
     /// Convolutions whose results are added.
     pub sources: Vec<Source>,
     /// Projection of the embedding, added to every pixel.
@@ -106,6 +119,79 @@ pub struct Step {
     pub residual: Option<usize>,
     /// Channels of the result.
     pub channels: usize,
+}
+
+/// Softmax attention over the pixels of three earlier values of one resolution.
+///
+/// The channels of each value are cut into `heads` equal parts, and in each of them
+/// `o_i = Σ_j softmax_j(q_i · k_j / √d) v_j` with `d` channels of the query in a head; the results of the heads lie one
+/// after the other. The projections before and after are convolutions of 1 × 1, steps of their own.
+///
+/// Vaswani et al. (2017), <https://arxiv.org/abs/1706.03762>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// Which value holds the queries.
+    pub query: usize,
+    /// Which value holds the keys; it has as many channels as the queries.
+    pub key: usize,
+    /// Which value holds what is averaged; the result has its channels.
+    pub value: usize,
+    /// Number of heads; divides the numbers of channels.
+    pub heads: usize,
+}
+
+/// How a value is made of earlier ones.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A sum of convolutions.
+    Sum(Sum),
+    /// Attention over the pixels.
+    Attention(Attention),
+}
+
+impl From<Sum> for Step {
+    fn from(sum: Sum) -> Self {
+        Self::Sum(sum)
+    }
+}
+
+impl From<Attention> for Step {
+    fn from(attention: Attention) -> Self {
+        Self::Attention(attention)
+    }
+}
+
+impl Step {
+    /// The values it reads, those first that are of the resolution it reads at.
+    pub fn inputs(&self) -> Vec<usize> {
+        match self {
+            Self::Sum(sum) => {
+                let convolved = sum.sources.iter().flat_map(|source| source.inputs.iter().copied());
+                convolved.chain(sum.residual).collect()
+            }
+            Self::Attention(Attention { query, key, value, .. }) => vec![*query, *key, *value],
+        }
+    }
+
+    /// How it changes the resolution.
+    pub fn resample(&self) -> Resample {
+        match self {
+            Self::Sum(sum) => sum.sources[0].resample,
+            Self::Attention(_) => Resample::Same,
+        }
+    }
+
+    /// What it is called: the name of its first convolution in the checkpoint; an attention has no parameters to be called
+    /// by.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Sum(sum) => {
+                let weight = sum.sources.first().map_or("", |source| source.weight.name.as_str());
+                weight.strip_suffix(".weight").unwrap_or(weight)
+            }
+            Self::Attention(_) => "attention",
+        }
+    }
 }
 
 /// A description that does not fit together.
@@ -137,6 +223,7 @@ impl Network {
             all.extend([&layer.weight, &layer.bias]);
         }
         for step in &self.steps {
+            let Step::Sum(step) = step else { continue };
             for source in &step.sources {
                 if let Some(norm) = &source.norm {
                     all.extend([&norm.weight, &norm.bias]);
@@ -148,21 +235,26 @@ impl Network {
                 all.extend([&layer.weight, &layer.bias]);
             }
         }
+        let mut seen = HashSet::new();
+        all.retain(|parameter| seen.insert((&parameter.name, &parameter.shape)));
         all
     }
 
     /// Channels of value `index`.
     pub fn value_channels(&self, index: usize) -> usize {
-        if index == 0 { self.channels } else { self.steps[index - 1].channels }
+        match index.checked_sub(1).map(|step| &self.steps[step]) {
+            None => self.channels,
+            Some(Step::Sum(sum)) => sum.channels,
+            Some(Step::Attention(attention)) => self.value_channels(attention.value),
+        }
     }
 
     /// The number that height and width have to be a multiple of, so that every up-sampling meets its skip.
     pub fn stride(&self) -> usize {
         let mut level = vec![0_u32; self.steps.len() + 1];
         for (index, step) in self.steps.iter().enumerate() {
-            let source = &step.sources[0];
-            let from = level[source.inputs[0]];
-            level[index + 1] = match source.resample {
+            let from = level[step.inputs()[0]];
+            level[index + 1] = match step.resample() {
                 Resample::Same => from,
                 Resample::Down { .. } => from + 1,
                 Resample::Up => from.saturating_sub(1),
@@ -190,19 +282,37 @@ impl Network {
         // How often the value has been halved.
         let mut level = vec![0_i32];
         for index in 0..self.steps.len() {
-            let to = self.check_step(index, &level, embedded).map_err(at(format!("step {}", index + 1)))?;
-            level.push(to);
+            let to = match &self.steps[index] {
+                Step::Sum(sum) => self.check_sum(sum, &level, embedded),
+                Step::Attention(attention) => self.check_attention(attention, &level),
+            };
+            level.push(to.map_err(at(format!("step {}", index + 1)))?);
         }
         Ok(())
     }
 
-    /// The level of the result of step `index`.
-    fn check_step(&self, index: usize, level: &[i32], embedded: usize) -> Result<i32, String> {
-        let step = &self.steps[index];
-        let earlier = |value: usize| match value <= index {
-            true => Ok(()),
-            false => Err(format!("value {value} is not an earlier one")),
-        };
+    /// The level of the result, where `level` has those of the earlier values.
+    fn check_attention(&self, attention: &Attention, level: &[i32]) -> Result<i32, String> {
+        let Attention { query, key, value, heads } = *attention;
+        for input in [query, key, value] {
+            check_earlier(input, level)?;
+            if level[input] != level[query] {
+                return Err(format!("value {input} has another resolution than the other inputs"));
+            }
+            let channels = self.value_channels(input);
+            if heads == 0 || channels == 0 || !channels.is_multiple_of(heads) {
+                return Err(format!("{channels} channels in {heads} heads"));
+            }
+        }
+        let (queries, keys) = (self.value_channels(query), self.value_channels(key));
+        if queries != keys {
+            return Err(format!("queries of {queries} and keys of {keys} channels"));
+        }
+        Ok(level[query])
+    }
+
+    /// The level of the result, where `level` has those of the earlier values.
+    fn check_sum(&self, step: &Sum, level: &[i32], embedded: usize) -> Result<i32, String> {
         let Some(resample) = step.sources.first().map(|source| source.resample) else {
             return Err("no source".into());
         };
@@ -216,7 +326,7 @@ impl Network {
             }
             let mut channels = 0;
             for &value in &source.inputs {
-                earlier(value)?;
+                check_earlier(value, level)?;
                 channels += self.value_channels(value);
                 if *from.get_or_insert(level[value]) != level[value] {
                     return Err(format!("value {value} has another resolution than the other inputs"));
@@ -229,8 +339,12 @@ impl Network {
                 check_shape(&norm.weight, &[channels])?;
                 check_shape(&norm.bias, &[channels])?;
             }
-            let size = source.weight.shape.last().copied().unwrap_or_default();
-            check_shape(&source.weight, &[step.channels, channels, size, size])?;
+            let size = source.kernel();
+            if source.weight.shape.len() == 2 {
+                check_shape(&source.weight, &[step.channels, channels])?;
+            } else {
+                check_shape(&source.weight, &[step.channels, channels, size, size])?;
+            }
             if size % 2 == 0 {
                 return Err(format!("a kernel of {size} × {size}, expected an odd size"));
             }
@@ -248,7 +362,7 @@ impl Network {
             check_dense(layer, embedded, step.channels)?;
         }
         if let Some(value) = step.residual {
-            earlier(value)?;
+            check_earlier(value, level)?;
             if level[value] != to || self.value_channels(value) != step.channels {
                 return Err(format!("residual value {value} has another shape than the result"));
             }
@@ -256,21 +370,91 @@ impl Network {
         Ok(to)
     }
 
-    /// Multiplications and additions of one evaluation of an image of `height × width`, the convolutions alone.
+    /// Multiplications and additions of one evaluation of an image of `height × width`, the convolutions and attentions
+    /// alone.
     pub fn operations(&self, height: usize, width: usize) -> f64 {
-        let mut area = vec![(height * width) as f64; self.steps.len() + 1];
-        let mut total = 0.0;
+        self.work(height, width).iter().map(|work| work.operations).sum()
+    }
+
+    /// What each step has to do for an image of `height × width`, both multiples of [`stride`](Self::stride).
+    pub fn work(&self, height: usize, width: usize) -> Vec<StepWork> {
+        let mut sizes = vec![(height, width)];
+        let mut all = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
-            let from = area[step.sources[0].inputs[0]];
-            let to = match step.sources[0].resample {
-                Resample::Same => from,
-                Resample::Down { .. } => from / 4.0,
-                Resample::Up => from * 4.0,
+            let (height, width) = sizes[step.inputs()[0]];
+            let to = match step.resample() {
+                Resample::Same => (height, width),
+                Resample::Down { .. } => (height / 2, width / 2),
+                Resample::Up => (height * 2, width * 2),
             };
-            area[index + 1] = to;
-            total += step.sources.iter().map(|s| 2.0 * to * s.weight.elements() as f64).sum::<f64>();
+            let (from, area) = ((height * width) as f64, (to.0 * to.1) as f64);
+            let mut inputs = match step {
+                Step::Sum(sum) => sum.sources.iter().flat_map(|s| s.inputs.iter().copied()).collect(),
+                Step::Attention(_) => step.inputs(),
+            };
+            inputs.sort_unstable();
+            inputs.dedup();
+            let channels = |values: &[usize]| values.iter().map(|&v| self.value_channels(v)).sum::<usize>();
+            let (residual, weights, operations) = match step {
+                Step::Sum(sum) => {
+                    let weights: usize = sum.sources.iter().map(|s| s.weight.elements()).sum();
+                    // A residual that is also an input has been read already.
+                    let residual = sum.residual.filter(|value| !inputs.contains(value));
+                    (residual, weights as f64, 2.0 * area * weights as f64)
+                }
+                Step::Attention(Attention { query, value, .. }) => {
+                    (None, 0.0, 2.0 * area * area * channels(&[*query, *value]) as f64)
+                }
+            };
+            let output_channels = self.value_channels(index + 1);
+            all.push(StepWork {
+                input_channels: channels(&inputs),
+                output_channels,
+                size: to,
+                operations,
+                read: from * channels(&inputs) as f64 + area * channels(residual.as_slice()) as f64,
+                written: area * output_channels as f64,
+                weights,
+            });
+            sizes.push(to);
         }
-        total
+        all
+    }
+}
+
+/// What a step has to do for one image, whatever runs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepWork {
+    /// Channels of all values that are convolved or attended to.
+    pub input_channels: usize,
+    /// Channels of the result.
+    pub output_channels: usize,
+    /// Height and width of the result.
+    pub size: (usize, usize),
+    /// Multiplications and additions of the convolutions, or of the two products of an attention, as they are written down. An executor may need fewer: for windows
+    /// of 3 × 3 by Winograd's way, after an up-sampling by adding up the taps that meet the same pixel.
+    pub operations: f64,
+    /// Numbers of the values that are convolved, added or attended to, each read once.
+    pub read: f64,
+    /// Numbers of the result.
+    pub written: f64,
+    /// Numbers of the kernels, which a batch shares.
+    pub weights: f64,
+}
+
+impl StepWork {
+    /// Bytes that have to move for `batch` images when a number of a value takes `value_bytes` and a weight
+    /// `weight_bytes`: values read once and written once, weights read once.
+    pub fn bytes(&self, batch: usize, value_bytes: usize, weight_bytes: usize) -> f64 {
+        batch as f64 * (self.read + self.written) * value_bytes as f64 + self.weights * weight_bytes as f64
+    }
+}
+
+/// Whether `value` is one of those whose levels are known.
+fn check_earlier(value: usize, level: &[i32]) -> Result<(), String> {
+    match value < level.len() {
+        true => Ok(()),
+        false => Err(format!("value {value} is not an earlier one")),
     }
 }
 

@@ -33,6 +33,12 @@ pub(crate) trait Operand<V: Vector> {
     unsafe fn store(channels: V, to: *mut f32);
     /// Reads sixteen channels of a pixel.
     unsafe fn load(from: *const f32) -> V;
+    /// Sixteen channels of a pixel as they are.
+    #[inline(always)]
+    unsafe fn copy(from: *const f32, to: *mut f32) {
+        // SAFETY: passed on.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, Self::PIXEL) }
+    }
     /// `1 / (1 + e^−x)`, as exactly as the format deserves.
     unsafe fn sigmoid(x: V) -> V;
 }

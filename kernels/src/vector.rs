@@ -3,8 +3,6 @@
 //! The kernels are written once over [`Vector`] and compiled once per instruction set: each is `#[inline(always)]` and
 //! called from a function with the matching `#[target_feature]`.
 
-use crate::operand::bf16;
-
 /// Sixteen lanes of `f32`.
 ///
 /// # Safety
@@ -105,11 +103,22 @@ pub(crate) unsafe fn rough_sigmoid<V: Vector>(x: V) -> V {
     }
 }
 
-/// Plain arrays, for any target; the loops are written so that the compiler vectorises them.
-#[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; 16]);
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use Plain as Portable;
+/// Lanes of what every processor of the target has.
+///
+/// On x86-64 in so many words: of plain arrays LLVM gathers other lanes into a register than those that lie side by side,
+/// and spends half of a tile's time on bringing them together.
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::Sse2 as Portable;
 
-impl Portable {
+/// Plain arrays, for any target; the loops are written so that the compiler vectorises them.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[derive(Clone, Copy)]
+pub(crate) struct Plain([f32; 16]);
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+impl Plain {
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         let mut out = self.0;
@@ -120,8 +129,10 @@ impl Portable {
     }
 }
 
-impl Vector for Portable {
-    const PIXELS: usize = 2;
+#[cfg(any(test, not(target_arch = "x86_64")))]
+impl Vector for Plain {
+    // 24 accumulators of four lanes, 4 weights, 1 broadcast: 29 of the 32 registers of aarch64.
+    const PIXELS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     const BLOCKS: usize = 1;
 
     #[inline(always)]
@@ -156,10 +167,10 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // Not `f32::mul_add`: without an FMA instruction that is a call of the C library.
         let mut out = self.0;
         for ((a, b), c) in out.iter_mut().zip(factor.0).zip(addend.0) {
-            *a = *a * b + c;
+            // `f32::mul_add` is a call of the C library where no processor of the target has to have the instruction.
+            *a = if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { *a * b + c };
         }
         Self(out)
     }
@@ -183,7 +194,7 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: the caller vouches for sixteen numbers.
-        unsafe { to.cast::<[u16; 16]>().write(self.0.map(bf16)) }
+        unsafe { to.cast::<[u16; 16]>().write(self.0.map(crate::operand::bf16)) }
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
@@ -312,6 +323,115 @@ mod x86 {
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
             _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
+        }
+    }
+
+    /// Four registers of SSE2, which every x86-64 has.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Sse2([__m128; 4]);
+
+    impl Sse2 {
+        #[inline(always)]
+        fn each(f: impl Fn(usize) -> __m128) -> Self {
+            Self([f(0), f(1), f(2), f(3)])
+        }
+    }
+
+    // SAFETY of every method: SSE2 belongs to the target; pointers reach sixteen floats, 16-byte aligned.
+    impl Vector for Sse2 {
+        // 8 accumulators, 4 weights, the broadcast and the product of the two: 14 of the 16 registers.
+        const PIXELS: usize = 2;
+        const BLOCKS: usize = 1;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self([unsafe { _mm_set1_ps(value) }; 4])
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self::each(|i| unsafe { _mm_load_ps(from.add(4 * i)) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            for (i, lanes) in self.0.into_iter().enumerate() {
+                unsafe { _mm_store_ps(to.add(4 * i), lanes) }
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_add_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_sub_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_mul_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_div_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            Self::each(|i| unsafe { _mm_add_ps(_mm_mul_ps(self.0[i], factor.0[i]), addend.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_min_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Self::each(|i| unsafe { _mm_max_ps(self.0[i], other.0[i]) })
+        }
+        #[inline(always)]
+        unsafe fn round(self) -> Self {
+            // Adding and subtracting 1.5 · 2²³ rounds to nearest for |x| < 2²²; the instruction came with SSE4.1.
+            unsafe {
+                let large = Self::splat(12_582_912.0);
+                self.add(large).sub(large)
+            }
+        }
+        #[inline(always)]
+        unsafe fn exp2_of_integer(self) -> Self {
+            Self::each(|i| unsafe {
+                let n = _mm_add_epi32(_mm_cvtps_epi32(self.0[i]), _mm_set1_epi32(127));
+                _mm_castsi128_ps(_mm_slli_epi32::<23>(n))
+            })
+        }
+        #[inline(always)]
+        unsafe fn store_bf16(self, to: *mut u16) {
+            let rounded = |i: usize| unsafe {
+                let bits = _mm_castps_si128(self.0[i]);
+                let odd = _mm_and_si128(_mm_srli_epi32::<16>(bits), _mm_set1_epi32(1));
+                let rounded = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
+                let quiet = _mm_or_si128(bits, _mm_set1_epi32(0x40_0000));
+                let nan = _mm_castps_si128(_mm_cmpunord_ps(self.0[i], self.0[i]));
+                let kept = _mm_or_si128(_mm_and_si128(nan, quiet), _mm_andnot_si128(nan, rounded));
+                // With its sign, so that nothing is saturated when it is packed.
+                _mm_srai_epi32::<16>(kept)
+            };
+            unsafe {
+                _mm_store_si128(to.cast(), _mm_packs_epi32(rounded(0), rounded(1)));
+                _mm_store_si128(to.add(8).cast(), _mm_packs_epi32(rounded(2), rounded(3)));
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            unsafe {
+                let zero = _mm_setzero_si128();
+                let (a, b) = (_mm_load_si128(from.cast()), _mm_load_si128(from.add(8).cast()));
+                let parts = [_mm_unpacklo_epi16(zero, a), _mm_unpackhi_epi16(zero, a)];
+                let more = [_mm_unpacklo_epi16(zero, b), _mm_unpackhi_epi16(zero, b)];
+                Self([parts[0], parts[1], more[0], more[1]].map(|part| _mm_castsi128_ps(part)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn widen(self) -> (Self, Self) {
+            let first = |i: usize| unsafe { _mm_castsi128_ps(_mm_slli_epi32::<16>(_mm_castps_si128(self.0[i]))) };
+            let mask = unsafe { _mm_castsi128_ps(_mm_set1_epi32(0xffff_0000_u32 as i32)) };
+            (Self::each(first), Self::each(|i| unsafe { _mm_and_ps(self.0[i], mask) }))
         }
     }
 
@@ -452,6 +572,8 @@ mod tests {
                     // SAFETY: passed on.
                     unsafe { generic::<Avx512>(lanes) }
                 }
+                // Plain arrays are tested on every machine, under the name of the portable set.
+                let plain = (InstructionSet::Portable, generic::<Plain> as Function);
                 let function = |isa| match isa {
                     #[cfg(target_arch = "x86_64")]
                     InstructionSet::Avx2 => avx2 as Function,
@@ -459,7 +581,7 @@ mod tests {
                     InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => avx512 as Function,
                     _ => generic::<Portable> as Function,
                 };
-                InstructionSet::available().into_iter().map(|isa| (isa, function(isa))).collect()
+                InstructionSet::available().into_iter().map(|isa| (isa, function(isa))).chain([plain]).collect()
             }
         };
     }

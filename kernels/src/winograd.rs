@@ -20,7 +20,7 @@
 
 use crate::correlation::{Correlation, Tap, Term, Units, fill_row, products, unrolled};
 use crate::epilogue::{Epilogue, Job};
-use crate::map::{Lanes, Layout};
+use crate::map::{Lanes, Layout, Plane};
 use crate::operand::{Operand, Single};
 use crate::vector::Vector;
 use rayon::prelude::*;
@@ -81,9 +81,17 @@ impl Winograd {
                     units.pack(unit, outputs, |o, i| tap.matrix[o * layout.channels() + i], &mut packed);
                 }
             }
+            packed.shrink_to_fit();
             packed
         };
         Self { groups: groups.par_iter().map(pack).collect(), windows }
+    }
+
+    /// Multiplications for a pixel and channel of the result, where the sources have so many channels.
+    pub(crate) fn products(&self, channels: &[usize]) -> f64 {
+        let of_source =
+            |(window, channels): (&bool, &usize)| if *window { SQUARE * channels } else { POINTS * channels };
+        self.windows.iter().zip(channels).map(of_source).sum::<usize>() as f64 / POINTS as f64
     }
 
     /// Scratch memory of bands of up to `rows` rows of tiles.
@@ -119,28 +127,39 @@ impl Winograd {
                 let down = down.min(rows.end - top);
                 while filled < 2 * (top + down) as isize {
                     filled += 1;
-                    fill_row::<V, M, Single>(job, b, filled, geometry.row(ring, filled), 1, geometry.width);
+                    let mut to = geometry.row(ring, filled);
+                    for (source, transformed) in transformed.iter().enumerate() {
+                        if transformed.in_ring {
+                            to = fill_row::<V, M, Single>(job, source, (b, filled), to, 1, geometry.width);
+                        }
+                    }
                 }
                 for first in (0..across).step_by(columns) {
                     let columns = columns.min(across - first);
                     let mut block = 0;
                     for (source, planes) in transformed.iter().zip(&job.inputs) {
-                        for index in 0..planes.len() {
+                        for (index, plane) in planes.iter().enumerate() {
                             let (unit, part) = (index / M::CHANNELS, index % M::CHANNELS);
                             for r in 0..down {
+                                let to = v.add((source.at + unit * geometry.tiles() + r * columns) * 16);
+                                let to = to.add(part * M::PIXEL);
+                                let stride = source.stride * 16;
+                                if !source.in_ring {
+                                    let corner = (2 * (top + r), 2 * first);
+                                    copy_points::<V, M>(plane, b, job.input_size, corner, columns, to, stride);
+                                    continue;
+                                }
                                 let mut rows = [std::ptr::null(); 4];
                                 for (row, y) in rows.iter_mut().zip(2 * (top + r) as isize - 1..) {
                                     let column = block * geometry.width + 2 * first;
                                     *row = geometry.row(ring, y).add(column * 16).cast_const();
                                 }
-                                let to = v.add((source.at + unit * geometry.tiles() + r * columns) * 16);
-                                let to = to.add(part * M::PIXEL);
                                 match source.window {
-                                    true => transform_row::<V, M>(rows, columns, to, source.stride * 16),
-                                    false => copy_row::<V, M>(rows, columns, to, source.stride * 16),
+                                    true => transform_row::<V, M>(rows, columns, to, stride),
+                                    false => copy_row::<V, M>(rows, columns, to, stride),
                                 }
                             }
-                            block += 1;
+                            block += usize::from(source.in_ring);
                         }
                     }
                     for (index, weights) in self.groups.iter().enumerate() {
@@ -215,13 +234,15 @@ impl Geometry {
         let down = (TILES / across).clamp(1, rows);
         let tiles = down * columns;
         let (width, slots) = (2 * across + 2, 2 * down + 2);
-        let blocks: usize = job.inputs.iter().map(Vec::len).sum();
         // Positions are an odd number of cache lines apart, so that those of a tile do not fall into the same few sets.
         let mut transformed: Vec<Transformed> = Vec::with_capacity(c.units.len());
-        let mut inputs = 0;
-        for (units, &window) in c.units.iter().zip(&winograd.windows) {
+        let (mut blocks, mut inputs) = (0, 0);
+        for (source, (units, &window)) in c.units.iter().zip(&winograd.windows).enumerate() {
             let stride = (units.len() * tiles) | 1;
-            transformed.push(Transformed { window, at: inputs, stride });
+            // Points that are read as they are need no neighbours, and come straight from the image.
+            let in_ring = window || job.readings[source].is_some();
+            blocks += if in_ring { job.inputs[source].len() } else { 0 };
+            transformed.push(Transformed { window, in_ring, at: inputs, stride });
             inputs += stride * if window { SQUARE } else { POINTS };
         }
         let has_points = transformed.iter().any(|source| !source.window);
@@ -249,6 +270,7 @@ impl Geometry {
 struct Transformed {
     /// A window, or a point.
     window: bool,
+    in_ring: bool,
     at: usize,
     /// From one position to the next.
     stride: usize,
@@ -318,6 +340,38 @@ unsafe fn copy_row<V: Vector, M: Operand<V>>(rows: [*const f32; 4], tiles: usize
             for point in 0..POINTS {
                 let from = rows[1 + point / 2].add((2 * tile + 1 + point % 2) * 16);
                 M::store(V::load(from), to.add(point * stride + tile * 16));
+            }
+        }
+    }
+}
+
+/// The four pixels of every tile of a row as they are in the image, zeros outside.
+#[inline(always)]
+unsafe fn copy_points<V: Vector, M: Operand<V>>(
+    plane: &Plane,
+    b: usize,
+    (height, width): (usize, usize),
+    (top, left): (usize, usize),
+    tiles: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: rows and columns are checked against the image; `to` has room for the tiles of 4 positions.
+    unsafe {
+        for point in 0..POINTS {
+            let (y, x) = (top + point / 2, left + point % 2);
+            let to = to.add(point * stride);
+            // Pixels of this point inside the image.
+            let inside = if y < height { tiles.min((width + 1 - x.min(width)) / 2) } else { 0 };
+            if inside > 0 {
+                let from: *const f32 = plane.row(b, y).add(x * M::PIXEL);
+                for tile in 0..inside {
+                    V::prefetch(from.wrapping_add((2 * width + 2 * tile) * M::PIXEL));
+                    M::copy(from.add(2 * tile * M::PIXEL), to.add(tile * 16));
+                }
+            }
+            for tile in inside..tiles {
+                M::store(V::splat(0.0), to.add(tile * 16));
             }
         }
     }

@@ -4,9 +4,9 @@ use super::device;
 use super::events::{print, print_json};
 use super::exit::ExitCode;
 use super::failure::{Failure, Outcome};
+use super::flags::PrecisionFlags;
 use super::models::table;
-use crate::models::Model;
-use candle_core::Device;
+use crate::models::{Model, ModelOptions};
 use serde::Serialize;
 use tweedie_kernels::InstructionSet;
 
@@ -14,6 +14,8 @@ use tweedie_kernels::InstructionSet;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Doctor {
+    #[command(flatten)]
+    precision: PrecisionFlags,
     /// Print one JSON object
     #[arg(long, help_heading = super::DIAGNOSTICS)]
     json: bool,
@@ -22,12 +24,8 @@ pub(crate) struct Doctor {
 const EXAMPLES: &str = "\
 Examples:
   tweedie doctor
-  tweedie doctor --json
+  tweedie doctor --precision f32 --json
   tweedie doctor && echo fit for work";
-
-/// Relative error of one network call against its stored output that still counts as the same result: other
-/// instruction sets add in another order.
-const SELF_TEST_LIMIT: f64 = 1e-4;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -38,6 +36,8 @@ struct Report {
     instructions: Vec<&'static str>,
     /// The instruction set that the network's kernels run with.
     kernels: String,
+    /// What they multiply.
+    precision: String,
     threads: usize,
     memory: Option<u64>,
     devices: Vec<DeviceReport>,
@@ -64,15 +64,17 @@ struct ModelReport {
     self_test_seconds: f64,
 }
 
-pub(crate) fn run(arguments: &Doctor) -> Outcome<()> {
-    let tested = self_test();
+pub(crate) fn run(arguments: &Doctor, instruction_set: InstructionSet) -> Outcome<()> {
+    let options = ModelOptions { instruction_set, precision: arguments.precision.chosen(), ..ModelOptions::default() };
+    let tested = self_test(&options);
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         features: features(),
         cpu: cpu_info("model name"),
         instructions: instructions(),
-        kernels: InstructionSet::detect().to_string(),
+        kernels: instruction_set.to_string(),
+        precision: options.network_precision()?.to_string(),
         threads: rayon::current_num_threads(),
         memory: memory(),
         devices: devices(),
@@ -95,14 +97,15 @@ pub(crate) fn run(arguments: &Doctor) -> Outcome<()> {
     }
 }
 
-fn self_test() -> Outcome<ModelReport> {
-    let model = Model::open("embedded", &Device::Cpu)?;
+fn self_test(options: &ModelOptions) -> Outcome<ModelReport> {
+    let model = Model::embedded(options)?;
     let start = std::time::Instant::now();
     let error = model.self_test()?;
+    let limit = model.self_test_limit();
     Ok(ModelReport {
         self_test_error: error,
-        self_test_limit: SELF_TEST_LIMIT,
-        self_test_passed: error.is_some_and(|error| error <= SELF_TEST_LIMIT),
+        self_test_limit: limit,
+        self_test_passed: error.is_some_and(|error| error <= limit),
         self_test_seconds: start.elapsed().as_secs_f64(),
         name: model.name,
         sha256: model.hash,
@@ -112,7 +115,7 @@ fn self_test() -> Outcome<ModelReport> {
 impl ModelReport {
     fn deviation(&self) -> String {
         match self.self_test_error {
-            Some(error) => format!("relative error {error:.2e}, limit {SELF_TEST_LIMIT:.0e}"),
+            Some(error) => format!("relative error {error:.2e}, limit {:.0e}", self.self_test_limit),
             None => "the model stores no result to compare with".into(),
         }
     }
@@ -127,6 +130,7 @@ fn text(report: &Report) -> String {
         ("processor", report.cpu.clone().unwrap_or_else(|| "unknown".into())),
         ("instructions", or_none(&report.instructions)),
         ("kernels", report.kernels.clone()),
+        ("precision", report.precision.clone()),
         ("threads", report.threads.to_string()),
         ("memory", report.memory.map_or_else(|| "unknown".into(), super::terminal::bytes)),
     ];

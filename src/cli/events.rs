@@ -39,6 +39,7 @@ pub(crate) struct Start<'a> {
     pub(crate) model_hash: &'a str,
     pub(crate) device: &'a str,
     pub(crate) instruction_set: String,
+    pub(crate) precision: String,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
     pub(crate) samples: usize,

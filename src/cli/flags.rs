@@ -5,10 +5,12 @@ use super::failure::{Failure, Outcome};
 use super::terminal::Console;
 use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
 use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Strip};
-use crate::models::Model;
+use crate::models::{Model, ModelOptions};
 use clap::builder::RangedU64ValueParser;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use tweedie_kernels::{InstructionSet, Precision};
 
 /// Numbers from `least` to `most`.
 pub(crate) fn range(least: u64, most: u64) -> RangedU64ValueParser<usize> {
@@ -107,8 +109,14 @@ pub(crate) struct ModelFlags {
 }
 
 impl ModelFlags {
-    pub(crate) fn open(&self, device: &candle_core::Device) -> Outcome<Model> {
-        Ok(Model::open(&self.model.to_string_lossy(), device)?)
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        self.model.to_string_lossy()
+    }
+
+    pub(crate) fn open(&self, options: &ModelOptions, console: Console) -> Outcome<Model> {
+        let model = Model::open(&self.name(), options)?;
+        console.detail(&format!("model: {}, {} with {}", model.name, model.precision(), model.instruction_set()));
+        Ok(model)
     }
 }
 
@@ -123,7 +131,7 @@ pub(crate) struct SamplerFlags {
     /// Sampling method
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
     pub(crate) sampler: String,
-    /// Side of a window, 64 to 4096 [default: 256]
+    /// Side of a window, 64 to 4096 [default: 512 if all fits, 384]
     #[arg(long, value_name = "PX", value_parser = range(64, 4096), help_heading = SAMPLER)]
     pub(crate) tile: Option<usize>,
 }
@@ -143,6 +151,43 @@ pub(crate) struct DeviceFlags {
     #[arg(long, value_name = "N", env = "TWEEDIE_THREADS", hide_env = true, value_parser = range(1, 1024),
         help_heading = DEVICE)]
     threads: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionFlags,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PrecisionFlags {
+    /// auto, f32 or bf16
+    ///
+    /// The numbers that the network multiplies; it adds in single precision. auto is bf16 where the processor multiplies
+    /// it faster than f32 (a fixed table, never a timing), else f32. The environment variable TWEEDIE_PRECISION sets it,
+    /// too.
+    #[arg(long, value_name = "NUMBERS", value_enum, default_value_t, hide_possible_values = true,
+        env = "TWEEDIE_PRECISION", hide_env = true, help_heading = DEVICE)]
+    precision: Numbers,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Numbers {
+    #[default]
+    Auto,
+    F32,
+    Bf16,
+}
+
+impl PrecisionFlags {
+    /// `None` for auto.
+    pub(crate) fn chosen(&self) -> Option<Precision> {
+        match self.precision {
+            Numbers::Auto => None,
+            Numbers::F32 => Some(Precision::F32),
+            Numbers::Bf16 => Some(Precision::Bf16),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MemoryFlags {
     /// Memory to stay within, such as 512M or 2GiB
     ///
     /// The environment variable TWEEDIE_MEMORY sets it, too.
@@ -159,10 +204,11 @@ impl DeviceFlags {
         pool.build_global().map_err(|error| Failure::usage(format!("cannot use {threads} threads: {error}")))
     }
 
-    pub(crate) fn open(&self, console: Console) -> Outcome<candle_core::Device> {
+    /// How a model is to be opened.
+    pub(crate) fn open(&self, instruction_set: InstructionSet, console: Console) -> Outcome<ModelOptions> {
         let device = self.device.open(console)?;
         console.detail(&format!("device: {}, {} threads", device::name(&device), rayon::current_num_threads()));
-        Ok(device)
+        Ok(ModelOptions { device, instruction_set, precision: self.precision.chosen() })
     }
 }
 

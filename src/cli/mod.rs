@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error; the exit code is an [`ExitCode`].
 
 mod amount;
+mod bench;
 mod completions;
 mod device;
 mod doctor;
@@ -24,7 +25,9 @@ use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser};
 use events::Events;
 use failure::{Failure, Outcome};
 use std::ffi::{OsStr, OsString};
+use std::time::Instant;
 use terminal::{Colour, Console, Verbosity};
+use tweedie_kernels::{InstructionSet, InstructionSetError};
 
 // Headings under which options are listed; the same one everywhere for the same option.
 const INPUT_OUTPUT: &str = "Input/Output";
@@ -32,6 +35,7 @@ const MASK: &str = "Mask";
 const MODEL: &str = "Model";
 const SAMPLER: &str = "Sampler";
 const DEVICE: &str = "Device";
+const MEASUREMENT: &str = "Measurement";
 const DIAGNOSTICS: &str = "Diagnostics";
 
 /// Restore photos with score models
@@ -74,6 +78,12 @@ struct General {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, global = true,
         help_heading = DIAGNOSTICS)]
     color: Colour,
+    /// portable, avx2, avx512, avx512-bf16 or amx-bf16
+    ///
+    /// What the kernels may use of the processor, for tests; by default the most it has. The environment variable
+    /// TWEEDIE_CPU_FEATURES sets it, too.
+    #[arg(long, value_name = "SET", value_parser = instruction_set, global = true, help_heading = DIAGNOSTICS)]
+    cpu_features: Option<InstructionSet>,
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = DIAGNOSTICS)]
     quiet: bool,
@@ -91,6 +101,21 @@ impl General {
         };
         Console::new(self.color, verbosity)
     }
+
+    /// What the kernels use. A wrong option has been refused by now; a wrong variable is a warning.
+    fn instruction_set(&self, console: Console) -> InstructionSet {
+        self.cpu_features.unwrap_or_else(|| {
+            let detected = InstructionSet::detect();
+            if let Some(Err(error)) = InstructionSet::requested() {
+                console.warn(&format!("TWEEDIE_CPU_FEATURES: {error}; using {detected}"));
+            }
+            detected
+        })
+    }
+}
+
+fn instruction_set(name: &str) -> Result<InstructionSet, InstructionSetError> {
+    name.parse().and_then(InstructionSet::on_this_machine)
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -98,6 +123,7 @@ enum Command {
     Inpaint(Box<inpaint::Inpaint>),
     Models(models::Models),
     Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
@@ -108,6 +134,7 @@ pub fn run() -> std::process::ExitCode {
 }
 
 fn run_with(arguments: &[OsString]) -> ExitCode {
+    let started = Instant::now();
     let parsed = CommandLine::command()
         .color(help_colour(arguments))
         .try_get_matches_from(arguments)
@@ -118,16 +145,17 @@ fn run_with(arguments: &[OsString]) -> ExitCode {
     };
     let console = general.console();
     interrupt::listen();
-    if let Some(Err(error)) = tweedie_kernels::InstructionSet::requested() {
-        console.warn(&format!("TWEEDIE_CPU_FEATURES: {error}; using {}", tweedie_kernels::InstructionSet::detect()));
-    }
+    let instruction_set = general.instruction_set(console);
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
             let events = Events { wanted: arguments.json };
-            (events, inpaint::run(arguments, console, events))
+            (events, inpaint::run(arguments, instruction_set, console, events))
         }
         Command::Models(arguments) => (Events { wanted: false }, models::run(arguments)),
-        Command::Doctor(arguments) => (Events { wanted: false }, doctor::run(arguments)),
+        Command::Doctor(arguments) => (Events { wanted: false }, doctor::run(arguments, instruction_set)),
+        Command::Bench(arguments) => {
+            (Events { wanted: false }, bench::run(arguments, instruction_set, started, console))
+        }
         Command::Completions(arguments) => (Events { wanted: false }, completions::run(arguments)),
     };
     report(outcome, console, events)

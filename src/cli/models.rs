@@ -4,8 +4,7 @@ use super::events::{print, print_json};
 use super::failure::Outcome;
 use super::terminal::escape;
 use crate::image::write_atomically;
-use crate::models::{Checkpoint, Model};
-use candle_core::Device;
+use crate::models::{Checkpoint, Model, ModelOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,7 +87,7 @@ pub(crate) fn run(arguments: &Models) -> Outcome<()> {
         Command::Inspect(arguments) => arguments,
         Command::Convert(arguments) => return convert(arguments),
     };
-    let model = Model::open(&arguments.model.to_string_lossy(), &Device::Cpu)?;
+    let model = Model::open(&arguments.model.to_string_lossy(), &ModelOptions::default())?;
     if arguments.json {
         #[derive(Serialize)]
         struct Inspected<'a> {

@@ -7,7 +7,7 @@ mod result;
 
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
-use crate::models::Model;
+use crate::models::{Model, ModelOptions};
 use crate::samplers::{Problem, Sampler, Step};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
@@ -37,7 +37,7 @@ pub struct InpaintOptions<'a> {
     pub steps: Option<usize>,
     /// Settings of the sampler that replace its defaults, as in `configs/inpaint.toml`.
     pub settings: toml::Table,
-    /// Largest side of a window in pixels, at least 64; `None` is 256.
+    /// Largest side of a window in pixels, at least 64; `None` is 512 where every region fits into that, else 384.
     pub tile: Option<usize>,
     /// Pixels around a hole that the prior is shown; `None` is 48.
     pub context: Option<usize>,
@@ -165,7 +165,7 @@ fn planned<T>(
 ) -> Result<T> {
     match options.model {
         Some(model) => then(Inpainting::new(photo, mask, options, model)?),
-        None => then(Inpainting::new(photo, mask, options, &Model::embedded(&Device::Cpu)?)?),
+        None => then(Inpainting::new(photo, mask, options, &Model::embedded(&ModelOptions::default())?)?),
     }
 }
 

@@ -40,8 +40,10 @@ pub struct InpaintPlan {
 /// The sampler and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md`.
 const AUTO: &str = include_str!("../../configs/inpaint.toml");
 
-/// Window and overlap of large regions, and the context of a hole, in pixels: see `docs/inpainting.md`.
-const WINDOW: usize = 256;
+/// Side of the largest region that is one window, side of the windows of larger ones, their overlap, and the context of a
+/// hole, in pixels: see `docs/inpainting.md`.
+const WHOLE: usize = 512;
+const WINDOW: usize = 384;
 const OVERLAP: usize = 32;
 const CONTEXT: usize = 48;
 
@@ -109,9 +111,8 @@ pub(super) fn prepare<'a>(
     if let Some(channels) = model.denoiser().channels().filter(|&channels| channels != 3) {
         return refuse("channels of the model", channels.to_string(), "3".into());
     }
-    let mut window = options.tile.unwrap_or(WINDOW);
-    if window < LEAST_WINDOW {
-        return refuse("tile", window.to_string(), format!("at least {LEAST_WINDOW} pixels"));
+    if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
+        return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
     let sampler = sampler(options)?;
     let sigmas = sampler.annealing().sigmas(&model.denoiser().sigma_range()).len() - 1;
@@ -119,6 +120,8 @@ pub(super) fn prepare<'a>(
     let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
 
     // The largest window that fits the memory allowed.
+    let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
+    let mut window = options.tile.unwrap_or(if longest <= WHOLE { WHOLE } else { WINDOW });
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = photo.width() * photo.height();

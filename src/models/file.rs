@@ -19,6 +19,7 @@ use crate::priors::Parameterization;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -44,6 +45,8 @@ pub struct Checkpoint {
     pub metadata: BTreeMap<String, String>,
     /// Type of the numbers in the file.
     pub dtype: Dtype,
+    /// Whether `bytes` are the whole checkpoint.
+    native: bool,
     bytes: Cow<'static, [u8]>,
     /// Type and place in `bytes` of every tensor.
     index: HashMap<String, (Dtype, Range<usize>)>,
@@ -66,7 +69,45 @@ enum ParameterizationText {
     Edm { sigma_data: f64 },
 }
 
+#[cfg(feature = "embedded-prior")]
+static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
+
 impl Checkpoint {
+    /// Reads `embedded`, a native `.safetensors` file or a diffusers folder.
+    ///
+    /// # Errors
+    /// `Model` if there is no such model, and those of [`open`](Self::open).
+    pub fn named(name: &str) -> Result<Self> {
+        if name == "embedded" {
+            return Self::embedded();
+        }
+        let path = Path::new(name);
+        if !path.exists() {
+            let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
+            return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
+        }
+        Self::open(path)
+    }
+
+    /// The prior inside the binary.
+    ///
+    /// # Errors
+    /// `Model` if the program was built without it.
+    #[cfg(feature = "embedded-prior")]
+    pub fn embedded() -> Result<Self> {
+        Self::from_native(EMBEDDED, "embedded")
+    }
+
+    /// The prior inside the binary.
+    ///
+    /// # Errors
+    /// `Model`: the program was built without it.
+    #[cfg(not(feature = "embedded-prior"))]
+    pub fn embedded() -> Result<Self> {
+        let reason = "built without the `embedded-prior` feature; name a file with --model";
+        Err(Error::Model { model: "embedded".into(), reason: reason.into() })
+    }
+
     /// Reads a native file or a diffusers folder.
     ///
     /// # Errors
@@ -109,8 +150,8 @@ impl Checkpoint {
             Err(error) => return Err(refuse(format!("has parameterization `{text}`: {error}"))),
         };
         let (name, sigma_range) = (field("name")?, (number("sigma_min")?, number("sigma_max")?));
-        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }
-            .checked(model)
+        let (dtype, native, index) = (Dtype::F32, true, HashMap::new());
+        Self { name, network, parameterization, sigma_range, metadata, dtype, native, bytes, index }.checked(model)
     }
 
     /// Reads a folder as diffusers writes it: a pipeline with `unet/` and `scheduler/`, or the two side by side.
@@ -156,8 +197,8 @@ impl Checkpoint {
         ]);
         let parameterization = Parameterization::Edm { sigma_data };
         let bytes = read(&weights)?.into();
-        Self { name, network, parameterization, sigma_range, metadata, dtype: Dtype::F32, bytes, index: HashMap::new() }
-            .checked(&model)
+        let (dtype, native, index) = (Dtype::F32, false, HashMap::new());
+        Self { name, network, parameterization, sigma_range, metadata, dtype, native, bytes, index }.checked(&model)
     }
 
     /// Every tensor that the network needs is there, of its shape and of a known type, finite, and no other.
@@ -208,6 +249,14 @@ impl Checkpoint {
         }
         self.index = index;
         Ok(self)
+    }
+
+    /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
+    pub fn hash(&self) -> String {
+        match self.native {
+            true => Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            false => String::new(),
+        }
     }
 
     /// The values of the parameter called `name`, in single precision.

@@ -7,20 +7,22 @@ use tweedie_kernels::network::Network;
 use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 use tweedie_operators::Pullback;
 
-/// A network run by [`tweedie_kernels::FusedNetwork`], in single precision.
+/// A network run by [`tweedie_kernels::FusedNetwork`].
 #[derive(Debug)]
 pub struct Fused(FusedNetwork);
 
 impl Fused {
-    /// Packs the parameters that `lookup` finds by name, for the instruction set of this machine.
+    /// Packs the parameters that `lookup` finds by name.
     ///
     /// # Errors
-    /// The name of a parameter that is missing or has another size.
+    /// The name of a parameter that is missing or has another size; an instruction set that this machine lacks.
     pub fn new(
         network: &Network,
+        instruction_set: InstructionSet,
+        precision: Precision,
         lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> Result<Self, tweedie_kernels::Error> {
-        Ok(Self(FusedNetwork::new(network, InstructionSet::detect(), Precision::F32, lookup)?))
+        Ok(Self(FusedNetwork::new(network, instruction_set, precision, lookup)?))
     }
 }
 

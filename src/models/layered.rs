@@ -4,7 +4,7 @@ use super::ScoreModel;
 use crate::Result;
 use candle_core::{D, Device, Tensor};
 use std::collections::HashMap;
-use tweedie_kernels::network::{Dense, Network, Norm, Parameter, Resample, Source};
+use tweedie_kernels::network::{Attention, Dense, Network, Norm, Parameter, Resample, Source, Step, Sum};
 
 /// A network interpreted step by step with candle.
 #[derive(Debug)]
@@ -85,8 +85,10 @@ impl Layered {
         if source.silu {
             x = x.silu()?;
         }
-        let weight = self.get(&source.weight);
-        let half = source.weight.shape[2] / 2;
+        let (kernel, weight) = (source.kernel(), self.get(&source.weight));
+        // A matrix is a convolution of 1 × 1.
+        let weight = &weight.reshape((weight.dim(0)?, weight.dim(1)?, kernel, kernel))?;
+        let half = kernel / 2;
         let y = match source.resample {
             Resample::Same => x.conv2d(weight, half, 1, 1, 1)?,
             Resample::Down { before: 1 } => x.conv2d(weight, half, 2, 1, 1)?,
@@ -107,28 +109,56 @@ impl Layered {
     }
 }
 
+/// At most so many rows of the matrix of scores exist at the same time, each of as many numbers as the image has pixels.
+const QUERIES: usize = 1024;
+
+/// Softmax over the keys, block by block of queries.
+fn attend(attention: &Attention, values: &[Tensor]) -> candle_core::Result<Tensor> {
+    let (batch, channels, height, width) = values[attention.value].dims4()?;
+    let pixels = height * width;
+    // [B · heads, channels of a head, pixels]
+    let heads = |value: usize| values[value].reshape((batch * attention.heads, (), pixels));
+    let (query, key, value) = (heads(attention.query)?, heads(attention.key)?, heads(attention.value)?);
+    let scale = 1.0 / (query.dim(1)? as f64).sqrt();
+    let transposed = value.t()?.contiguous()?;
+    let block = |first: usize| {
+        let query = query.narrow(2, first, QUERIES.min(pixels - first))?;
+        let scores = (query.t()?.contiguous()?.matmul(&key)? * scale)?;
+        // The largest score changes nothing but the rounding: no gradient goes through it.
+        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        weights.matmul(&transposed)
+    };
+    let blocks = (0..pixels).step_by(QUERIES).map(block).collect::<candle_core::Result<Vec<Tensor>>>()?;
+    Tensor::cat(&blocks, 1)?.t()?.contiguous()?.reshape((batch, channels, height, width))
+}
+
+impl Layered {
+    fn sum(&self, step: &Sum, values: &[Tensor], embedding: &Tensor) -> candle_core::Result<Tensor> {
+        let mut sources = step.sources.iter().map(|source| self.source(source, values));
+        let Some(first) = sources.next() else { candle_core::bail!("a sum of no convolutions") };
+        let mut y = sources.try_fold(first?, |sum, y| sum + y?)?;
+        if let Some(layer) = &step.embedding {
+            let projected = self.dense(layer, embedding)?;
+            y = y.broadcast_add(&projected.reshape((1, step.channels, 1, 1))?)?;
+        }
+        match step.residual {
+            Some(value) => y + &values[value],
+            None => Ok(y),
+        }
+    }
+}
+
 impl ScoreModel for Layered {
     fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor> {
         let embedding = self.embed(noise)?;
         let mut values = vec![x.clone()];
         for step in &self.network.steps {
-            let mut sum: Option<Tensor> = None;
-            for source in &step.sources {
-                let y = self.source(source, &values)?;
-                sum = Some(match sum {
-                    Some(sum) => (sum + y)?,
-                    None => y,
-                });
-            }
-            let mut y = sum.unwrap_or_else(|| x.clone());
-            if let Some(layer) = &step.embedding {
-                let projected = self.dense(layer, &embedding)?;
-                y = y.broadcast_add(&projected.reshape((1, step.channels, 1, 1))?)?;
-            }
-            if let Some(value) = step.residual {
-                y = (y + &values[value])?;
-            }
-            values.push(y);
+            let value = match step {
+                Step::Sum(sum) => self.sum(sum, &values, &embedding)?,
+                Step::Attention(attention) => attend(attention, &values)?,
+            };
+            values.push(value);
         }
         Ok(values.swap_remove(self.network.steps.len()))
     }

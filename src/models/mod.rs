@@ -8,12 +8,14 @@ mod file;
 mod fused;
 mod layered;
 mod model;
+mod options;
 pub mod unet2d;
 
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
 pub use layered::Layered;
 pub use model::Model;
+pub use options::ModelOptions;
 
 use crate::Result;
 use candle_core::Tensor;

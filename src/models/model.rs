@@ -1,14 +1,11 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
-use super::{Checkpoint, Fused, Layered, ScoreModel};
+use super::{Checkpoint, Fused, Layered, ModelOptions, ScoreModel};
 use crate::priors::{Denoiser, Gaussian, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use sha2::{Digest, Sha256};
-use std::path::Path;
-
-#[cfg(feature = "embedded-prior")]
-static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
+use tweedie_kernels::network::Network;
+use tweedie_kernels::{InstructionSet, Precision};
 
 /// A prior that is loaded and ready on a device.
 #[derive(Debug)]
@@ -20,9 +17,11 @@ pub struct Model {
     /// What there is to know about it, in the order in which it is shown: (field, value).
     pub facts: Vec<(String, String)>,
     denoiser: Box<dyn Denoiser>,
-    operations: Option<f64>,
+    network: Option<Network>,
     self_test: Option<SelfTest>,
     device: Device,
+    instruction_set: InstructionSet,
+    precision: Precision,
 }
 
 /// A noise level and the first values of the denoised test pattern.
@@ -33,50 +32,28 @@ struct SelfTest {
 }
 
 impl Model {
-    /// Opens `embedded`, `gaussian:mean=0,std=0.5`, a native `.safetensors` file or a diffusers folder.
+    /// Opens `gaussian:mean=0,std=0.5`, a prior that is a formula, or what [`Checkpoint::named`] finds.
     ///
     /// # Errors
-    /// `Model` if there is no such model or its file is damaged, `Config` for an analytic prior that cannot be.
-    pub fn open(name: &str, device: &Device) -> Result<Self> {
+    /// `Model` if there is no such model or its file is damaged, `Config` for an analytic prior that cannot be and for a
+    /// precision that is not to be had.
+    pub fn open(name: &str, options: &ModelOptions) -> Result<Self> {
         if let Some(settings) = name.strip_prefix("gaussian:").or((name == "gaussian").then_some("")) {
-            return Self::gaussian(name, settings, device);
+            return Self::gaussian(name, settings, options);
         }
-        if name == "embedded" {
-            return Self::embedded(device);
-        }
-        let path = Path::new(name);
-        if !path.exists() {
-            let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
-            return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
-        }
-        if path.is_dir() {
-            return Self::build(Checkpoint::open(path)?, String::new(), device);
-        }
-        let bytes = super::file::read(path)?;
-        let hash = sha256(&bytes);
-        Self::build(Checkpoint::from_native(bytes, name)?, hash, device)
+        Self::new(&Checkpoint::named(name)?, options)
     }
 
     /// The prior inside the binary.
     ///
     /// # Errors
-    /// `Model` if the program was built without it.
-    #[cfg(feature = "embedded-prior")]
-    pub fn embedded(device: &Device) -> Result<Self> {
-        Self::build(Checkpoint::from_native(EMBEDDED, "embedded")?, sha256(EMBEDDED), device)
+    /// `Model` if the program was built without it; `Config` for a precision that is not to be had.
+    pub fn embedded(options: &ModelOptions) -> Result<Self> {
+        Self::new(&Checkpoint::embedded()?, options)
     }
 
-    /// The prior inside the binary.
-    ///
-    /// # Errors
-    /// `Model`: the program was built without it.
-    #[cfg(not(feature = "embedded-prior"))]
-    pub fn embedded(_device: &Device) -> Result<Self> {
-        let reason = "built without the `embedded-prior` feature; name a file with --model";
-        Err(Error::Model { model: "embedded".into(), reason: reason.into() })
-    }
-
-    fn gaussian(name: &str, settings: &str, device: &Device) -> Result<Self> {
+    fn gaussian(name: &str, settings: &str, options: &ModelOptions) -> Result<Self> {
+        let precision = options.formula_precision()?;
         let (mut mean, mut std) = (0.0, 0.5);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
             let refuse = |expected: &str| Error::Config {
@@ -98,18 +75,29 @@ impl Model {
             hash: String::new(),
             facts: facts.map(|(field, value)| (field.into(), value)).to_vec(),
             denoiser: Box::new(Gaussian::new(mean, std)?),
-            operations: None,
+            network: None,
             self_test: None,
-            device: device.clone(),
+            device: options.device.clone(),
+            instruction_set: options.instruction_set,
+            precision,
         })
     }
 
-    fn build(checkpoint: Checkpoint, hash: String, device: &Device) -> Result<Self> {
+    /// Packs a checkpoint for a device.
+    ///
+    /// # Errors
+    /// `Config` for a precision that is not to be had, `Model` for a self-test that cannot be read.
+    pub fn new(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Model { model: checkpoint.name.clone(), reason };
+        let ModelOptions { device, instruction_set, .. } = options;
+        let precision = options.network_precision()?;
+        let hash = checkpoint.hash();
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
         let model: Box<dyn ScoreModel> = if device.is_cpu() {
-            Box::new(Fused::new(network, lookup).map_err(|error| refuse(error.to_string()))?)
+            Box::new(
+                Fused::new(network, *instruction_set, precision, lookup).map_err(|error| refuse(error.to_string()))?,
+            )
         } else {
             Box::new(Layered::new(network, device, lookup)?)
         };
@@ -141,10 +129,12 @@ impl Model {
             name: checkpoint.name.clone(),
             hash,
             facts,
-            operations: Some(model.operations(256, 256) / (256.0 * 256.0)),
+            network: Some(network.clone()),
             denoiser: Box::new(Preconditioned::new(model, checkpoint.parameterization, low..=high)),
             self_test,
             device: device.clone(),
+            instruction_set: *instruction_set,
+            precision,
         })
     }
 
@@ -158,12 +148,28 @@ impl Model {
         &self.device
     }
 
-    /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.
-    pub fn operations_per_pixel(&self) -> Option<f64> {
-        self.operations
+    /// What the CPU's kernels use.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.instruction_set
     }
 
-    /// Denoises a test pattern; the relative L2 error to the values stored in the file, `None` if it stores none.
+    /// In which numbers products are taken.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.
+    pub fn operations_per_pixel(&self) -> Option<f64> {
+        Some(self.network()?.operations(256, 256) / (256.0 * 256.0))
+    }
+
+    /// What is computed; `None` for an analytic prior.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// Denoises a test pattern in the precision of the model; the relative L2 error to the values stored in the file,
+    /// `None` if it stores none.
     ///
     /// # Errors
     /// Those of the denoiser.
@@ -175,6 +181,17 @@ impl Model {
         let error: f64 = values.iter().zip(&test.values).map(|(a, b)| square(a - b)).sum();
         Ok(Some((error / test.values.iter().copied().map(square).sum::<f64>()).sqrt()))
     }
+
+    /// The largest error of the self-test that still counts as the same result.
+    ///
+    /// In `f32` instruction sets add in another order, 1e-6 or so each; `bf16` rounds every factor to 8 bits, 2e-3 each,
+    /// in some fifty layers whose errors partly cancel.
+    pub fn self_test_limit(&self) -> f64 {
+        match self.precision {
+            Precision::F32 => 1e-4,
+            Precision::Bf16 => 3e-2,
+        }
+    }
 }
 
 /// `x[c, i, j] = sin(0.7 i + 0.3 j + c)`, 3 × 16 × 16: what the self-test denoises.
@@ -184,8 +201,4 @@ pub(crate) fn test_pattern(device: &Device) -> Result<Tensor> {
         (0.7 * i as f64 + 0.3 * j as f64 + c as f64).sin() as f32
     };
     Ok(Tensor::from_vec((0..768).map(value).collect::<Vec<f32>>(), (1, 3, 16, 16), device)?)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

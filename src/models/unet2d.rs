@@ -1,10 +1,10 @@
 //! `UNet2DModel` of diffusers, as a list of steps.
 //!
 //! Parameter names are those of the checkpoints. What the configuration can say and this file cannot build is refused by
-//! name: attention, FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
+//! name: FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
 
 use serde::Deserialize;
-use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step};
+use tweedie_kernels::network::{Attention, Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step, Sum};
 
 /// `config.json` of a `UNet2DModel`; absent fields have the library's defaults, as in the hosted files of 2022.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +36,10 @@ pub struct UNet2dConfig {
     pub time_embedding_type: String,
     /// Attention in the middle block.
     pub add_attention: bool,
+    /// Channels of one head of every attention; one head of all channels if `None`.
+    pub attention_head_dim: Option<usize>,
+    /// Groups of the normalisation in the middle block's attention; `norm_num_groups` if `None`.
+    pub attn_norm_num_groups: Option<usize>,
     /// Whether the network centres an input in [0, 1] by itself.
     pub center_input_sample: bool,
     /// How the embedding enters a block.
@@ -74,6 +78,8 @@ impl Default for UNet2dConfig {
             freq_shift: 0.0,
             time_embedding_type: "positional".into(),
             add_attention: true,
+            attention_head_dim: Some(8),
+            attn_norm_num_groups: None,
             center_input_sample: false,
             resnet_time_scale_shift: "default".into(),
             mid_block_scale_factor: 1.0,
@@ -97,6 +103,7 @@ impl UNet2dConfig {
         let channels = &self.block_out_channels;
         let first = channels[0];
         let embedded = first * 4;
+        let groups = self.norm_groups();
         let mut build = Builder { config: self, embedded, steps: Vec::new(), channels: vec![self.in_channels] };
 
         let mut x = build.convolution("conv_in", &[0], first, None, Resample::Same);
@@ -104,6 +111,9 @@ impl UNet2dConfig {
         for (level, &out) in channels.iter().enumerate() {
             for layer in 0..self.layers_per_block {
                 x = build.resnet(&format!("down_blocks.{level}.resnets.{layer}"), &[x], out);
+                if self.down_block_types[level] == ATTENTION_DOWN {
+                    x = build.attention(&format!("down_blocks.{level}.attentions.{layer}"), x, groups);
+                }
                 skips.push(x);
             }
             if level + 1 < channels.len() {
@@ -113,13 +123,18 @@ impl UNet2dConfig {
             }
         }
         let bottom = channels[channels.len() - 1];
-        for layer in 0..2 {
-            x = build.resnet(&format!("mid_block.resnets.{layer}"), &[x], bottom);
+        x = build.resnet("mid_block.resnets.0", &[x], bottom);
+        if self.add_attention {
+            x = build.attention("mid_block.attentions.0", x, self.attn_norm_num_groups.unwrap_or(groups));
         }
+        x = build.resnet("mid_block.resnets.1", &[x], bottom);
         for (level, &out) in channels.iter().rev().enumerate() {
             for layer in 0..=self.layers_per_block {
                 let skip = skips.pop().unwrap_or_default();
                 x = build.resnet(&format!("up_blocks.{level}.resnets.{layer}"), &[x, skip], out);
+                if self.up_block_types[level] == ATTENTION_UP {
+                    x = build.attention(&format!("up_blocks.{level}.attentions.{layer}"), x, groups);
+                }
             }
             if level + 1 < channels.len() {
                 x = build.convolution(&format!("up_blocks.{level}.upsamplers.0.conv"), &[x], out, None, Resample::Up);
@@ -167,14 +182,12 @@ impl UNet2dConfig {
             let can = format!("1 to {MOST_CHANNELS} channels and an even number of the first");
             return refuse("block_out_channels", &self.block_out_channels, &can);
         }
-        if self.down_block_types.iter().any(|kind| kind != "DownBlock2D") {
-            return refuse("down_block_types", &self.down_block_types, "DownBlock2D");
+        let of_kinds = |types: &[String], kinds: [&str; 2]| types.iter().all(|kind| kinds.contains(&kind.as_str()));
+        if !of_kinds(&self.down_block_types, ["DownBlock2D", ATTENTION_DOWN]) {
+            return refuse("down_block_types", &self.down_block_types, "DownBlock2D and AttnDownBlock2D");
         }
-        if self.up_block_types.iter().any(|kind| kind != "UpBlock2D") {
-            return refuse("up_block_types", &self.up_block_types, "UpBlock2D");
-        }
-        if self.add_attention {
-            return refuse("add_attention", &true, "false");
+        if !of_kinds(&self.up_block_types, ["UpBlock2D", ATTENTION_UP]) {
+            return refuse("up_block_types", &self.up_block_types, "UpBlock2D and AttnUpBlock2D");
         }
         if self.time_embedding_type != "positional" {
             return refuse("time_embedding_type", &self.time_embedding_type, "\"positional\"");
@@ -200,13 +213,39 @@ impl UNet2dConfig {
         if self.num_class_embeds.is_some() || self.class_embed_type.is_some() {
             return refuse("num_class_embeds", &self.num_class_embeds, "unconditional models");
         }
-        let groups = self.norm_num_groups.unwrap_or(32);
+        let groups = self.norm_groups();
         if let Some(channels) = self.block_out_channels.iter().find(|&c| groups == 0 || c % groups != 0) {
             return Err(format!("UNet2DModel: {channels} channels are not a multiple of norm_num_groups = {groups}"));
         }
+        let bottom = self.block_out_channels[levels - 1];
+        let groups = self.attn_norm_num_groups.unwrap_or(groups);
+        if self.add_attention && !bottom.is_multiple_of(groups) {
+            return Err(format!(
+                "UNet2DModel: {bottom} channels are not a multiple of attn_norm_num_groups = {groups}"
+            ));
+        }
+        if let Some(width) = self.attention_head_dim {
+            let channels = &self.block_out_channels;
+            let down = channels.iter().zip(&self.down_block_types).filter(|(_, kind)| *kind == ATTENTION_DOWN);
+            let up = channels.iter().rev().zip(&self.up_block_types).filter(|(_, kind)| *kind == ATTENTION_UP);
+            let mut attended =
+                down.chain(up).map(|(channels, _)| channels).chain(self.add_attention.then_some(&bottom));
+            if let Some(channels) = attended.find(|channels| !channels.is_multiple_of(width)) {
+                return Err(format!(
+                    "UNet2DModel: {channels} channels are not a multiple of attention_head_dim = {width}"
+                ));
+            }
+        }
         Ok(())
     }
+
+    fn norm_groups(&self) -> usize {
+        self.norm_num_groups.unwrap_or(32)
+    }
 }
+
+const ATTENTION_DOWN: &str = "AttnDownBlock2D";
+const ATTENTION_UP: &str = "AttnUpBlock2D";
 
 /// Larger than in any network of this kind that has been published.
 const MOST_LEVELS: usize = 16;
@@ -225,12 +264,7 @@ impl Builder<'_> {
         let channels: usize = inputs.iter().map(|&value| self.channels[value]).sum();
         Source {
             inputs: inputs.to_vec(),
-            norm: norm.map(|name| Norm {
-                groups: self.config.norm_num_groups.unwrap_or(32),
-                epsilon: self.config.norm_eps,
-                weight: Parameter::new(format!("{name}.weight"), &[channels]),
-                bias: Parameter::new(format!("{name}.bias"), &[channels]),
-            }),
+            norm: norm.map(|name| self.norm(name, channels, self.config.norm_groups())),
             silu: norm.is_some(),
             weight: Parameter::new(format!("{name}.weight"), &[outputs, channels, size, size]),
             bias: Some(Parameter::new(format!("{name}.bias"), &[outputs])),
@@ -238,9 +272,18 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&mut self, step: Step) -> usize {
-        self.channels.push(step.channels);
-        self.steps.push(step);
+    fn norm(&self, name: &str, channels: usize, groups: usize) -> Norm {
+        Norm {
+            groups,
+            epsilon: self.config.norm_eps,
+            weight: Parameter::new(format!("{name}.weight"), &[channels]),
+            bias: Parameter::new(format!("{name}.bias"), &[channels]),
+        }
+    }
+
+    fn push(&mut self, step: impl Into<Step>, channels: usize) -> usize {
+        self.channels.push(channels);
+        self.steps.push(step.into());
         self.steps.len()
     }
 
@@ -253,7 +296,7 @@ impl Builder<'_> {
         resample: Resample,
     ) -> usize {
         let source = Source { resample, ..self.source(name, inputs, outputs, 3, norm) };
-        self.push(Step { sources: vec![source], embedding: None, residual: None, channels: outputs })
+        self.push(Sum { sources: vec![source], embedding: None, residual: None, channels: outputs }, outputs)
     }
 
     /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(embedding))))`, a 1×1 convolution of `x` where the number of
@@ -261,19 +304,38 @@ impl Builder<'_> {
     fn resnet(&mut self, name: &str, inputs: &[usize], outputs: usize) -> usize {
         let channels: usize = inputs.iter().map(|&value| self.channels[value]).sum();
         let first = self.source(&format!("{name}.conv1"), inputs, outputs, 3, Some(&format!("{name}.norm1")));
-        let hidden = self.push(Step {
-            sources: vec![first],
-            embedding: Some(dense(&format!("{name}.time_emb_proj"), self.embedded, outputs, true)),
-            residual: None,
-            channels: outputs,
-        });
+        let embedding = Some(dense(&format!("{name}.time_emb_proj"), self.embedded, outputs, true));
+        let hidden = self.push(Sum { sources: vec![first], embedding, residual: None, channels: outputs }, outputs);
         let second = self.source(&format!("{name}.conv2"), &[hidden], outputs, 3, Some(&format!("{name}.norm2")));
         let mut sources = vec![second];
         let same = channels == outputs && inputs.len() == 1;
         if !same {
             sources.push(self.source(&format!("{name}.conv_shortcut"), inputs, outputs, 1, None));
         }
-        self.push(Step { sources, embedding: None, residual: same.then(|| inputs[0]), channels: outputs })
+        self.push(Sum { sources, embedding: None, residual: same.then(|| inputs[0]), channels: outputs }, outputs)
+    }
+
+    /// `x + out(attention(q(norm(x)), k(norm(x)), v(norm(x))))`, all four of them fully connected over the channels.
+    fn attention(&mut self, name: &str, x: usize, groups: usize) -> usize {
+        let channels = self.channels[x];
+        let heads = self.config.attention_head_dim.map_or(1, |width| channels / width);
+        let [query, key, value] = ["to_q", "to_k", "to_v"].map(|layer| {
+            let norm = self.norm(&format!("{name}.group_norm"), channels, groups);
+            self.matrix(&format!("{name}.{layer}"), x, Some(norm), None)
+        });
+        let attended = self.push(Attention { query, key, value, heads }, channels);
+        self.matrix(&format!("{name}.to_out.0"), attended, None, Some(x))
+    }
+
+    /// A fully connected layer over the channels of every pixel, as many as there were.
+    fn matrix(&mut self, name: &str, input: usize, norm: Option<Norm>, residual: Option<usize>) -> usize {
+        let channels = self.channels[input];
+        let source = Source {
+            norm,
+            weight: Parameter::new(format!("{name}.weight"), &[channels, channels]),
+            ..self.source(name, &[input], channels, 1, None)
+        };
+        self.push(Sum { sources: vec![source], embedding: None, residual, channels }, channels)
     }
 }
 

@@ -1,13 +1,14 @@
 //! What is refused, and in which words.
 
-use crate::reference::{Random, Reference, Sketch};
-use tweedie_kernels::network::{Network, Parameter, Resample};
+use crate::reference::{Random, Reference, Sketch, sum};
+use tweedie_kernels::network::{Attention, Network, Parameter, Resample, Step};
 use tweedie_kernels::{Error, FusedNetwork, InstructionSet, Precision};
 
 fn reference() -> Reference {
     let mut sketch = Sketch::new(3);
     let a = sketch.push(vec![sketch.source(&[0], 4, 3, Resample::Down { before: 1 }, 0, false)], true, None);
-    sketch.push(vec![sketch.source(&[a], 2, 3, Resample::Up, 2, true)], false, None);
+    let b = sketch.push(vec![sketch.source(&[a], 2, 3, Resample::Up, 2, true)], false, None);
+    sketch.attention([b, b, b], 2);
     Reference::new(sketch.network, &mut Random(21))
 }
 
@@ -85,46 +86,63 @@ fn the_tape_of_another_network_is_refused() {
     assert!(moved.pullback(&tape, &value, 1.0).is_ok());
 }
 
+fn attention(network: &mut Network) -> &mut Attention {
+    match &mut network.steps[2] {
+        Step::Attention(attention) => attention,
+        Step::Sum(_) => panic!("step 2 is a sum"),
+    }
+}
+
 /// What the kernels would otherwise read or write outside their memory for.
 #[test]
 fn a_description_that_does_not_fit_together_is_refused() {
     type Change = fn(&mut Network);
-    let changes: [(Change, &str); 19] = [
+    let changes: [(Change, &str); 26] = [
         (|n| n.embedding.channels = 7, "embedding: 7 channels, expected an even number"),
         (
             |n| n.embedding.channels = 6,
             "layer 1 of the embedding: embedding.weight has shape [10, 8], expected [10, 6]",
         ),
-        (|n| n.steps[0].sources.clear(), "step 1: no source"),
-        (|n| n.steps[1].sources[0].inputs.clear(), "step 2: a source without inputs"),
-        (|n| n.steps[1].sources[0].inputs[0] = 2, "step 2: value 2 is not an earlier one"),
-        (|n| n.steps[1].sources[0].inputs[0] = 9, "step 2: value 9 is not an earlier one"),
-        (|n| n.steps[1].sources[0].inputs.push(0), "step 2: value 0 has another resolution than the other inputs"),
-        (|n| n.steps[1].residual = Some(2), "step 2: value 2 is not an earlier one"),
-        (|n| n.steps[1].residual = Some(0), "step 2: residual value 0 has another shape than the result"),
-        (|n| n.steps[0].residual = Some(0), "step 1: residual value 0 has another shape than the result"),
-        (|n| n.steps[0].channels = 5, "step 1: 0.3.1.weight has shape [4, 3, 3, 3], expected [5, 3, 3, 3]"),
+        (|n| sum(n, 0).sources.clear(), "step 1: no source"),
+        (|n| sum(n, 1).sources[0].inputs.clear(), "step 2: a source without inputs"),
+        (|n| sum(n, 1).sources[0].inputs[0] = 2, "step 2: value 2 is not an earlier one"),
+        (|n| sum(n, 1).sources[0].inputs[0] = 9, "step 2: value 9 is not an earlier one"),
+        (|n| sum(n, 1).sources[0].inputs.push(0), "step 2: value 0 has another resolution than the other inputs"),
+        (|n| sum(n, 1).residual = Some(2), "step 2: value 2 is not an earlier one"),
+        (|n| sum(n, 1).residual = Some(0), "step 2: residual value 0 has another shape than the result"),
+        (|n| sum(n, 0).residual = Some(0), "step 1: residual value 0 has another shape than the result"),
+        (|n| sum(n, 0).channels = 5, "step 1: 0.3.1.weight has shape [4, 3, 3, 3], expected [5, 3, 3, 3]"),
         (|n| n.channels = 2, "step 1: 0.3.1.weight has shape [4, 3, 3, 3], expected [4, 2, 3, 3]"),
         (
-            |n| n.steps[0].sources[0].weight.shape = vec![4, 3, 3],
+            |n| sum(n, 0).sources[0].weight.shape = vec![4, 3, 3],
             "step 1: 0.3.1.weight has shape [4, 3, 3], expected [4, 3, 3, 3]",
         ),
-        (|n| n.steps[0].sources[0].weight.shape = vec![4, 3, 2, 2], "step 1: a kernel of 2 × 2, expected an odd size"),
-        (|n| n.steps[0].sources[0].bias = Some(Parameter::new("b", &[3])), "step 1: b has shape [3], expected [4]"),
+        (|n| sum(n, 0).sources[0].weight.shape = vec![4, 3, 2, 2], "step 1: a kernel of 2 × 2, expected an odd size"),
+        (|n| sum(n, 0).sources[0].bias = Some(Parameter::new("b", &[3])), "step 1: b has shape [3], expected [4]"),
         (
             |n| {
-                let mut source = n.steps[1].sources[0].clone();
+                let mut source = sum(n, 1).sources[0].clone();
                 source.resample = Resample::Same;
-                n.steps[1].sources.push(source);
+                sum(n, 1).sources.push(source);
             },
             "step 2: sources with Up and Same",
         ),
-        (|n| n.steps[1].sources[0].norm.as_mut().unwrap().groups = 0, "step 2: 4 channels in 0 groups"),
-        (|n| n.steps[1].sources[0].norm.as_mut().unwrap().groups = 3, "step 2: 4 channels in 3 groups"),
+        (|n| sum(n, 1).sources[0].norm.as_mut().unwrap().groups = 0, "step 2: 4 channels in 0 groups"),
+        (|n| sum(n, 1).sources[0].norm.as_mut().unwrap().groups = 3, "step 2: 4 channels in 3 groups"),
         (
-            |n| n.steps[0].embedding.as_mut().unwrap().weight.shape = vec![4, 9],
+            |n| sum(n, 0).embedding.as_mut().unwrap().weight.shape = vec![4, 9],
             "step 1: 0.projection.weight has shape [4, 9], expected [4, 10]",
         ),
+        (
+            |n| sum(n, 0).sources[0].weight.shape = vec![4, 3, 1],
+            "step 1: 0.3.1.weight has shape [4, 3, 1], expected [4, 3, 1, 1]",
+        ),
+        (|n| sum(n, 0).sources[0].weight.shape = vec![3, 4], "step 1: 0.3.1.weight has shape [3, 4], expected [4, 3]"),
+        (|n| attention(n).key = 3, "step 3: value 3 is not an earlier one"),
+        (|n| attention(n).value = 1, "step 3: value 1 has another resolution than the other inputs"),
+        (|n| attention(n).heads = 0, "step 3: 2 channels in 0 heads"),
+        (|n| attention(n).heads = 4, "step 3: 2 channels in 4 heads"),
+        (|n| (attention(n).key, attention(n).heads) = (0, 1), "step 3: queries of 2 and keys of 3 channels"),
     ];
     for (change, expected) in changes {
         let mut reference = reference();

@@ -1,7 +1,7 @@
 //! A network and its data gradient as the definitions say, in double precision and plain loops.
 
 use std::collections::HashMap;
-use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step};
+use tweedie_kernels::network::{Attention, Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step, Sum};
 
 /// Numbers that look random, the same ones every time (splitmix64).
 #[derive(Clone, Debug)]
@@ -96,7 +96,8 @@ impl Reference {
         out
     }
 
-    fn embed(&self, noise: f32) -> Vec<f64> {
+    /// Sines and cosines, and the result of every layer.
+    fn embeddings(&self, noise: f32) -> Vec<Vec<f64>> {
         let Embedding { channels, cosine_first, frequency_shift, layers } = &self.network.embedding;
         let half = channels / 2;
         let mut v = vec![0.0; *channels];
@@ -105,15 +106,16 @@ impl Reference {
             let (sine, cosine) = if *cosine_first { (half + k, k) } else { (k, half + k) };
             (v[sine], v[cosine]) = angle.sin_cos();
         }
+        let mut values = vec![v];
         for layer in layers {
-            v = self.dense(layer, &v);
+            values.push(self.dense(layer, &values[values.len() - 1]));
         }
-        v
+        values
     }
 
     /// Calls `visit(output pixel, input pixel, element of the kernel)` for all that meet.
     fn pairs(source: &Source, from: (usize, usize), to: (usize, usize), mut visit: impl FnMut(usize, usize, usize)) {
-        let k = source.weight.shape[2];
+        let k = source.kernel();
         let along = |o: usize, k_at: usize, size: usize| -> Option<usize> {
             let (o, k_at, half) = (o as isize, k_at as isize, (k / 2) as isize);
             let (at, end) = match source.resample {
@@ -174,11 +176,80 @@ impl Reference {
         z
     }
 
+    /// `p_ij` of one head, row by row.
+    fn attention_weights(query: &Image, key: &Image, head: usize, heads: usize) -> Vec<Vec<f64>> {
+        let (area, width) = (query.area(), query.channels / heads);
+        let channels = head * width..(head + 1) * width;
+        let row = |i: usize| {
+            let dot = |j: usize| -> f64 {
+                channels.clone().map(|c| query.data[c * area + i] * key.data[c * area + j]).sum::<f64>()
+            };
+            let scores: Vec<f64> = (0..area).map(|j| dot(j) / (width as f64).sqrt()).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let exps: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+            let sum: f64 = exps.iter().sum();
+            exps.into_iter().map(|e| e / sum).collect()
+        };
+        (0..area).map(row).collect()
+    }
+
+    fn attend(attention: &Attention, values: &[Image]) -> Image {
+        let &Attention { query, key, value, heads } = attention;
+        let value = &values[value];
+        let (area, depth) = (value.area(), value.channels / heads);
+        let mut out = Image::zeros(value.channels, value.height, value.width);
+        for head in 0..heads {
+            let weights = Self::attention_weights(&values[query], &values[key], head, heads);
+            for c in head * depth..(head + 1) * depth {
+                for (i, row) in weights.iter().enumerate() {
+                    out.data[c * area + i] = row.iter().zip(&value.data[c * area..]).map(|(p, v)| p * v).sum();
+                }
+            }
+        }
+        out
+    }
+
+    fn attend_backward(attention: &Attention, values: &[Image], out: &Image, gradients: &mut [Image]) {
+        let &Attention { query, key, value, heads } = attention;
+        let (area, depth) = (out.area(), out.channels / heads);
+        let width = values[query].channels / heads;
+        let scale = 1.0 / (width as f64).sqrt();
+        for head in 0..heads {
+            let weights = Self::attention_weights(&values[query], &values[key], head, heads);
+            for (i, p) in weights.iter().enumerate() {
+                let of_weights: Vec<f64> = (0..area)
+                    .map(|j| {
+                        let channels = head * depth..(head + 1) * depth;
+                        channels.map(|c| out.data[c * area + i] * values[value].data[c * area + j]).sum()
+                    })
+                    .collect();
+                let mean: f64 = p.iter().zip(&of_weights).map(|(p, d)| p * d).sum();
+                for (j, (p, d)) in p.iter().zip(&of_weights).enumerate() {
+                    for c in head * depth..(head + 1) * depth {
+                        gradients[value].data[c * area + j] += p * out.data[c * area + i];
+                    }
+                    let of_score = scale * p * (d - mean);
+                    for c in head * width..(head + 1) * width {
+                        gradients[query].data[c * area + i] += of_score * values[key].data[c * area + j];
+                        gradients[key].data[c * area + j] += of_score * values[query].data[c * area + i];
+                    }
+                }
+            }
+        }
+    }
+
     /// All values of one image.
     pub(crate) fn values(&self, x: &Image, noise: f32) -> Vec<Image> {
-        let embedding = self.embed(noise);
+        let embedding = self.embeddings(noise).pop().unwrap();
         let mut values = vec![x.clone()];
         for step in &self.network.steps {
+            let step = match step {
+                Step::Sum(step) => step,
+                Step::Attention(attention) => {
+                    values.push(Self::attend(attention, &values));
+                    continue;
+                }
+            };
             let first = &values[step.sources[0].inputs[0]];
             let (height, width) = match step.sources[0].resample {
                 Resample::Same => (first.height, first.width),
@@ -192,7 +263,7 @@ impl Reference {
                 if source.silu {
                     z.data.iter_mut().for_each(|x| *x = silu(*x));
                 }
-                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                let (weight, taps) = (self.get(&source.weight), source.kernel() * source.kernel());
                 Self::pairs(source, (z.height, z.width), (height, width), |to, from, k| {
                     for o in 0..step.channels {
                         let mut sum = 0.0;
@@ -220,34 +291,70 @@ impl Reference {
 
     /// `(∂F/∂x)ᵀ v`, by the chain rule.
     pub(crate) fn pullback(&self, values: &[Image], v: &Image) -> Image {
+        self.gradients(values, 0.0, v).0
+    }
+
+    /// Gradients of `Σ v · F` of one image: of its pixels, and of all parameters by name.
+    pub(crate) fn gradients(&self, values: &[Image], noise: f32, v: &Image) -> (Image, HashMap<String, Vec<f64>>) {
+        let mut parameters: HashMap<String, Vec<f64>> =
+            self.parameters.iter().map(|(name, values)| (name.clone(), vec![0.0; values.len()])).collect();
+        let mut add = |parameter: &Parameter, at: usize, g: f64| parameters.get_mut(&parameter.name).unwrap()[at] += g;
+        let embeddings = self.embeddings(noise);
+        let mut embedded = vec![0.0; embeddings[embeddings.len() - 1].len()];
         let mut gradients: Vec<Image> = values.iter().map(|x| Image::zeros(x.channels, x.height, x.width)).collect();
         gradients[values.len() - 1] = v.clone();
         for (index, step) in self.network.steps.iter().enumerate().rev() {
             let out = gradients[index + 1].clone();
+            let step = match step {
+                Step::Sum(step) => step,
+                Step::Attention(attention) => {
+                    Self::attend_backward(attention, values, &out, &mut gradients);
+                    continue;
+                }
+            };
+            let sums: Vec<f64> = out.data.chunks(out.area()).map(|plane| plane.iter().sum()).collect();
+            if let Some(layer) = &step.embedding {
+                let back = self.dense_gradient(layer, &embeddings[embeddings.len() - 1], &sums, &mut add);
+                embedded.iter_mut().zip(back).for_each(|(sum, g)| *sum += g);
+            }
             if let Some(value) = step.residual {
                 gradients[value].data.iter_mut().zip(&out.data).for_each(|(g, x)| *g += x);
             }
             for source in &step.sources {
                 let x = Self::concatenated(source, values);
                 let z = self.affine(source, &x);
+                if let Some(bias) = &source.bias {
+                    sums.iter().enumerate().for_each(|(o, &sum)| add(bias, o, sum));
+                }
                 let mut u = Image::zeros(z.channels, z.height, z.width);
-                let (weight, taps) = (self.get(&source.weight), source.weight.shape[2] * source.weight.shape[3]);
+                let activate = |z: &f64| if source.silu { silu(*z) } else { *z };
+                let activated: Vec<f64> = z.data.iter().map(activate).collect();
+                let mut of_weight = vec![0.0; source.weight.elements()];
+                let (weight, taps) = (self.get(&source.weight), source.kernel() * source.kernel());
                 Self::pairs(source, (z.height, z.width), (out.height, out.width), |to, from, k| {
                     for i in 0..z.channels {
                         let mut sum = 0.0;
+                        let read = activated[i * z.area() + from];
                         for o in 0..step.channels {
-                            sum += f64::from(weight[(o * z.channels + i) * taps + k]) * out.data[o * out.area() + to];
+                            let (at, g) = ((o * z.channels + i) * taps + k, out.data[o * out.area() + to]);
+                            sum += f64::from(weight[at]) * g;
+                            of_weight[at] += g * read;
                         }
                         u.data[i * z.area() + from] += sum;
                     }
                 });
+                of_weight.iter().enumerate().for_each(|(at, &g)| add(&source.weight, at, g));
                 if source.silu {
                     u.data.iter_mut().zip(&z.data).for_each(|(u, &z)| *u *= silu_slope(z));
                 }
                 if let Some(norm) = &source.norm {
                     let (normal, inverses) = Self::normalised(norm, &x);
                     let weight = self.get(&norm.weight);
-                    for (c, plane) in u.data.chunks_mut(x.area()).enumerate() {
+                    let area = x.area();
+                    for (c, plane) in u.data.chunks_mut(area).enumerate() {
+                        let normal = &normal.data[c * area..][..area];
+                        add(&norm.weight, c, plane.iter().zip(normal).map(|(u, n)| u * n).sum());
+                        add(&norm.bias, c, plane.iter().sum());
                         plane.iter_mut().for_each(|u| *u *= f64::from(weight[c]));
                     }
                     let size = x.data.len() / norm.groups;
@@ -265,7 +372,38 @@ impl Reference {
                 }
             }
         }
-        gradients.swap_remove(0)
+        for (index, layer) in self.network.embedding.layers.iter().enumerate().rev() {
+            embedded = self.dense_gradient(layer, &embeddings[index], &embedded, &mut add);
+        }
+        (gradients.swap_remove(0), parameters)
+    }
+
+    /// Adds the gradients of a layer with argument `v` whose result has gradient `g`; returns that of the argument.
+    fn dense_gradient(
+        &self,
+        layer: &Dense,
+        v: &[f64],
+        g: &[f64],
+        add: &mut impl FnMut(&Parameter, usize, f64),
+    ) -> Vec<f64> {
+        let weight = self.get(&layer.weight);
+        let mut back = vec![0.0; v.len()];
+        for (o, &g) in g.iter().enumerate() {
+            add(&layer.bias, o, g);
+            for (i, &x) in v.iter().enumerate() {
+                add(&layer.weight, o * v.len() + i, g * if layer.silu { silu(x) } else { x });
+                back[i] += g * f64::from(weight[o * v.len() + i]) * if layer.silu { silu_slope(x) } else { 1.0 };
+            }
+        }
+        back
+    }
+}
+
+/// A step that is known to be a sum.
+pub(crate) fn sum(network: &mut Network, step: usize) -> &mut Sum {
+    match &mut network.steps[step] {
+        Step::Sum(sum) => sum,
+        Step::Attention(_) => panic!("step {step} is an attention"),
     }
 }
 
@@ -323,39 +461,109 @@ impl Sketch {
             bias: Parameter::new(format!("{name}.projection.bias"), &[channels]),
             silu: true,
         });
-        self.network.steps.push(Step { sources, embedding, residual, channels });
+        self.network.steps.push(Sum { sources, embedding, residual, channels }.into());
         self.network.steps.len()
+    }
+
+    /// Adds an attention and gives the index of its value.
+    pub(crate) fn attention(&mut self, [query, key, value]: [usize; 3], heads: usize) -> usize {
+        self.network.steps.push(Attention { query, key, value, heads }.into());
+        self.network.steps.len()
+    }
+
+    /// The usual block: norm, projections of `value`, attention, projection, and `value` itself.
+    pub(crate) fn attention_block(&mut self, value: usize, groups: usize, heads: usize) -> usize {
+        let channels = self.network.value_channels(value);
+        let inputs = [0; 3].map(|_| {
+            let source = self.matrix(self.source(&[value], channels, 1, Resample::Same, groups, false));
+            self.push(vec![source], false, None)
+        });
+        let attended = self.attention(inputs, heads);
+        let source = self.matrix(self.source(&[attended], channels, 1, Resample::Same, 0, false));
+        self.push(vec![source], false, Some(value))
+    }
+
+    /// A convolution of 1 × 1 whose weight has two axes, as that of a fully connected layer.
+    fn matrix(&self, mut source: Source) -> Source {
+        source.weight.shape.truncate(2);
+        source
     }
 }
 
 /// The chain rule above is checked against differences, so that the two cannot share a mistake.
-#[test]
-fn the_reference_gradient_agrees_with_central_differences() {
+fn checked() -> (Reference, Image, Image, Random) {
     let mut random = Random(7);
     let mut sketch = Sketch::new(3);
+    sketch.network.embedding.layers.push(Dense {
+        weight: Parameter::new("embedding.2.weight", &[10, 10]),
+        bias: Parameter::new("embedding.2.bias", &[10]),
+        silu: true,
+    });
     let a = sketch.push(vec![sketch.source(&[0], 5, 3, Resample::Same, 0, true)], true, None);
     let b = sketch.push(vec![sketch.source(&[a], 4, 3, Resample::Down { before: 0 }, 5, true)], false, None);
-    let c = sketch.push(vec![sketch.source(&[b], 5, 3, Resample::Up, 2, false)], false, Some(a));
+    let c = sketch.push(vec![sketch.source(&[b], 5, 3, Resample::Up, 2, false)], true, Some(a));
     let sources = vec![
         sketch.source(&[c, a], 4, 3, Resample::Same, 5, true),
         sketch.source(&[a], 4, 1, Resample::Same, 0, false),
     ];
-    sketch.push(sources, false, None);
-    let reference = Reference::new(sketch.network, &mut random);
+    let d = sketch.push(sources, false, None);
+    sketch.attention_block(d, 2, 2);
+    let mut reference = Reference::new(sketch.network, &mut random);
+    // Multiples of 2⁻¹², so that the steps of the differences are exact in single precision.
+    for x in reference.parameters.values_mut().flatten() {
+        *x = (*x * 4096.0).round() / 4096.0;
+    }
     let image = |random: &mut Random, channels: usize| Image {
         data: random.numbers(channels * 24).into_iter().map(f64::from).collect(),
         ..Image::zeros(channels, 4, 6)
     };
-    let (x, v, d) = (image(&mut random, 3), image(&mut random, 4), image(&mut random, 3));
+    let (x, v) = (image(&mut random, 3), image(&mut random, 4));
+    (reference, x, v, random)
+}
+
+fn product(reference: &Reference, x: &Image, v: &Image) -> f64 {
+    let values = reference.values(x, 0.4);
+    values[values.len() - 1].data.iter().zip(&v.data).map(|(y, v)| y * v).sum()
+}
+
+#[test]
+fn the_reference_gradient_agrees_with_central_differences() {
+    let (reference, x, v, mut random) = checked();
+    let d = random.numbers(x.data.len());
     let along = |step: f64| {
         let mut x = x.clone();
-        x.data.iter_mut().zip(&d.data).for_each(|(x, d)| *x += step * d);
-        let values = reference.values(&x, 0.4);
-        let output = &values[values.len() - 1];
-        output.data.iter().zip(&v.data).map(|(y, v)| y * v).sum::<f64>()
+        x.data.iter_mut().zip(&d).for_each(|(x, d)| *x += step * f64::from(*d));
+        product(&reference, &x, &v)
     };
     let difference = (along(1e-5) - along(-1e-5)) / 2e-5;
     let gradient = reference.pullback(&reference.values(&x, 0.4), &v);
-    let product: f64 = gradient.data.iter().zip(&d.data).map(|(g, d)| g * d).sum();
+    let product: f64 = gradient.data.iter().zip(&d).map(|(g, d)| g * f64::from(*d)).sum();
     assert!((difference - product).abs() < 1e-8 * product.abs().max(1.0), "{difference} and {product}");
+}
+
+#[test]
+fn the_reference_gradients_of_every_parameter_agree_with_central_differences() {
+    let (reference, x, v, mut random) = checked();
+    let (_, gradients) = reference.gradients(&reference.values(&x, 0.4), 0.4, &v);
+    for parameter in reference.network.parameters() {
+        let signs: Vec<f32> = (0..parameter.elements()).map(|_| random.of(&[-1.0, 1.0])).collect();
+        let slope = |step: f32| {
+            let along = |step: f32| {
+                let mut moved = reference.clone();
+                let values = moved.parameters.get_mut(&parameter.name).unwrap();
+                values.iter_mut().zip(&signs).for_each(|(value, sign)| *value += step * sign);
+                product(&moved, &x, &v)
+            };
+            (along(step) - along(-step)) / (2.0 * f64::from(step))
+        };
+        // Two steps, so that the error falls with the fourth power of the step.
+        let difference = (4.0 * slope(1.0 / 2048.0) - slope(1.0 / 1024.0)) / 3.0;
+        let product: f64 = gradients[&parameter.name].iter().zip(&signs).map(|(g, s)| g * f64::from(*s)).sum();
+        let close = (difference - product).abs() < 1e-8 * product.abs().max(1.0);
+        assert!(close, "{}: {difference} and {product}", parameter.name);
+        // What is added to every key alike changes no weight of an attention: here step 5 makes the keys.
+        let takes_part = !parameter.name.starts_with("5.") || !parameter.name.ends_with("bias");
+        let large = gradients[&parameter.name].iter().any(|g| g.abs() > 1e-3);
+        assert_eq!(large, takes_part, "{} takes part", parameter.name);
+    }
 }

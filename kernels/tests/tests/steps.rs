@@ -1,6 +1,7 @@
 //! Every kind of step, alone and together, under every instruction set of the machine.
 
 use crate::reference::{Image, Random, Reference, Sketch};
+use std::collections::HashMap;
 use tweedie_kernels::network::Resample;
 use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 
@@ -8,10 +9,14 @@ const RESAMPLES: [Resample; 4] =
     [Resample::Same, Resample::Down { before: 0 }, Resample::Down { before: 1 }, Resample::Up];
 const CHANNELS: [usize; 6] = [1, 3, 16, 17, 40, 96];
 
-fn relative(got: &[f32], expected: &[f64]) -> f64 {
+pub(crate) fn relative(got: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(got.len(), expected.len());
     let error: f64 = got.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).powi(2)).sum();
     (error / expected.iter().map(|e| e * e).sum::<f64>()).sqrt()
+}
+
+fn length(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// Largest relative errors of the value and of the gradient that a case may have.
@@ -30,7 +35,16 @@ fn bounds(precision: Precision) -> (f64, f64) {
     }
 }
 
-fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &str) -> (f64, f64) {
+/// The same of the gradient of a parameter. The few numbers of a norm or a bias are sums over all pixels that nearly
+/// cancel, of which `bfloat16` leaves less.
+fn parameter_bound(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 3e-6,
+        Precision::Bf16 => 5e-2,
+    }
+}
+
+pub(crate) fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &str) -> (f64, f64) {
     let [batch, channels, height, width] = shape;
     let x = random.numbers(shape.iter().product());
     let noise: Vec<f32> = (0..batch).map(|b| 0.3 - 0.5 * b as f32).collect();
@@ -47,10 +61,19 @@ fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &s
     let v = random.numbers(batch * output.data.len());
     let empty = Image { data: Vec::new(), ..*output };
     let mut expected = (Vec::new(), Vec::new());
-    for (values, v) in images.iter().zip(v.chunks(output.data.len())) {
+    let mut parameters: HashMap<String, Vec<f64>> = HashMap::new();
+    for ((values, v), &noise) in images.iter().zip(v.chunks(output.data.len())).zip(&noise) {
+        let (of_image, of_parameters) = reference.gradients(values, noise, &image(v, &empty));
         expected.0.extend(&values.last().unwrap().data);
-        expected.1.extend(reference.pullback(values, &image(v, &empty)).data);
+        expected.1.extend(of_image.data);
+        for (name, g) in of_parameters {
+            let sums = parameters.entry(name).or_insert_with(|| vec![0.0; g.len()]);
+            sums.iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+        }
     }
+    // The gradient of a parameter before a norm may all but cancel: what is left is measured by the size of the others.
+    let all: Vec<f64> = parameters.values().flatten().copied().collect();
+    let typical = length(&all) / (all.len() as f64).sqrt();
     let mut worst = (0.0_f64, 0.0_f64);
     for (isa, precision) in kinds() {
         let kind = format!("{what} {shape:?} on {isa} in {precision}");
@@ -71,12 +94,30 @@ fn check(reference: &Reference, shape: [usize; 4], random: &mut Random, what: &s
         if precision == Precision::F32 {
             worst = (worst.0.max(error.0), worst.1.max(error.1));
         }
+
+        let (value, tape) = network.forward_for_gradients(&x, shape, &noise, 1.0).unwrap();
+        assert_eq!(alone, value, "{kind}: the tape changes the value");
+        let gradients = network.gradients(&tape, &v, Some(1.0)).unwrap();
+        assert_eq!(gradients.input.as_ref(), Some(&gradient), "{kind}: two gradients of the input");
+        assert_eq!(gradients.parameters.len(), parameters.len());
+        let of_parameters = parameter_bound(precision);
+        for (name, got) in &gradients.parameters {
+            let expected = &parameters[name];
+            let floor = typical * (expected.len() as f64).sqrt();
+            let difference: Vec<f64> = got.iter().zip(expected).map(|(g, e)| f64::from(*g) - e).collect();
+            let error = length(&difference) / length(expected).max(floor);
+            assert!(error <= of_parameters, "{kind}: gradient of {name} off by {error:.2e}");
+            if precision == Precision::F32 {
+                worst.1 = worst.1.max(error);
+            }
+        }
+        assert_eq!(network.gradients(&tape, &v, None).unwrap().parameters, gradients.parameters, "{kind}");
     }
     worst
 }
 
 /// Every instruction set of the machine in both precisions.
-fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
+pub(crate) fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
     let both = |isa| [(isa, Precision::F32), (isa, Precision::Bf16)];
     InstructionSet::available().into_iter().flat_map(both)
 }

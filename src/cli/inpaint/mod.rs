@@ -6,7 +6,7 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MaskFlags, ModelFlags, SamplerFlags, Stripped, range};
+use super::flags::{DeviceFlags, MaskFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
@@ -17,6 +17,7 @@ use job::Job;
 use report::{Report, estimate};
 use std::path::PathBuf;
 use std::time::Instant;
+use tweedie_kernels::InstructionSet;
 use write::Writer;
 
 /// Runs longer than this many seconds are announced with their estimate.
@@ -84,6 +85,8 @@ pub(crate) struct Inpaint {
     sampler: SamplerFlags,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    memory: MemoryFlags,
 
     /// Print one JSON object per event
     #[arg(long, help_heading = super::DIAGNOSTICS)]
@@ -99,7 +102,12 @@ Examples:
 
 /// Runs the command. Whatever can be refused is refused before the photo is decoded, and the photo before the model
 /// is loaded.
-pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outcome<()> {
+pub(crate) fn run(
+    arguments: &Inpaint,
+    instruction_set: InstructionSet,
+    console: Console,
+    events: Events,
+) -> Outcome<()> {
     let clock = Instant::now();
     let job = Job::new(arguments)?;
     let bar = Bar::new(console, arguments.samples);
@@ -109,8 +117,10 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
     let (photo, mask) = job.read()?;
     interrupt::check()?;
     bar.phase("loading the model");
-    let device = bar.aside(|| arguments.device.open(console))?;
-    let model = arguments.model.open(&device)?;
+    let model = bar.aside(|| {
+        let options = arguments.device.open(instruction_set, console)?;
+        arguments.model.open(&options, console)
+    })?;
     interrupt::check()?;
     bar.phase("planning");
     let options = InpaintOptions {
@@ -119,7 +129,7 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         sampler: arguments.sampler.sampler.clone(),
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
-        memory: arguments.device.memory,
+        memory: arguments.memory.memory,
         ..InpaintOptions::default()
     };
     let inpainting = Inpainting::new(&photo, &mask, &options, &model)?;
@@ -133,8 +143,14 @@ pub(crate) fn run(arguments: &Inpaint, console: Console, events: Events) -> Outc
         .into());
     }
 
-    let report =
-        Report { job: &job, photo: &photo, mask: &mask, model: &model, plan: &plan, device: device::name(&device) };
+    let report = Report {
+        job: &job,
+        photo: &photo,
+        mask: &mask,
+        model: &model,
+        plan: &plan,
+        device: device::name(model.device()),
+    };
     let mut warnings = report.warnings()?;
     bar.aside(|| warnings.iter().for_each(|warning| console.warn(warning)));
     events.emit(&report.start(&warnings))?;

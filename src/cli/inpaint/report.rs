@@ -6,7 +6,7 @@ use crate::cli::events::{Event, Name, Start};
 use crate::cli::failure::Outcome;
 use crate::cli::models::table;
 use crate::cli::outputs::Target;
-use crate::cli::terminal::{bytes, duration, escape};
+use crate::cli::terminal::{bytes, count, duration, escape};
 use crate::image::{Depth, Mask, Photo};
 use crate::models::Model;
 use std::path::Path;
@@ -59,7 +59,8 @@ impl Report<'_> {
             model: &self.model.name,
             model_hash: &self.model.hash,
             device: &self.device,
-            instruction_set: tweedie_kernels::InstructionSet::detect().to_string(),
+            instruction_set: self.model.instruction_set().to_string(),
+            precision: self.model.precision().to_string(),
             threads: rayon::current_num_threads(),
             seed: arguments.sampler.seed,
             samples: arguments.samples,
@@ -90,7 +91,16 @@ impl Report<'_> {
             ("size", format!("{}x{}, {}", photo.width(), photo.height(), kind(photo))),
             ("masked", format!("{masked} pixels ({share:.1} %)")),
             ("model", self.model.name.clone()),
-            ("device", format!("{}, {}", self.device, count(rayon::current_num_threads(), "thread"))),
+            (
+                "device",
+                format!(
+                    "{}, {}, {} with {}",
+                    self.device,
+                    count(rayon::current_num_threads(), "thread"),
+                    self.model.precision(),
+                    self.model.instruction_set()
+                ),
+            ),
             (
                 "sampler",
                 format!(
@@ -119,11 +129,6 @@ pub(super) fn estimate(plan: &InpaintPlan) -> String {
         duration(plan.seconds),
         bytes(plan.memory)
     )
-}
-
-/// `1 step`, `2 steps`.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn kind(photo: &Photo) -> String {

@@ -1,13 +1,13 @@
 //! Puts the results where they were asked for, and looks at what was put there.
 
-use super::report::{Report, count};
+use super::report::Report;
 use crate::Inpainted;
 use crate::cli::events::{Event, Events, Name, Written, print};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::outputs::Target;
 use crate::cli::progress::Bar;
 use crate::cli::sheet::{Sheet, overlay, picture};
-use crate::cli::terminal::{Console, duration};
+use crate::cli::terminal::{Console, count, duration};
 use crate::cli::{ExitCode, doctor, interrupt};
 use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, write_atomically};
 use image::ImageEncoder;
@@ -97,14 +97,15 @@ impl Writer<'_> {
         };
         let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
         format!(
-            "tweedie {} inpaint, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, seed {}, {sample} of \
-             {}",
+            "tweedie {} inpaint, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
+             {sample} of {}",
             env!("CARGO_PKG_VERSION"),
             model.name,
             plan.sampler,
             plan.steps,
             plan.tile,
-            tweedie_kernels::InstructionSet::detect(),
+            model.instruction_set(),
+            model.precision(),
             job.arguments.sampler.seed,
             self.result.len()
         )

@@ -1,0 +1,52 @@
+//! Where a model runs, and in which numbers.
+
+use crate::{Error, Result};
+use candle_core::Device;
+use tweedie_kernels::{InstructionSet, Precision};
+
+/// How to open a model.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Where it runs; the CPU by default.
+    pub device: Device,
+    /// What the CPU's kernels may use; [`InstructionSet::detect`] by default.
+    pub instruction_set: InstructionSet,
+    /// In which numbers products are taken; `None`, the default, is what [`Precision::auto`] says for the instruction set
+    /// on a CPU, and `f32` elsewhere.
+    pub precision: Option<Precision>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, instruction_set: InstructionSet::detect(), precision: None }
+    }
+}
+
+impl ModelOptions {
+    /// The precision in which a network runs.
+    ///
+    /// # Errors
+    /// `Config` if the device cannot.
+    pub fn network_precision(&self) -> Result<Precision> {
+        match self.precision {
+            precision if self.device.is_cpu() => Ok(precision.unwrap_or(Precision::auto(self.instruction_set))),
+            None | Some(Precision::F32) => Ok(Precision::F32),
+            Some(precision) => Err(refuse(precision, "f32 or auto on a device that is no CPU")),
+        }
+    }
+
+    /// The precision of a prior that is a formula.
+    ///
+    /// # Errors
+    /// `Config` if another one is asked for.
+    pub(super) fn formula_precision(&self) -> Result<Precision> {
+        match self.precision {
+            None | Some(Precision::F32) => Ok(Precision::F32),
+            Some(precision) => Err(refuse(precision, "f32 or auto for a prior that is a formula")),
+        }
+    }
+}
+
+fn refuse(precision: Precision, expected: &str) -> Error {
+    Error::Config { name: "precision".into(), got: precision.to_string(), expected: expected.into() }
+}
