@@ -41,7 +41,6 @@ fn the_work_of_every_step_is_that_counted_by_hand() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn the_kernels_take_fewer_products_where_they_can() {
     let reference = Reference::new(sketch().network, &mut Random(20));
     let lookup = |name: &str| reference.parameters.get(name).cloned();
@@ -56,7 +55,9 @@ fn the_kernels_take_fewer_products_where_they_can() {
         // Sixteen products of a window instead of 36 for four pixels, and one of a point for each.
         assert_eq!(taken[3], 2.0 * 60.0 * 8.0 * (16.0 * 4.0 + 8.0));
     }
-=======
+}
+
+#[test]
 fn the_work_of_an_attention_is_that_of_its_two_products() {
     let mut sketch = Sketch::new(6);
     let wide = sketch.push(vec![sketch.source(&[0], 10, 1, Resample::Down { before: 0 }, 0, false)], false, None);
@@ -73,7 +74,6 @@ fn the_work_of_an_attention_is_that_of_its_two_products() {
     let lookup = |name: &str| reference.parameters.get(name).cloned();
     let network = FusedNetwork::new(&reference.network, InstructionSet::detect(), Precision::F32, lookup).unwrap();
     assert_eq!(network.step_operations(10, 6)[2], work.operations);
->>>>>>> f511d4c (Softmax attention over the pixels, without the matrix of its scores)
 }
 
 #[test]
