@@ -45,11 +45,11 @@ fn row_for(isa: InstructionSet, precision: Precision) -> Row {
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx2, Bf16) => avx2_bf16,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, F32) => avx512,
+        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => avx512,
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512, Bf16) => avx512_widened,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16, Bf16) => avx512_bf16,
+        (InstructionSet::Avx512Bf16 | InstructionSet::Amx, Bf16) => avx512_bf16,
         (_, F32) => affine_row::<Portable, Single>,
         (_, Bf16) => affine_row::<Portable, WidenedPair>,
     }

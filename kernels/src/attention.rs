@@ -172,7 +172,9 @@ impl Job<'_> {
                     #[cfg(target_arch = "x86_64")]
                     InstructionSet::Avx2 => run_task_avx2(self, &task, pool),
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => run_task_avx512(self, &task, pool),
+                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => {
+                        run_task_avx512(self, &task, pool)
+                    }
                     #[cfg(not(target_arch = "x86_64"))]
                     _ => run_task::<Portable, { Portable::BLOCKS }>(self, &task, pool),
                 }

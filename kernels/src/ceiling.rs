@@ -39,10 +39,15 @@ fn operation_rate(isa: InstructionSet, precision: Precision, threads: usize, sho
     let lap = move |iterations| match (isa, precision) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction set is there.
+        (InstructionSet::Amx, Precision::Bf16) => unsafe { x86::amx_lap(iterations) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set is there.
         (InstructionSet::Avx512Bf16, Precision::Bf16) => unsafe { x86::bf16_lap(iterations) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction set is there.
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, _) => unsafe { x86::avx512_lap(iterations) },
+        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, _) => unsafe {
+            x86::avx512_lap(iterations)
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction set is there.
         (InstructionSet::Avx2, _) => unsafe { x86::avx2_lap(iterations) },
@@ -147,6 +152,9 @@ const UNROLLED: usize = 4;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Avx2, Avx512, UNROLLED, black_box, f32_lap};
+    use crate::amx;
+    use crate::correlation::Term;
+    use crate::map::Lanes;
     use std::arch::x86_64::{__m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_set1_ps};
 
     #[target_feature(enable = "avx512f")]
@@ -159,6 +167,31 @@ mod x86 {
     pub(super) unsafe fn avx2_lap(iterations: usize) -> f64 {
         // SAFETY: passed on.
         unsafe { f32_lap::<Avx2, 6>(iterations) }
+    }
+
+    /// Sums of products of the same matrices, 32 × 32 each: tiles come from the nearest cache, as only the sums fit into
+    /// the registers.
+    ///
+    /// # Safety
+    /// The machine has AMX-BF16, the process the permission.
+    pub(super) unsafe fn amx_lap(iterations: usize) -> f64 {
+        const SIDE: usize = 32;
+        const TERMS: usize = 64;
+        // 2⁻¹³ in pairs, as below.
+        let matrix = [Lanes([f32::from_bits(black_box(0x3900_3900)); 16]); SIDE];
+        let mut sums = [Lanes([0.0; 16]); 2 * SIDE];
+        let from: *const f32 = matrix.as_ptr().cast();
+        let terms = [Term { pixels: from, weights: from, values: 16 }; TERMS];
+        let laps = iterations.div_ceil(TERMS);
+        // SAFETY: the instruction set is there; 32 pixels, 16 pairs of rows of two blocks, and room for 32 × 2 blocks.
+        unsafe {
+            let _tiles = amx::Tiles::new();
+            for _ in 0..laps {
+                amx::products::<2>(&terms, 0, 16, SIDE, sums.as_mut_ptr().cast());
+            }
+        }
+        black_box(sums);
+        (laps * TERMS * SIDE * SIDE * SIDE * 2) as f64
     }
 
     /// Sixteen chains `s ↦ s + Σ a b`, pairs of `bfloat16` in each of sixteen lanes.

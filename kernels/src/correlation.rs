@@ -13,11 +13,13 @@
 //! and padded, so that the normalised image never exists in memory; sums for the next normalisation are taken from the
 //! registers that hold the result.
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Tiles;
 use crate::epilogue::{Epilogue, Job, Reading};
 use crate::isa::InstructionSet;
 use crate::map::{Lanes, Layout, Pool, Scratch};
 #[cfg(target_arch = "x86_64")]
-use crate::operand::DotPair;
+use crate::operand::{DotPair, TilePair};
 use crate::operand::{Operand, Single, WidenedPair, pair};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
@@ -121,6 +123,11 @@ impl Units {
         self.values.len()
     }
 
+    /// Whether all sixteen values of every unit are in use.
+    fn are_full(&self) -> bool {
+        self.values.iter().all(|unit| unit.len() == 16)
+    }
+
     /// Appends the weights of one unit for the output channels of some blocks; `weight(out, in)`.
     pub(crate) fn pack(
         &self,
@@ -159,8 +166,13 @@ impl Correlation {
         let span = |of: fn(&Tap) -> isize| {
             (taps().map(of).min().unwrap_or(0).min(0), taps().map(of).max().unwrap_or(0).max(0))
         };
-        let (band, group) = band_for(isa, precision);
         let units: Vec<Units> = inputs.iter().map(|layout| Units::new(layout, precision)).collect();
+        let isa = match isa {
+            // Matrices have no shorter side.
+            InstructionSet::Amx if !units.iter().all(Units::are_full) => InstructionSet::Avx512Bf16,
+            _ => isa,
+        };
+        let (band, group) = band_for(isa, precision);
         let output_lanes = output.lanes();
         let groups: Vec<&[Option<usize>]> = output_lanes.chunks(group * 16).collect();
         let pack = |phase: &Phase| PackedPhase {
@@ -289,11 +301,13 @@ fn band_for(isa: InstructionSet, precision: Precision) -> (Band, usize) {
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx2, Bf16) => (avx2_bf16, Avx2::BLOCKS),
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, F32) => (avx512, Avx512::BLOCKS),
+        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => (avx512, Avx512::BLOCKS),
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512, Bf16) => (avx512_widened, Avx512::BLOCKS),
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512Bf16, Bf16) => (avx512_bf16, Avx512::BLOCKS),
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Amx, Bf16) => (amx_bf16, Avx512::BLOCKS),
         (_, F32) => (run_band::<Portable, Single>, Portable::BLOCKS),
         (_, Bf16) => (run_band::<Portable, WidenedPair>, Portable::BLOCKS),
     }
@@ -321,6 +335,17 @@ compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
 #[cfg(target_arch = "x86_64")]
 compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
+/// [`run_band`] with tiles.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn amx_bf16(c: &Correlation, job: &Job<'_>, b: usize, rows: Range<usize>, scratch: *mut f32) {
+    // SAFETY: passed on; the tiles are there until the end.
+    unsafe {
+        let _tiles = Tiles::new();
+        run_band::<Avx512, TilePair>(c, job, b, rows, scratch);
+    }
+}
+
 /// # Safety
 /// V's instruction set is there; the planes of `job` are alive, of the stated sizes, and nobody else writes `rows`; the
 /// scratch memory has the lanes that the method asks for.
@@ -342,7 +367,8 @@ unsafe fn run_band<V: Vector, M: Operand<V>>(
 }
 
 /// One unit of a source under one tap: where its pixels and its weights begin.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Term {
     pub(crate) pixels: *const f32,
     pub(crate) weights: *const f32,
@@ -402,6 +428,13 @@ unsafe fn taps_band<V: Vector, M: Operand<V>>(
                     }
                     let target = Target { b, row: out_row, x: phase.x, step: c.write_stride, first };
                     let step = c.read_stride * 16;
+                    if M::MATRIX {
+                        match size {
+                            2 => matrix_row::<V, M, 2>(job, &terms, &target, count, step),
+                            _ => matrix_row::<V, M, 1>(job, &terms, &target, count, step),
+                        }
+                        continue;
+                    }
                     let mut x = 0;
                     while x < count {
                         let pixels = (count - x).min(V::PIXELS);
@@ -560,6 +593,36 @@ unsafe fn tile<V: Vector, M: Operand<V>, const P: usize, const K: usize>(
                 epilogue.write(target.x + (x + p) * target.step, V::load(result[k].0.as_ptr()));
             }
             epilogue.finish();
+        }
+    }
+}
+
+/// A row of `count` pixels of `K` blocks, piece by piece: all terms as products of matrices, then the epilogue.
+#[inline(always)]
+unsafe fn matrix_row<V: Vector, M: Operand<V>, const K: usize>(
+    job: &Job<'_>,
+    terms: &[Term],
+    target: &Target,
+    count: usize,
+    step: usize,
+) {
+    const PIECE: usize = 32;
+    const LEAST: usize = 16;
+    let mut sums = [[Lanes([0.0; 16]); K]; PIECE];
+    for x in (0..count).step_by(PIECE) {
+        let end = count.min(x + PIECE);
+        // A short piece at the end of a row begins earlier: its first sums are taken again, and not written.
+        let from = x.min(count.saturating_sub(LEAST));
+        // SAFETY: see `run_band`; a piece is at most 32 pixels.
+        unsafe {
+            M::matrix::<K>(terms, from * step, step, end - from, sums.as_mut_ptr().cast());
+            for k in 0..K {
+                let mut epilogue = Epilogue::<V, M>::new(job, target.b, target.row, target.first + k);
+                for (x, sums) in (x..end).zip(&sums[x - from..]) {
+                    epilogue.write(target.x + x * target.step, V::load(sums[k].0.as_ptr()));
+                }
+                epilogue.finish();
+            }
         }
     }
 }

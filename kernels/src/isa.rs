@@ -16,6 +16,8 @@ pub enum InstructionSet {
     Avx512,
     /// x86-64 with AVX-512F and AVX512-BF16: products of pairs of `bfloat16` summed in single precision.
     Avx512Bf16,
+    /// x86-64 with AVX512-BF16 and AMX-BF16: products of whole matrices of `bfloat16`, where the system permits them.
+    Amx,
 }
 
 impl InstructionSet {
@@ -33,6 +35,9 @@ impl InstructionSet {
             }
             if is_x86_feature_detected!("avx512bf16") && sets.len() == 3 {
                 sets.push(Self::Avx512Bf16);
+            }
+            if sets.len() == 4 && crate::amx::is_available() {
+                sets.push(Self::Amx);
             }
         }
         sets
@@ -73,6 +78,7 @@ impl fmt::Display for InstructionSet {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx-bf16",
         })
     }
 }
@@ -82,7 +88,7 @@ impl fmt::Display for InstructionSet {
 #[non_exhaustive]
 pub enum InstructionSetError {
     /// There is none of this name.
-    #[error("unknown instruction set `{0}`; known: portable, avx2, avx512, avx512-bf16")]
+    #[error("unknown instruction set `{0}`; known: portable, avx2, avx512, avx512-bf16, amx-bf16")]
     Unknown(String),
     /// The machine does not have it.
     #[error("this machine has no {0}")]
@@ -98,6 +104,7 @@ impl FromStr for InstructionSet {
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512),
             "avx512-bf16" => Ok(Self::Avx512Bf16),
+            "amx-bf16" => Ok(Self::Amx),
             _ => Err(InstructionSetError::Unknown(name.into())),
         }
     }

@@ -14,6 +14,8 @@
 
 mod adam;
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 pub mod ceiling;
 mod correlation;

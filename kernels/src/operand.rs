@@ -4,6 +4,7 @@
 //! with one register of weights (those of sixteen outputs, or sixteen pairs), so that one kernel serves both: a unit of
 //! 64 bytes holds 16 channels of a pixel, or 32. Sums are single precision in both.
 
+use crate::correlation::Term;
 use crate::vector::{Vector, rough_sigmoid, sigmoid};
 
 /// How a broadcast value is multiplied with a register of weights.
@@ -16,8 +17,15 @@ pub(crate) trait Operand<V: Vector> {
     const CHANNELS: usize;
     /// Floats that sixteen channels of a pixel take.
     const PIXEL: usize = 16 / Self::CHANNELS;
+    /// Whether sums are taken by [`matrix`](Self::matrix), and every term has sixteen values.
+    const MATRIX: bool = false;
     type Weights: Copy;
 
+    /// The sums over all terms for `count` pixels, `step` floats apart from `offset` on, of `K` blocks:
+    /// `[pixel][K][16]`.
+    unsafe fn matrix<const K: usize>(_terms: &[Term], _offset: usize, _step: usize, _count: usize, _to: *mut f32) {
+        unreachable!("products of whole matrices without an instruction for them")
+    }
     unsafe fn weights(from: *const f32) -> Self::Weights;
     /// `sum + value · weights`, of both channels where there are two.
     unsafe fn multiply(value: *const f32, weights: Self::Weights, sum: V) -> V;
@@ -111,23 +119,34 @@ impl<V: Vector> Operand<V> for WidenedPair {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::DotPair;
+pub(crate) use x86::{DotPair, TilePair};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Operand;
+    use crate::amx;
+    use crate::correlation::Term;
     use crate::vector::{Avx512, Vector, rough_sigmoid};
     use std::arch::x86_64::*;
 
     /// Pairs of `bfloat16` under AVX512-BF16: both products and the sum in one instruction, subnormal numbers taken as
-    /// zero.
+    /// zero. With `TILES`, sums are taken by AMX-BF16.
     #[derive(Debug)]
-    pub(crate) struct DotPair;
+    pub(crate) struct Pair<const TILES: bool>;
 
-    // SAFETY of every method: the caller has AVX512-BF16; pointers as the trait says.
-    impl Operand<Avx512> for DotPair {
+    pub(crate) type DotPair = Pair<false>;
+    pub(crate) type TilePair = Pair<true>;
+
+    // SAFETY of every method: the caller has AVX512-BF16, and AMX-BF16 for `TILES`; pointers as the trait says.
+    impl<const TILES: bool> Operand<Avx512> for Pair<TILES> {
         const CHANNELS: usize = 2;
+        const MATRIX: bool = TILES;
         type Weights = __m512bh;
+
+        #[inline(always)]
+        unsafe fn matrix<const K: usize>(terms: &[Term], offset: usize, step: usize, count: usize, to: *mut f32) {
+            unsafe { amx::products::<K>(terms, offset, step, count, to) }
+        }
 
         #[inline(always)]
         unsafe fn weights(from: *const f32) -> __m512bh {

@@ -22,7 +22,7 @@ impl Precision {
     pub fn auto(isa: InstructionSet) -> Self {
         match isa {
             InstructionSet::Portable | InstructionSet::Avx2 | InstructionSet::Avx512 => Self::F32,
-            InstructionSet::Avx512Bf16 => Self::Bf16,
+            InstructionSet::Avx512Bf16 | InstructionSet::Amx => Self::Bf16,
         }
     }
 }

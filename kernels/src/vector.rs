@@ -588,7 +588,7 @@ mod tests {
                     #[cfg(target_arch = "x86_64")]
                     InstructionSet::Avx2 => avx2 as Function,
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => avx512 as Function,
+                    InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => avx512 as Function,
                     _ => generic::<Portable> as Function,
                 };
                 InstructionSet::available().into_iter().map(|isa| (isa, function(isa))).chain([plain]).collect()

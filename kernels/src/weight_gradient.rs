@@ -243,11 +243,11 @@ fn task_for(isa: InstructionSet, precision: Precision) -> Run {
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx2, Bf16) => avx2_bf16,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16, F32) => avx512,
+        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => avx512,
         #[cfg(target_arch = "x86_64")]
         (InstructionSet::Avx512, Bf16) => avx512_widened,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16, Bf16) => avx512_bf16,
+        (InstructionSet::Avx512Bf16 | InstructionSet::Amx, Bf16) => avx512_bf16,
         (_, F32) => run_task::<Portable, Single>,
         (_, Bf16) => run_task::<Portable, WidenedPair>,
     }

@@ -380,6 +380,10 @@ unsafe fn copy_points<V: Vector, M: Operand<V>>(
 /// The matrix product of one position: for each tile, the sums of `K` blocks.
 #[inline(always)]
 unsafe fn multiply_tiles<V: Vector, M: Operand<V>, const K: usize>(terms: &[Term], tiles: usize, to: *mut f32) {
+    if M::MATRIX {
+        // SAFETY: `to` has room for `K` blocks of every tile.
+        return unsafe { M::matrix::<K>(terms, 0, 16, tiles, to) };
+    }
     let mut tile = 0;
     while tile < tiles {
         let count = (tiles - tile).min(V::PIXELS);

@@ -78,7 +78,7 @@ struct General {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, global = true,
         help_heading = DIAGNOSTICS)]
     color: Colour,
-    /// portable, avx2, avx512 or avx512-bf16
+    /// portable, avx2, avx512, avx512-bf16 or amx-bf16
     ///
     /// What the kernels may use of the processor, for tests; by default the most it has. The environment variable
     /// TWEEDIE_CPU_FEATURES sets it, too.

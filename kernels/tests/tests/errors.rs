@@ -157,9 +157,10 @@ fn a_description_that_does_not_fit_together_is_refused() {
 fn an_instruction_set_that_the_machine_lacks_is_refused() {
     assert_eq!(
         "sse9".parse::<InstructionSet>().unwrap_err().to_string(),
-        "unknown instruction set `sse9`; known: portable, avx2, avx512, avx512-bf16"
+        "unknown instruction set `sse9`; known: portable, avx2, avx512, avx512-bf16, amx-bf16"
     );
-    let all = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Avx512Bf16];
+    use InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16, Portable};
+    let all = [Portable, Avx2, Avx512, Avx512Bf16, Amx];
     for isa in all {
         assert_eq!(isa.to_string().parse(), Ok(isa));
         let reference = reference();
@@ -197,7 +198,7 @@ fn the_environment_chooses_the_instruction_set() {
     assert_eq!(shown(None), format!("<nothing|{best}>"));
     assert_eq!(shown(Some("")), format!("<nothing|{best}>"));
     assert_eq!(shown(Some("portable")), "<portable|portable>");
-    let unknown = "unknown instruction set `avx1024`; known: portable, avx2, avx512, avx512-bf16";
+    let unknown = "unknown instruction set `avx1024`; known: portable, avx2, avx512, avx512-bf16, amx-bf16";
     assert_eq!(shown(Some("avx1024")), format!("<{unknown}|{best}>"));
     let expected = match InstructionSet::available().contains(&InstructionSet::Avx512) {
         true => "<avx512|avx512>".to_string(),

@@ -4,15 +4,16 @@ use crate::reference::{Random, Reference, Sketch};
 use tweedie_kernels::network::Resample;
 use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 
-/// Both resolutions, a skip, groups across values, blocks that are not full: three bands, rows of uneven tiles, four
-/// blocks of queries and two of keys.
+/// Both resolutions, a skip, groups across values, blocks that are not full and such that are: three bands, rows of
+/// uneven tiles, four blocks of queries and two of keys.
 fn reference() -> Reference {
     let mut sketch = Sketch::new(3);
-    let a = sketch.push(vec![sketch.source(&[0], 20, 3, Resample::Same, 0, false)], true, None);
-    let b = sketch.push(vec![sketch.source(&[a], 33, 3, Resample::Down { before: 1 }, 5, true)], false, None);
+    let a = sketch.push(vec![sketch.source(&[0], 32, 3, Resample::Same, 0, false)], true, None);
+    let b = sketch.push(vec![sketch.source(&[a], 33, 3, Resample::Down { before: 1 }, 4, true)], false, None);
     let b = sketch.attention_block(b, 3, 11);
     let c = sketch.push(vec![sketch.source(&[b], 19, 3, Resample::Up, 3, true)], false, None);
-    let d = sketch.push(vec![sketch.source(&[c, a], 20, 3, Resample::Same, 13, true)], true, Some(a));
+    let d = sketch.push(vec![sketch.source(&[c, a], 32, 3, Resample::Same, 3, true)], true, Some(a));
+    let d = sketch.push(vec![sketch.source(&[d], 32, 3, Resample::Same, 4, true)], false, None);
     sketch.push(vec![sketch.source(&[d], 3, 1, Resample::Same, 0, true)], false, None);
     Reference::new(sketch.network, &mut Random(11))
 }

@@ -225,20 +225,24 @@ fn a_small_u_net_agrees_with_plain_loops() {
     }
 }
 
-/// Rows longer than the tiles that are transformed together, and a point beside a window.
+/// Rows longer than the tiles that are transformed together, and a point beside a window: blocks that are not full, and
+/// inputs that matrices are made of.
 #[test]
 fn long_rows_are_worked_on_in_pieces() {
     let mut random = Random(41);
-    for (height, width) in [(5, 207), (2, 97), (1, 96)] {
-        let mut sketch = Sketch::new(17);
-        let sources = vec![
-            sketch.source(&[0], 19, 3, Resample::Same, 0, true),
-            sketch.source(&[0], 19, 1, Resample::Same, 0, false),
-        ];
-        let a = sketch.push(sources, true, None);
-        sketch.push(vec![sketch.source(&[a, 0], 19, 3, Resample::Same, 6, true)], false, Some(a));
-        let reference = Reference::new(sketch.network, &mut random);
-        check(&reference, [2, 17, height, width], &mut random, "long rows");
+    for (inputs, outputs) in [(17, 19), (32, 48)] {
+        for (height, width) in [(5, 207), (2, 97), (1, 96)] {
+            let mut sketch = Sketch::new(inputs);
+            let sources = vec![
+                sketch.source(&[0], outputs, 3, Resample::Same, 0, true),
+                sketch.source(&[0], outputs, 1, Resample::Same, 0, false),
+            ];
+            let a = sketch.push(sources, true, None);
+            let b = sketch.push(vec![sketch.source(&[0], outputs, 1, Resample::Same, 0, false)], false, None);
+            sketch.push(vec![sketch.source(&[a, b], outputs, 3, Resample::Same, 2, true)], false, Some(a));
+            let reference = Reference::new(sketch.network, &mut random);
+            check(&reference, [2, inputs, height, width], &mut random, "long rows");
+        }
     }
 }
 
