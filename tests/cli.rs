@@ -583,7 +583,7 @@ fn a_picture_says_how_it_was_made() {
     let text = reader.info().utf8_text.iter().find(|text| text.keyword == "Software").unwrap().get_text().unwrap();
     let version = env!("CARGO_PKG_VERSION");
     assert!(text.starts_with(&format!("tweedie {version} inpaint, model ")), "{text}");
-    assert!(text.contains("steps 3, windows of 256, kernels ") && text.ends_with("seed 11, sample 0 of 1"), "{text}");
+    assert!(text.contains("steps 3, windows of 512, kernels ") && text.ends_with("seed 11, sample 0 of 1"), "{text}");
 }
 
 #[test]

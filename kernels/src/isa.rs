@@ -51,11 +51,14 @@ impl InstructionSet {
 
     /// The one in use: what is [`requested`](Self::requested), and the most capable where nothing is or it cannot be
     /// had.
+    ///
+    /// Never [`Amx`](Self::Amx) unasked: its products were run on an emulated processor, and nothing yet on a real one.
     pub fn detect() -> Self {
         static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let available = Self::available();
-            Self::requested().and_then(Result::ok).unwrap_or(available[available.len() - 1])
+            let tried = available.iter().rfind(|&&isa| isa != Self::Amx).copied().unwrap_or(Self::Portable);
+            Self::requested().and_then(Result::ok).unwrap_or(tried)
         })
     }
 

@@ -431,8 +431,9 @@ pub struct StepWork {
     pub output_channels: usize,
     /// Height and width of the result.
     pub size: (usize, usize),
-    /// Multiplications and additions of the convolutions, or of the two products of an attention, as they are written down. An executor may need fewer: for windows
-    /// of 3 × 3 by Winograd's way, after an up-sampling by adding up the taps that meet the same pixel.
+    /// Multiplications and additions of the convolutions, or of the two products of an attention, as they are written
+    /// down. An executor may need fewer: for windows of 3 × 3 by Winograd's way, after an up-sampling by adding up the
+    /// taps that meet the same pixel.
     pub operations: f64,
     /// Numbers of the values that are convolved, added or attended to, each read once.
     pub read: f64,

@@ -598,6 +598,7 @@ mod tests {
     under_every_set!(exps, x => exp(x));
     under_every_set!(sigmoids, x => sigmoid(x));
     under_every_set!(silus, x => x.mul(sigmoid(x)));
+    under_every_set!(rough_sigmoids, x => rough_sigmoid(x));
 
     fn apply(function: Function, xs: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();
@@ -662,6 +663,58 @@ mod tests {
                 assert!((f64::from(y) - exact).abs() <= bound, "silu({x}) = {y} on {isa}, exactly {exact}");
             }
         }
+    }
+
+    #[test]
+    fn the_rough_sigmoid_is_off_by_less_than_one_in_ten_thousand() {
+        let grid: Vec<f32> = grid().into_iter().filter(|x| x.abs() <= 80.0).collect();
+        for (isa, function) in rough_sigmoids() {
+            for (x, y) in grid.iter().zip(apply(function, &grid)) {
+                let error = (f64::from(y) * (1.0 + (-f64::from(*x)).exp()) - 1.0).abs();
+                assert!(error < 1e-4, "sigmoid({x}) = {y} on {isa}: {error:.2e}");
+            }
+            let ends = apply(function, &[1e10, f32::MAX, -1e10, -f32::MAX]);
+            assert!(ends[..2] == [1.0, 1.0] && ends[2..].iter().all(|y| *y < 1e-37), "{ends:?} on {isa}");
+            assert!(apply(function, &[f32::NAN])[0].is_nan(), "{isa}");
+        }
+    }
+
+    /// Every set rounds and widens as the plain function says, in the same places.
+    #[test]
+    fn bfloat16_is_written_and_read_in_order_and_to_the_nearest() {
+        under_every_set!(rounded, x => {
+            let mut bits = Aligned([0_u16; 16]);
+            x.store_bf16(bits.0.as_mut_ptr());
+            V::load_bf16(bits.0.as_ptr())
+        });
+        under_every_set!(first_of_pairs, x => x.widen().0);
+        under_every_set!(second_of_pairs, x => x.widen().1);
+        // Ties in both directions and their neighbours, the largest numbers, subnormal ones.
+        let mut xs: Vec<f32> =
+            (0..512).flat_map(|i| (-1..=1).map(move |d| 0x3f80_8000 + (i << 16) + d)).map(f32_of).collect();
+        xs.extend([0.0, -0.0, 1e-40, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, -1.0, -2.5]);
+        let widened = |x: f32| f32::from_bits(u32::from(crate::operand::bf16(x)) << 16);
+        for (isa, function) in rounded() {
+            for (x, y) in xs.iter().zip(apply(function, &xs)) {
+                assert_eq!(y.to_bits(), widened(*x).to_bits(), "{x} on {isa}");
+            }
+            assert!(apply(function, &[1.0, f32::NAN])[1].is_nan(), "{isa}");
+        }
+        let pairs: Vec<f32> = xs.chunks_exact(2).map(|x| crate::operand::pair(x[0], x[1])).collect();
+        for (functions, which) in [(first_of_pairs(), 0), (second_of_pairs(), 1)] {
+            for (isa, function) in functions {
+                for (x, y) in xs.chunks_exact(2).zip(apply(function, &pairs)) {
+                    assert_eq!(y.to_bits(), widened(x[which]).to_bits(), "{x:?} on {isa}");
+                }
+            }
+        }
+    }
+
+    #[repr(align(32))]
+    struct Aligned([u16; 16]);
+
+    fn f32_of(bits: i32) -> f32 {
+        f32::from_bits(bits as u32)
     }
 
     #[test]

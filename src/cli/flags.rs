@@ -131,7 +131,9 @@ pub(crate) struct SamplerFlags {
     /// Sampling method
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
     pub(crate) sampler: String,
-    /// Side of a window, 64 to 4096 [default: 512 if all fits, 384]
+    /// Side of a window, 64 to 4096 [default: 512 or 384]
+    ///
+    /// By default 512 where each region that is sampled fits into one such window, else 384.
     #[arg(long, value_name = "PX", value_parser = range(64, 4096), help_heading = SAMPLER)]
     pub(crate) tile: Option<usize>,
 }

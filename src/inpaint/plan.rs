@@ -9,6 +9,7 @@ use crate::samplers::{Sampler, find_sampler};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
+use tweedie_kernels::Precision;
 
 /// What a run will cost, known before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,12 +126,13 @@ pub(super) fn prepare<'a>(
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = photo.width() * photo.height();
-    let tape = |window: usize| (largest.min(window * window) * PULLBACK_BYTES) as u64;
+    let bytes = bytes(model.precision());
+    let tape = |window: usize| (largest.min(window * window) * bytes.pullback) as u64;
     let memory = |window: usize, samples: usize| {
-        let per_pixel = if sampler.pullbacks() > 0 { PULLBACK_BYTES } else { DENOISE_BYTES };
+        let per_pixel = if sampler.pullbacks() > 0 { bytes.pullback } else { bytes.denoise };
         let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
         let moments = if samples > 1 { 24 } else { 0 };
-        BASE_BYTES
+        bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
             + (largest * (STATE_BYTES + moments)) as u64
             + (largest.min(window * window) * per_pixel) as u64
@@ -212,11 +214,23 @@ const COMFORTABLE_BYTES: u64 = 3 << 29;
 /// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
 const LEAST_WINDOW: usize = 64;
 
-/// Bytes of memory, measured: of the program with its prior; a pixel of a window during an evaluation, and during one
-/// with its pullback; a pixel of the state of a part.
-const BASE_BYTES: u64 = 94 << 20;
-const DENOISE_BYTES: usize = 1400;
-const PULLBACK_BYTES: usize = 4300;
+/// Bytes of memory, measured with the embedded prior (`tweedie bench --json`, 64×64 and 512×512).
+struct Bytes {
+    /// Of the program with its prior.
+    base: u64,
+    /// A pixel of a window during an evaluation, and during one with its pullback.
+    denoise: usize,
+    pullback: usize,
+}
+
+fn bytes(precision: Precision) -> Bytes {
+    match precision {
+        Precision::F32 => Bytes { base: 126 << 20, denoise: 1500, pullback: 4800 },
+        Precision::Bf16 => Bytes { base: 90 << 20, denoise: 750, pullback: 2450 },
+    }
+}
+
+/// Bytes of a pixel of the state of a part, measured.
 const STATE_BYTES: usize = 160;
 
 /// Seconds that a pixel takes in one evaluation, measured on one small window.

@@ -86,9 +86,6 @@ pub(crate) fn check(reference: &Reference, shape: [usize; 4], random: &mut Rando
         let gradient = network.pullback(&tape, &v, 1.0).unwrap();
         let error = (relative(&value, &expected.0), relative(&gradient, &expected.1));
         let bounds = bounds(precision);
-        if precision == Precision::Bf16 {
-            println!("BF {:.2e} {:.2e} {kind}", error.0, error.1);
-        }
         assert!(error.0 <= bounds.0, "{kind}: value off by {:.2e}", error.0);
         assert!(error.1 <= bounds.1, "{kind}: gradient off by {:.2e}", error.1);
         if precision == Precision::F32 {

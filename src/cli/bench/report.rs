@@ -62,7 +62,7 @@ pub(super) struct Figures {
     lower_quartile_ms: f64,
     upper_quartile_ms: f64,
     max_ms: f64,
-    /// Multiplications and additions of the convolutions as they are written down; `null` for a formula.
+    /// Multiplications and additions of convolutions and attentions as they are written down; `null` for a formula.
     operations_per_call: Option<f64>,
     gflop_per_second: Option<f64>,
     /// `null` where the device is no CPU, as are the other two.
@@ -113,7 +113,7 @@ impl Report<'_> {
             rows.push(("rate", format!("{rate:.1} GFLOP/s{}", share.unwrap_or_default())));
         }
         if let (Some(peak), Some(copy)) = (figures.peak_gflop_per_second, figures.copy_gbyte_per_second) {
-            rows.push(("peak", format!("{peak:.1} GFLOP/s, {precision} in registers")));
+            rows.push(("peak", format!("{peak:.1} GFLOP/s, products in registers")));
             rows.push(("memory copy", format!("{copy:.1} GB/s, read and written")));
         }
         rows.push(("opening", time(self.open_ms)));
