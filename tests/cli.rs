@@ -865,6 +865,7 @@ fn a_measurement_that_makes_no_sense_is_refused() {
         ("--threads 0", "0 is not in 1..=1024"),
         ("--raw --json", "cannot be used with"),
         ("--raw --layers", "cannot be used with"),
+        ("--size 8192 --batch 1024", "error: the images alone take 768 GiB, this machine has "),
         ("--layers --what pullback", "error: --layers times the steps of one evaluation\nhint: leave out --what\n"),
         ("--layers", "error: --layers needs a network, the model gaussian is a formula\n"),
         ("--what train", "error: --what train needs a network, the model gaussian is a formula\n"),

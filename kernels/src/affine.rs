@@ -1,15 +1,12 @@
 //! An affine map of two images, pixel by pixel.
 
+use crate::dispatch::compiled;
 use crate::epilogue::Output;
 use crate::isa::InstructionSet;
 use crate::map::Plane;
-#[cfg(target_arch = "x86_64")]
-use crate::operand::DotPair;
-use crate::operand::{Operand, Single, WidenedPair};
+use crate::operand::Operand;
 use crate::precision::Precision;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
-use crate::vector::{Portable, Vector};
+use crate::vector::Vector;
 use rayon::prelude::*;
 
 /// `to (+)= scale · u + slope · x + shift`, numbers per image and lane: the end of a group norm's data gradient.
@@ -27,55 +24,13 @@ pub(crate) struct Affine<'a> {
 
 impl Affine<'_> {
     pub(crate) fn run(&self, (isa, precision): (InstructionSet, Precision), batch: usize, height: usize, width: usize) {
-        let row = row_for(isa, precision);
+        let row = compiled!(affine_row, fn(a: &Affine<'_>, b: usize, y: usize, width: usize), isa, precision);
         (0..batch * height).into_par_iter().with_min_len(8).for_each(|index| {
             // SAFETY: the instruction set was detected; rows lie in living planes of this size, each written once.
             unsafe { row(self, index / height, index % height, width) }
         });
     }
 }
-
-type Row = unsafe fn(&Affine<'_>, usize, usize, usize);
-
-fn row_for(isa: InstructionSet, precision: Precision) -> Row {
-    use Precision::{Bf16, F32};
-    match (isa, precision) {
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, F32) => avx2,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, Bf16) => avx2_bf16,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => avx512,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512, Bf16) => avx512_widened,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Amx, Bf16) => avx512_bf16,
-        (_, F32) => affine_row::<Portable, Single>,
-        (_, Bf16) => affine_row::<Portable, WidenedPair>,
-    }
-}
-
-/// [`affine_row`] compiled for an instruction set.
-#[cfg(target_arch = "x86_64")]
-macro_rules! compiled {
-    ($name:ident, $features:literal, $vector:ty, $operand:ty) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $name(a: &Affine<'_>, b: usize, y: usize, width: usize) {
-            // SAFETY: passed on.
-            unsafe { affine_row::<$vector, $operand>(a, b, y, width) }
-        }
-    };
-}
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, "avx2,fma", Avx2, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2_bf16, "avx2,fma", Avx2, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512, "avx512f", Avx512, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
 /// # Safety
 /// V's instruction set is there; image and row lie in the living planes, and nobody else writes this row.

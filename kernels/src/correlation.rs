@@ -15,12 +15,13 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::amx::Tiles;
+use crate::dispatch::compiled;
 use crate::epilogue::{Epilogue, Job, Reading};
 use crate::isa::InstructionSet;
 use crate::map::{Lanes, Layout, Pool, Scratch};
 #[cfg(target_arch = "x86_64")]
-use crate::operand::{DotPair, TilePair};
-use crate::operand::{Operand, Single, WidenedPair, pair};
+use crate::operand::TilePair;
+use crate::operand::{Operand, pair};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
@@ -294,46 +295,27 @@ impl Ring {
 
 /// The kernel for an instruction set and precision, and how many output blocks it takes together.
 fn band_for(isa: InstructionSet, precision: Precision) -> (Band, usize) {
-    use Precision::{Bf16, F32};
-    match (isa, precision) {
+    let blocks = match isa {
+        InstructionSet::Portable => Portable::BLOCKS,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, F32) => (avx2, Avx2::BLOCKS),
+        InstructionSet::Avx2 => Avx2::BLOCKS,
         #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, Bf16) => (avx2_bf16, Avx2::BLOCKS),
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => (avx512, Avx512::BLOCKS),
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512, Bf16) => (avx512_widened, Avx512::BLOCKS),
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16, Bf16) => (avx512_bf16, Avx512::BLOCKS),
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Amx, Bf16) => (amx_bf16, Avx512::BLOCKS),
-        (_, F32) => (run_band::<Portable, Single>, Portable::BLOCKS),
-        (_, Bf16) => (run_band::<Portable, WidenedPair>, Portable::BLOCKS),
-    }
-}
-
-/// [`run_band`] compiled for an instruction set.
-#[cfg(target_arch = "x86_64")]
-macro_rules! compiled {
-    ($name:ident, $features:literal, $vector:ty, $operand:ty) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $name(c: &Correlation, job: &Job<'_>, b: usize, rows: Range<usize>, scratch: *mut f32) {
-            // SAFETY: passed on.
-            unsafe { run_band::<$vector, $operand>(c, job, b, rows, scratch) }
-        }
+        InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => Avx512::BLOCKS,
+        #[cfg(not(target_arch = "x86_64"))]
+        isa => unreachable!("{isa} on a processor that is not x86-64"),
     };
+    let band = match (isa, precision) {
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Amx, Precision::Bf16) => amx_bf16,
+        _ => compiled!(
+            run_band,
+            fn(c: &Correlation, job: &Job<'_>, b: usize, rows: Range<usize>, scratch: *mut f32),
+            isa,
+            precision
+        ),
+    };
+    (band, blocks)
 }
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, "avx2,fma", Avx2, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2_bf16, "avx2,fma", Avx2, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512, "avx512f", Avx512, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
 /// [`run_band`] with tiles.
 #[cfg(target_arch = "x86_64")]
@@ -494,31 +476,7 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
                 let from: *const f32 = plane.row(b, row as usize);
                 let to = unit_to.add(left * 16 + part * R::PIXEL);
                 let lane = (b * planes.len() + block) * 16;
-                // While a row is read, the next one of its block is fetched: it lies behind this one.
-                match reading {
-                    None => {
-                        for x in 0..input_width {
-                            V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
-                            R::store(M::load(from.add(x * M::PIXEL)), to.add(x * 16));
-                        }
-                    }
-                    Some(Reading { scale, shift, silu }) => {
-                        let scale = V::load_unaligned(&scale[lane..lane + 16]);
-                        let shift = V::load_unaligned(&shift[lane..lane + 16]);
-                        if *silu {
-                            for x in 0..input_width {
-                                V::prefetch(from.wrapping_add((input_width + x) * M::PIXEL));
-                                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
-                                R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
-                            }
-                        } else {
-                            for x in 0..input_width {
-                                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
-                                R::store(z, to.add(x * 16));
-                            }
-                        }
-                    }
-                }
+                activate::<V, M, R>(from, to, input_width, reading.as_ref(), lane);
             }
             if part + 1 == R::CHANNELS || block + 1 == planes.len() {
                 unit_to = unit_to.add(width * 16);
@@ -526,6 +484,45 @@ pub(crate) unsafe fn fill_row<V: Vector, M: Operand<V>, R: Operand<V>>(
         }
     }
     unit_to
+}
+
+/// Writes `pixels` of one block as they are to be convolved, in the format `R`, 16 floats apart; `lane` is where the
+/// block's numbers begin in the reading. While a row is read, the next one of its block is fetched: it lies behind it.
+///
+/// # Safety
+/// V's instruction set is there; both sides have so many pixels.
+#[inline(always)]
+pub(crate) unsafe fn activate<V: Vector, M: Operand<V>, R: Operand<V>>(
+    from: *const f32,
+    to: *mut f32,
+    pixels: usize,
+    reading: Option<&Reading<'_>>,
+    lane: usize,
+) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let Some(Reading { scale, shift, silu }) = reading else {
+            for x in 0..pixels {
+                V::prefetch(from.wrapping_add((pixels + x) * M::PIXEL));
+                R::store(M::load(from.add(x * M::PIXEL)), to.add(x * 16));
+            }
+            return;
+        };
+        let scale = V::load_unaligned(&scale[lane..lane + 16]);
+        let shift = V::load_unaligned(&shift[lane..lane + 16]);
+        if *silu {
+            for x in 0..pixels {
+                V::prefetch(from.wrapping_add((pixels + x) * M::PIXEL));
+                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                R::store(z.mul(M::sigmoid(z)), to.add(x * 16));
+            }
+        } else {
+            for x in 0..pixels {
+                let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
+                R::store(z, to.add(x * 16));
+            }
+        }
+    }
 }
 
 /// The sums over all terms for `P` pixels, `step` floats apart, of `K` blocks, all of them in registers.

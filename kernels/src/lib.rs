@@ -19,6 +19,7 @@ mod amx;
 mod attention;
 pub mod ceiling;
 mod correlation;
+mod dispatch;
 mod epilogue;
 mod fused;
 mod isa;

@@ -12,12 +12,12 @@
 //! input channels into groups, by the shapes alone: every piece of every group is one task with sums of its own, and the
 //! pieces are added in their order. So the result does not depend on the number of threads.
 
+use crate::correlation::activate;
+use crate::dispatch::compiled;
 use crate::epilogue::Reading;
 use crate::isa::InstructionSet;
 use crate::map::{Lanes, Layout, Map, Plane, Pool, Scratch};
-#[cfg(target_arch = "x86_64")]
-use crate::operand::DotPair;
-use crate::operand::{Operand, Single, WidenedPair};
+use crate::operand::{Operand, Single};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512};
@@ -236,44 +236,8 @@ struct Task<'a> {
 type Run = unsafe fn(&WeightGradient<'_>, &Task<'_>, *mut f32, *mut f32);
 
 fn task_for(isa: InstructionSet, precision: Precision) -> Run {
-    use Precision::{Bf16, F32};
-    match (isa, precision) {
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, F32) => avx2,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx2, Bf16) => avx2_bf16,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, F32) => avx512,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512, Bf16) => avx512_widened,
-        #[cfg(target_arch = "x86_64")]
-        (InstructionSet::Avx512Bf16 | InstructionSet::Amx, Bf16) => avx512_bf16,
-        (_, F32) => run_task::<Portable, Single>,
-        (_, Bf16) => run_task::<Portable, WidenedPair>,
-    }
+    compiled!(run_task, fn(w: &WeightGradient<'_>, task: &Task<'_>, to: *mut f32, scratch: *mut f32), isa, precision)
 }
-
-/// [`run_task`] compiled for an instruction set.
-#[cfg(target_arch = "x86_64")]
-macro_rules! compiled {
-    ($name:ident, $features:literal, $vector:ty, $operand:ty) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $name(w: &WeightGradient<'_>, task: &Task<'_>, to: *mut f32, scratch: *mut f32) {
-            // SAFETY: passed on.
-            unsafe { run_task::<$vector, $operand>(w, task, to, scratch) }
-        }
-    };
-}
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2, "avx2,fma", Avx2, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx2_bf16, "avx2,fma", Avx2, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512, "avx512f", Avx512, Single);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_widened, "avx512f", Avx512, WidenedPair);
-#[cfg(target_arch = "x86_64")]
-compiled!(avx512_bf16, "avx512f,avx512bf16", Avx512, DotPair);
 
 /// # Safety
 /// V's instruction set is there; the planes are alive and of the stated sizes; `to` has room for the part of this task,
@@ -442,23 +406,8 @@ unsafe fn fill_row<V: Vector, M: Operand<V>>(
         let from: *const f32 = w.inputs[block].row(b, row as usize);
         std::ptr::write_bytes(to, 0, left * 16);
         let inside = to.add(left * 16);
-        match w.reading {
-            None => {
-                for x in 0..input_width {
-                    M::load(from.add(x * M::PIXEL)).store(inside.add(x * 16));
-                }
-            }
-            Some(reading) => {
-                let lane = (b * w.inputs.len() + block) * 16;
-                let scale = V::load_unaligned(&reading.scale[lane..lane + 16]);
-                let shift = V::load_unaligned(&reading.shift[lane..lane + 16]);
-                for x in 0..input_width {
-                    let z = M::load(from.add(x * M::PIXEL)).mul_add(scale, shift);
-                    let z = if reading.silu { z.mul(M::sigmoid(z)) } else { z };
-                    z.store(inside.add(x * 16));
-                }
-            }
-        }
+        let lane = (b * w.inputs.len() + block) * 16;
+        activate::<V, M, Single>(from, inside, input_width, w.reading.as_ref(), lane);
         std::ptr::write_bytes(inside.add(input_width * 16), 0, (width - left - input_width) * 16);
     }
 }

@@ -207,7 +207,7 @@ fn cpu_info(field: &str) -> Option<String> {
 }
 
 /// Memory of the machine in bytes, where the system says.
-pub(super) fn memory() -> Option<u64> {
+pub(crate) fn memory() -> Option<u64> {
     kibibytes(&field_of(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")?)
 }
 

@@ -140,7 +140,7 @@ pub(super) fn prepare<'a>(
     if let Some(limit) = options.memory {
         // A sample depends on its windows, which must therefore not depend on how many samples are drawn.
         while memory(window, 1) > limit && window > LEAST_WINDOW {
-            window = (window / 2).max(LEAST_WINDOW);
+            window = (window * 3 / 4).max(LEAST_WINDOW);
         }
         let needed = memory(window, options.samples);
         if needed > limit {

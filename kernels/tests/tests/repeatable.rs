@@ -1,6 +1,7 @@
 //! The same bytes whatever lies in the same batch, in memory, or on other threads.
 
 use crate::reference::{Random, Reference, Sketch};
+use crate::steps::kinds;
 use tweedie_kernels::network::Resample;
 use tweedie_kernels::{FusedNetwork, InstructionSet, Precision};
 
@@ -16,12 +17,6 @@ fn reference() -> Reference {
     let d = sketch.push(vec![sketch.source(&[d], 32, 3, Resample::Same, 4, true)], false, None);
     sketch.push(vec![sketch.source(&[d], 3, 1, Resample::Same, 0, true)], false, None);
     Reference::new(sketch.network, &mut Random(11))
-}
-
-/// Every instruction set of the machine in both precisions.
-fn kinds() -> impl Iterator<Item = (InstructionSet, Precision)> {
-    let both = |isa| [(isa, Precision::F32), (isa, Precision::Bf16)];
-    InstructionSet::available().into_iter().flat_map(both)
 }
 
 fn fused(reference: &Reference, (isa, precision): (InstructionSet, Precision)) -> FusedNetwork {
@@ -92,6 +87,12 @@ fn the_number_of_threads_changes_no_byte() {
 
 /// The pool hands out memory with what was in it: here not a number, in every lane. Whoever read a lane that it has not
 /// written in this run would let one through.
+/// The bytes of the gradients of all parameters.
+fn gradients(network: &FusedNetwork, x: &[f32], v: &[f32], shape: [usize; 4]) -> Vec<Vec<u32>> {
+    let (_, tape) = network.forward_for_gradients(x, shape, &[0.7], 1.0).unwrap();
+    network.gradients(&tape, v, None).unwrap().parameters.values().map(|values| bits(values)).collect()
+}
+
 #[test]
 fn nothing_is_read_of_what_earlier_runs_left_in_memory() {
     let reference = reference();
@@ -106,10 +107,12 @@ fn nothing_is_read_of_what_earlier_runs_left_in_memory() {
             let [value, gradient] = both(&network, &poison, &poison, shape, &[0.7]);
             let is_nan = |bits: &u32| f32::from_bits(*bits).is_nan();
             assert!(value.iter().all(is_nan) && gradient.iter().all(is_nan), "an error stays visible on {kind:?}");
+            gradients(&network, &poison, &poison, shape);
         }
         let after = both(&network, &x, &v, SHAPE, &[0.7]);
         assert!(after.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite()), "{kind:?}");
         assert!(after == clean, "{kind:?}");
+        assert!(gradients(&network, &x, &v, SHAPE) == gradients(&fused(&reference, kind), &x, &v, SHAPE), "{kind:?}");
     }
 }
 

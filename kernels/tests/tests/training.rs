@@ -1,16 +1,12 @@
 //! The optimiser against its formula in double precision, and whole training steps.
 
 use crate::reference::{Image, Random, Reference, Sketch, sum};
+use crate::steps::relative;
 use std::collections::BTreeMap;
 use tweedie_kernels::network::Resample;
 use tweedie_kernels::{
     Adam, AdamOptions, Error, FusedNetwork, InstructionSet, Moments, Parameters, Precision, Trainer,
 };
-
-fn relative(got: &[f32], expected: &[f64]) -> f64 {
-    let error: f64 = got.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).powi(2)).sum();
-    (error / expected.iter().map(|e| e * e).sum::<f64>()).sqrt()
-}
 
 /// Algorithm 1 of the paper, line by line, on more elements than a task has.
 #[test]

@@ -165,6 +165,13 @@ fn check(arguments: &Bench, model: &Model) -> Outcome<()> {
         let message = format!("--size {}: this network takes multiples of {stride}", arguments.size);
         return Err(Failure::usage(message).hint(format!("--size {}", arguments.size.next_multiple_of(stride))));
     }
+    let image = 4 * model.denoiser().channels().unwrap_or(3) as u64 * (arguments.size * arguments.size) as u64;
+    let images = image * arguments.batch as u64;
+    if let Some(memory) = doctor::memory().filter(|&memory| images > memory) {
+        let (images, memory) = (images.div_ceil(1 << 30), memory.div_ceil(1 << 30));
+        let message = format!("the images alone take {images} GiB, this machine has {memory} GiB");
+        return Err(Failure::usage(message).hint("a smaller --size or --batch"));
+    }
     if arguments.layers && arguments.what != What::Denoise {
         return Err(Failure::usage("--layers times the steps of one evaluation").hint("leave out --what"));
     }
