@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("\nPSNR in dB\n\n| task | photo | f32 | bf16 | difference |\n| --- | --- | --- | --- | --- |");
     for (task, operator, settings) in TASKS {
-        let site = Site { image: (3, side, side), device: &Device::Cpu, dtype: DType::F32 };
+        let site = Site::new((3, side, side), &Device::Cpu, DType::F32);
         let operator = find(OPERATORS, operator)?.create(toml::from_str(settings)?, site)?;
         let noise = Gaussian::new(0.0)?;
         let measurement = Measurement::simulate(operator.as_ref(), &noise, &truth, &mut Rng::new(1, 0..3))?;

@@ -18,7 +18,7 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use tweedie_operators::{Measurement, NOISES, OPERATORS, Rng, Site, find};
 //!
-//! let site = Site { image: (3, 16, 16), device: &Device::Cpu, dtype: DType::F32 };
+//! let site = Site::new((3, 16, 16), &Device::Cpu, DType::F32);
 //! let operator = find(OPERATORS, "inpaint_box")?.create("size = 4".parse()?, site)?;
 //! let noise = find(NOISES, "gaussian")?.create("sigma = 0.05".parse()?)?;
 //!
@@ -57,8 +57,10 @@
 #![forbid(unsafe_code)]
 
 mod conjugate;
+mod dft;
 mod error;
 pub mod forward;
+mod map;
 mod measurement;
 pub mod noise;
 mod pullback;
@@ -68,7 +70,7 @@ mod rows;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
 pub use error::{Error, Result};
-pub use forward::{BuildOperator, ForwardOperator, LinearOperator, OPERATORS, SpectralOperator};
+pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
 pub use measurement::Measurement;
 pub use noise::{BuildNoise, NOISES, NoiseModel};
 pub use pullback::{Pullback, pullback};

@@ -57,7 +57,8 @@ impl<'a> Measurement<'a> {
         self.operator.vjp(x, &self.noise.score(&z, &self.y)?)
     }
 
-    /// `argmax_u log p(y | u) − ‖u − x‖² / 2r²`: closed form if spectral, else conjugate gradients.
+    /// `argmax_u log p(y | u) − ‖u − x‖² / 2r²`: closed form if singular values or the
+    /// Gram matrix are known, else conjugate gradients.
     ///
     /// With noise of σ = 0 this is the projection on the images that fit `y`: what is seen is replaced, whatever `r`.
     ///
@@ -86,9 +87,14 @@ impl<'a> Measurement<'a> {
         let sigma = self.gaussian_sigma("prox")?;
         let ridge = (sigma / r).powi(2);
         let linear = self.linear("prox")?;
-        match linear.as_spectral() {
-            Some(spectral) => Ok((spectral_prox(spectral, &self.y, x, ridge)?, None)),
-            None => {
+        match (linear.as_spectral(), linear.as_gram()) {
+            (Some(spectral), _) => Ok((spectral_prox(spectral, &self.y, x, ridge)?, None)),
+            (None, Some(gram)) => {
+                // u = x + Aᵀ (AAᵀ + ridge)⁻¹ (y − A x), by the push-through identity.
+                let solved = gram.solve_gram(&(&self.y - gram.forward(x)?)?, ridge)?;
+                Ok(((x + gram.adjoint(&solved)?)?, None))
+            }
+            (None, None) => {
                 // (AᵀA + ridge) (u − x) = Aᵀ (y − A x); from zero, so that ridge = 0 gives the nearest solution.
                 let misfit = linear.adjoint(&(&self.y - linear.forward(x)?)?)?;
                 let product = |d: &Tensor| Ok((linear.adjoint(&linear.forward(d)?)? + (d * ridge)?)?);

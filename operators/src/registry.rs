@@ -1,8 +1,10 @@
 //! Names of things: in configuration files, on the command line, in listings, in the tests.
 
+use std::path::Path;
+
 use candle_core::{DType, Device};
 
-use crate::forward::{BuildOperator, ForwardOperator};
+use crate::forward::{BuildOperator, ForwardOperator, OPERATORS};
 use crate::noise::{BuildNoise, NoiseModel};
 use crate::{Error, Result};
 
@@ -15,6 +17,8 @@ pub struct Entry<F> {
     pub name: &'static str,
     /// One line, no full stop.
     pub about: &'static str,
+    /// Its settings: each name with one line that says meaning, unit, range and default.
+    pub fields: &'static [(&'static str, &'static str)],
     /// TOML with which tests and documentation build it.
     pub example: &'static str,
     /// From configuration to object.
@@ -30,6 +34,17 @@ pub struct Site<'a> {
     pub device: &'a Device,
     /// Type of the constants; inputs of another floating-point type work as well, with constants of this precision.
     pub dtype: DType,
+    /// The operators that another one may be made of.
+    pub operators: &'a [Entry<BuildOperator>],
+    /// The folder that relative names of files start from.
+    pub folder: &'a Path,
+}
+
+impl<'a> Site<'a> {
+    /// Images of `(channels, height, width)` on `device`, all built-in operators, files from the working folder.
+    pub fn new(image: (usize, usize, usize), device: &'a Device, dtype: DType) -> Self {
+        Self { image, device, dtype, operators: OPERATORS, folder: Path::new("") }
+    }
 }
 
 /// The entry of this name.
@@ -59,7 +74,20 @@ impl Entry<BuildOperator> {
     /// # Errors
     /// [`Error::Config`] with the entry's name for a setting that is unknown, missing or out of range.
     pub fn create(&self, table: toml::Table, site: Site<'_>) -> Result<Box<dyn ForwardOperator>> {
-        (self.build)(table, site).map_err(|error| self.named(error))
+        (self.build.operator)(table, site).map_err(|error| self.named(error))
+    }
+
+    /// `(channels, height, width)` of the images whose measurements have the shape `y`, without its batch.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if no image has such a measurement, or if its shape does not tell the image's.
+    pub fn image_shape(
+        &self,
+        table: &toml::Table,
+        y: &[usize],
+        operators: &[Entry<BuildOperator>],
+    ) -> Result<(usize, usize, usize)> {
+        (self.build.image_shape)(table, y, operators).map_err(|error| self.named(error))
     }
 }
 

@@ -291,6 +291,58 @@ fn settings_that_do_not_exist_are_refused_by_every_entry() {
     }
 }
 
+/// The names in "unknown field `x`, expected one of `a`, `b`".
+fn accepted(message: &str) -> HashSet<String> {
+    let (_, list) = message.split_once("expected").unwrap_or_default();
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_setting_is_documented_and_nothing_else() {
+    let check = |name: &str, fields: &[(&str, &str)], error: Error| {
+        let documented: HashSet<String> = fields.iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(documented, accepted(&error.to_string()), "{name}: {error}");
+        for (field, about) in fields {
+            assert!(!about.is_empty() && !about.contains('\n') && !about.ends_with('.'), "{name}: {field}: {about}");
+        }
+    };
+    let table = || "no_such_setting = 1".parse().unwrap();
+    for entry in OPERATORS {
+        check(entry.name, entry.fields, entry.create(table(), site((3, 8, 8), DType::F32)).unwrap_err());
+    }
+    for entry in NOISES {
+        check(entry.name, entry.fields, entry.create(table()).unwrap_err());
+    }
+}
+
+#[test]
+fn the_shape_of_an_image_follows_from_that_of_its_measurement() {
+    for entry in OPERATORS {
+        for (height, width) in SIZES {
+            let operator = entry.create(entry.example.parse().unwrap(), site((3, height, width), DType::F32)).unwrap();
+            let y = operator.forward(&random(&[1, 3, height, width], 1, DType::F32)).unwrap();
+            let Ok(shape) = entry.image_shape(&entry.example.parse().unwrap(), &y.dims()[1..], OPERATORS) else {
+                continue;
+            };
+            let again = entry.create(entry.example.parse().unwrap(), site(shape, DType::F32)).unwrap();
+            let image = random(&[1, shape.0, shape.1, shape.2], 1, DType::F32);
+            assert_eq!(again.forward(&image).unwrap().dims(), y.dims(), "{} from {shape:?}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn closed_forms_of_the_gram_matrix_solve_its_systems() {
+    for case in cases() {
+        let Some(gram) = case.linear().and_then(LinearOperator::as_gram) else { continue };
+        let aat = |y: &Tensor| gram.forward(&gram.adjoint(y).unwrap()).unwrap();
+        let u = gram.solve_gram(&case.v, 0.3).unwrap();
+        case.assert_same(&(aat(&u) + (&u * 0.3).unwrap()).unwrap(), &case.v, "(AAᵀ + λ) u = v");
+        let ax = gram.forward(&case.x).unwrap();
+        case.assert_same(&aat(&gram.solve_gram(&ax, 0.0).unwrap()), &ax, "AAᵀ (AAᵀ)⁺ A x = A x");
+    }
+}
+
 #[test]
 fn public_types_are_debug_send_and_sync() {
     fn check<T: std::fmt::Debug + Send + Sync>() {}

@@ -20,7 +20,7 @@ use tweedie_operators::{Rng, Site};
 const SIZES: [(usize, usize); 3] = [(8, 8), (7, 7), (6, 11)];
 
 fn site(image: (usize, usize, usize), dtype: DType) -> Site<'static> {
-    Site { image, device: &Device::Cpu, dtype }
+    Site::new(image, &Device::Cpu, dtype)
 }
 
 /// Normal numbers, different for every `label`.

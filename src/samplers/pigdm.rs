@@ -80,6 +80,11 @@ impl Default for Config {
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "pigdm",
     about: "Pseudo-inverse guidance: a Gaussian approximation of the posterior, through the network's pullback",
+    fields: &[
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
+        ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default 0.5"),
+        ("scale", "factor of the guidance; default 1"),
+    ],
     example: "annealing = { steps = 4 }\nprior_std = 0.5",
     build: |table| {
         let Config { annealing, prior_std, scale } = settings("pigdm", table)?;

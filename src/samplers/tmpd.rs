@@ -145,6 +145,11 @@ impl Default for Config {
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "tmpd",
     about: "Tweedie moment projection: the network's own covariance, a few conjugate gradients a step",
+    fields: &[
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
+        ("iterations", "conjugate gradients a step; default 2"),
+        ("ridge", "λ, added to the measurement's variance in units of σ²; default 0"),
+    ],
     example: "annealing = { steps = 4 }\niterations = 2",
     build: |table| {
         let Config { annealing, iterations, ridge } = settings("tmpd", table)?;

@@ -136,9 +136,19 @@ struct Config {
 pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
     name: "downsample_box",
     about: "Mean of square blocks",
+    fields: &[("factor", "side of a block in pixels, at least 1")],
     example: "factor = 2",
-    build: |table, site| {
-        let Config { factor } = table.try_into()?;
-        Ok(Box::new(DownsampleBox::new(factor, site)?))
-    },
+    build: BuildOperator::reshaping(
+        |table, site| {
+            let Config { factor } = table.try_into()?;
+            Ok(Box::new(DownsampleBox::new(factor, site)?))
+        },
+        |table, y, _| {
+            let Config { factor } = table.clone().try_into()?;
+            match *y {
+                [channels, height, width] => Ok((channels, height * factor, width * factor)),
+                _ => Err(Error::config("downsample_box", format!("measurement is {y:?}, expected [C, H, W]"))),
+            }
+        },
+    ),
 };

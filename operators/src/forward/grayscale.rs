@@ -119,12 +119,19 @@ struct Config {}
 pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
     name: "grayscale",
     about: "Luma of an RGB photo, weights of rec. 601",
+    fields: &[],
     example: "",
-    build: |table, Site { image: (channels, ..), .. }| {
-        let Config {} = table.try_into()?;
-        if channels != REC601.len() {
-            return Err(Error::config("grayscale", format!("image has {channels} channels, expected 3")));
-        }
-        Ok(Box::new(Grayscale::rec601()?))
-    },
+    build: BuildOperator::reshaping(
+        |table, Site { image: (channels, ..), .. }| {
+            let Config {} = table.try_into()?;
+            if channels != REC601.len() {
+                return Err(Error::config("grayscale", format!("image has {channels} channels, expected 3")));
+            }
+            Ok(Box::new(Grayscale::rec601()?))
+        },
+        |_, y, _| match *y {
+            [1, height, width] => Ok((REC601.len(), height, width)),
+            _ => Err(Error::config("grayscale", format!("measurement is {y:?}, expected [1, H, W]"))),
+        },
+    ),
 };

@@ -72,9 +72,10 @@ struct Config {}
 pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
     name: "identity",
     about: "Every pixel seen as it is, for denoising",
+    fields: &[],
     example: "",
-    build: |table, site| {
+    build: BuildOperator::same_shape(|table, site| {
         let Config {} = table.try_into()?;
         Ok(Box::new(Identity::new(site)?))
-    },
+    }),
 };

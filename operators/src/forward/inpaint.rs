@@ -149,11 +149,12 @@ struct BoxConfig {
 pub(crate) const BOX: Entry<BuildOperator> = Entry {
     name: "inpaint_box",
     about: "Centred square of missing pixels",
+    fields: &[("size", "side of the missing square in pixels, at least 1")],
     example: "size = 4",
-    build: |table, site| {
+    build: BuildOperator::same_shape(|table, site| {
         let BoxConfig { size } = table.try_into()?;
         Ok(Box::new(Inpaint::centred_box(size, site)?))
-    },
+    }),
 };
 
 #[derive(Debug, Deserialize)]
@@ -177,9 +178,10 @@ impl RandomConfig {
 pub(crate) const RANDOM: Entry<BuildOperator> = Entry {
     name: "inpaint_random",
     about: "Random missing pixels, all channels of a pixel together",
+    fields: &[("missing", "fraction of missing pixels, 0 to 1; default 0.7"), ("seed", "seed of the mask; default 0")],
     example: "missing = 0.7\nseed = 1",
-    build: |table, site| {
+    build: BuildOperator::same_shape(|table, site| {
         let RandomConfig { missing, seed } = table.try_into()?;
         Ok(Box::new(Inpaint::random(missing, seed, site)?))
-    },
+    }),
 };

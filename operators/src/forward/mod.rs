@@ -18,8 +18,39 @@ pub use grayscale::Grayscale;
 pub use identity::Identity;
 pub use inpaint::Inpaint;
 
-/// Makes an operator of a configuration.
-pub type BuildOperator = fn(toml::Table, Site<'_>) -> Result<Box<dyn ForwardOperator>>;
+/// How an operator comes to be.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildOperator {
+    /// Makes it of a configuration, for images of the site's shape.
+    pub operator: MakeOperator,
+    /// The shape of the image, given the configuration and the shape of a measurement.
+    pub image_shape: FindImageShape,
+}
+
+/// From settings and the shape of an image to an operator.
+pub type MakeOperator = fn(toml::Table, Site<'_>) -> Result<Box<dyn ForwardOperator>>;
+
+/// From settings and the shape of a measurement, without its batch, to `(channels, height, width)` of its image; the list
+/// holds the operators that another one may be made of.
+pub type FindImageShape = fn(&toml::Table, &[usize], &[Entry<BuildOperator>]) -> Result<(usize, usize, usize)>;
+
+impl BuildOperator {
+    /// An operator whose measurements are shaped like its images.
+    pub const fn same_shape(operator: MakeOperator) -> Self {
+        Self {
+            operator,
+            image_shape: |_, y, _| match *y {
+                [channels, height, width] => Ok((channels, height, width)),
+                _ => Err(Error::config("image_shape", format!("measurement is {y:?}, expected [C, H, W]"))),
+            },
+        }
+    }
+
+    /// An operator whose measurements have another shape.
+    pub const fn reshaping(operator: MakeOperator, image_shape: FindImageShape) -> Self {
+        Self { operator, image_shape }
+    }
+}
 
 /// All operators that have a name.
 pub const OPERATORS: &[Entry<BuildOperator>] =
@@ -53,6 +84,15 @@ pub trait ForwardOperator: Debug + Send + Sync {
         }
     }
 
+    /// What an instrument records of `x`, where [`forward`](Self::forward) is a smooth stand-in for it, as for rounding; the
+    /// default is `forward`.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
+    fn measure(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(x)
+    }
+
     /// This operator as a linear one; `None`, the default, if it is not.
     fn as_linear(&self) -> Option<&dyn LinearOperator> {
         None
@@ -74,6 +114,24 @@ pub trait LinearOperator: ForwardOperator {
     fn as_spectral(&self) -> Option<&dyn SpectralOperator> {
         None
     }
+
+    /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Need not be there beside
+    /// [`as_spectral`](Self::as_spectral), which says more.
+    fn as_gram(&self) -> Option<&dyn GramOperator> {
+        None
+    }
+}
+
+/// `AAᵀ` is easily inverted, as that of a circular blur followed by a stride.
+///
+/// # Laws
+/// `(AAᵀ + λI) solve_gram(y, λ) = y` for λ > 0; `AAᵀ solve_gram(Ax, 0) = Ax`.
+pub trait GramOperator: LinearOperator {
+    /// `(AAᵀ + λI)⁻¹ y`; with λ = 0 the pseudo-inverse of `AAᵀ`.
+    ///
+    /// # Shapes
+    /// `y`: `[B, ..]` like `forward`'s result, as is the value; `ridge` is λ ≥ 0.
+    fn solve_gram(&self, y: &Tensor, ridge: f64) -> Result<Tensor>;
 }
 
 /// `A = U diag(s) Vᵀ` with cheap factors.

@@ -74,6 +74,7 @@ struct Config {
 pub(crate) const ENTRY: Entry<BuildNoise> = Entry {
     name: "gaussian",
     about: "White Gaussian noise; sigma 0 is none",
+    fields: &[("sigma", "standard deviation in the unit of the measurement, at least 0")],
     example: "sigma = 0.05",
     build: |table| {
         let Config { sigma } = table.try_into()?;
