@@ -77,17 +77,13 @@ impl Entry<BuildOperator> {
         (self.build.operator)(table, site).map_err(|error| self.named(error))
     }
 
-    /// `(channels, height, width)` of the images whose measurements have the shape `y`, without its batch.
+    /// `(channels, height, width)` of the images whose measurements have the shape `y`, without its batch; the image
+    /// of the site is not looked at.
     ///
     /// # Errors
     /// [`Error::Config`] if no image has such a measurement, or if its shape does not tell the image's.
-    pub fn image_shape(
-        &self,
-        table: &toml::Table,
-        y: &[usize],
-        operators: &[Entry<BuildOperator>],
-    ) -> Result<(usize, usize, usize)> {
-        (self.build.image_shape)(table, y, operators).map_err(|error| self.named(error))
+    pub fn image_shape(&self, table: &toml::Table, y: &[usize], site: Site<'_>) -> Result<(usize, usize, usize)> {
+        (self.build.image_shape)(table, y, site).map_err(|error| self.named(error))
     }
 }
 

@@ -30,9 +30,9 @@ pub struct BuildOperator {
 /// From settings and the shape of an image to an operator.
 pub type MakeOperator = fn(toml::Table, Site<'_>) -> Result<Box<dyn ForwardOperator>>;
 
-/// From settings and the shape of a measurement, without its batch, to `(channels, height, width)` of its image; the list
-/// holds the operators that another one may be made of.
-pub type FindImageShape = fn(&toml::Table, &[usize], &[Entry<BuildOperator>]) -> Result<(usize, usize, usize)>;
+/// From settings and the shape of a measurement, without its batch, to `(channels, height, width)` of its image; the
+/// image of the site means nothing here.
+pub type FindImageShape = fn(&toml::Table, &[usize], Site<'_>) -> Result<(usize, usize, usize)>;
 
 impl BuildOperator {
     /// An operator whose measurements are shaped like its images.
