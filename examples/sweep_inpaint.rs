@@ -11,7 +11,7 @@ use std::error::Error;
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Mask, MaskOptions, MaskSource, Photo, Region};
 use tweedie::models::{Model, ModelOptions};
-use tweedie::{InpaintOptions, inpaint};
+use tweedie::{RestoreOptions, inpaint};
 
 const PHOTOS: [&str; 3] = ["astronaut", "chelsea", "rocket"];
 const KINDS: [&str; 3] = ["text", "scratch", "random70"];
@@ -58,13 +58,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let sampler = fields.next().ok_or("expected a sampler")?;
         let tile = fields.next().ok_or("expected a window")?.parse()?;
         let table = toml::from_str(&fields.next().unwrap_or_default().replace(';', "\n"))?;
-        let options = InpaintOptions {
+        let options = RestoreOptions {
             model: Some(&model),
             samples,
             sampler: sampler.into(),
             settings: table,
             tile: Some(tile),
-            ..InpaintOptions::default()
+            ..RestoreOptions::default()
         };
         let (mut single, mut mean, mut seconds, mut cases) = (0.0, 0.0, 0.0, String::new());
         for (name, kind) in PHOTOS.iter().flat_map(|name| KINDS.map(|kind| (name, kind))) {

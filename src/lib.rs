@@ -4,15 +4,16 @@
 pub mod cli;
 mod error;
 pub mod image;
-mod inpaint;
 pub mod models;
 pub mod priors;
+mod restore;
 pub mod samplers;
 pub mod schedules;
 
 pub use error::{Error, Result};
-pub use inpaint::{
-    InpaintOptions, InpaintPlan, Inpainted, Inpainting, Progress, inpaint, inpaint_observed, plan_inpaint,
+pub use restore::{
+    Case, Degraded, Interpolation, Plan, Progress, Restoration, RestoreOptions, Restored, degrade, inpaint,
+    inpaint_observed, plan_inpaint, restore,
 };
 
 // The examples of the README are compiled with the others.

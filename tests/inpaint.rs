@@ -4,7 +4,7 @@ use crate::models::EMBEDDED;
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Depth, Mask, Photo};
 use tweedie::models::{Model, ModelOptions};
-use tweedie::{Error, InpaintOptions, Inpainted, Progress, inpaint, inpaint_observed, plan_inpaint};
+use tweedie::{Error, Progress, RestoreOptions, Restored, inpaint, inpaint_observed, plan_inpaint};
 
 /// A piece of a real photo.
 fn chelsea(left: usize, top: usize, width: usize, height: usize) -> Photo {
@@ -27,16 +27,16 @@ fn small_hole() -> Mask {
     hole(96, 80, 40, 30, 6)
 }
 
-fn embedded() -> InpaintOptions<'static> {
-    InpaintOptions { model: Some(&EMBEDDED), steps: Some(2), seed: 4, ..InpaintOptions::default() }
+fn embedded() -> RestoreOptions<'static> {
+    RestoreOptions { model: Some(&EMBEDDED), steps: Some(2), seed: 4, ..RestoreOptions::default() }
 }
 
 fn gaussian() -> Model {
     Model::open("gaussian:mean=0.2,std=0.3", &ModelOptions::default()).unwrap()
 }
 
-fn analytic(model: &Model) -> InpaintOptions<'_> {
-    InpaintOptions { model: Some(model), steps: Some(3), seed: 4, ..InpaintOptions::default() }
+fn analytic(model: &Model) -> RestoreOptions<'_> {
+    RestoreOptions { model: Some(model), steps: Some(3), seed: 4, ..RestoreOptions::default() }
 }
 
 fn pixels(photo: &Photo) -> Vec<u16> {
@@ -54,7 +54,7 @@ fn filled(photo: &Photo, mask: &Mask) -> Vec<u16> {
 }
 
 #[track_caller]
-fn assert_known_is_untouched(result: &Inpainted, photo: &Photo, mask: &Mask) {
+fn assert_known_is_untouched(result: &Restored, photo: &Photo, mask: &Mask) {
     let known = mask.clone().invert();
     for k in 0..result.len() {
         let sample = result.sample(k);
@@ -68,8 +68,8 @@ fn assert_known_is_untouched(result: &Inpainted, photo: &Photo, mask: &Mask) {
 #[test]
 fn samples_keep_what_is_known_and_do_not_depend_on_how_many_are_drawn() {
     let (photo, mask) = (crop(), small_hole());
-    let options = InpaintOptions { steps: Some(6), ..embedded() };
-    let three = inpaint(&photo, &mask, &InpaintOptions { samples: 3, ..options.clone() }).unwrap();
+    let options = RestoreOptions { steps: Some(6), ..embedded() };
+    let three = inpaint(&photo, &mask, &RestoreOptions { samples: 3, ..options.clone() }).unwrap();
     assert_eq!((three.len(), three.is_empty()), (3, false));
     assert_known_is_untouched(&three, &photo, &mask);
     let one = inpaint(&photo, &mask, &options).unwrap();
@@ -104,7 +104,7 @@ fn a_seed_gives_the_same_bytes_with_one_and_two_threads_and_another_seed_others(
     let (photo, mask) = (crop(), small_hole());
     let with = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let result = pool.install(|| inpaint(&photo, &mask, &InpaintOptions { seed, ..embedded() })).unwrap();
+        let result = pool.install(|| inpaint(&photo, &mask, &RestoreOptions { seed, ..embedded() })).unwrap();
         pixels(result.sample(0))
     };
     let two = with(2, 4);
@@ -116,7 +116,7 @@ fn a_seed_gives_the_same_bytes_with_one_and_two_threads_and_another_seed_others(
 fn holes_far_apart_are_sampled_apart_and_do_not_know_of_one_another() {
     let photo = chelsea(100, 60, 200, 64);
     let (left, right) = (hole(200, 64, 20, 20, 6), hole(200, 64, 170, 30, 6));
-    let options = InpaintOptions { context: Some(16), ..embedded() };
+    let options = RestoreOptions { context: Some(16), ..embedded() };
     let both = inpaint(&photo, &left.clone().union(&right), &options).unwrap();
     assert_eq!((both.plan.regions, both.plan.windows), (2, 2));
     for (name, mask) in [("left", &left), ("right", &right)] {
@@ -125,7 +125,7 @@ fn holes_far_apart_are_sampled_apart_and_do_not_know_of_one_another() {
         assert!(filled(alone.sample(0), mask) == filled(both.sample(0), mask), "the {name} hole");
     }
     let together =
-        plan_inpaint(&photo, &left.union(&right), &InpaintOptions { context: Some(96), ..embedded() }).unwrap();
+        plan_inpaint(&photo, &left.union(&right), &RestoreOptions { context: Some(96), ..embedded() }).unwrap();
     assert_eq!(together.regions, 1);
 }
 
@@ -142,7 +142,7 @@ fn grey_and_16_bit_photos_keep_their_form_and_their_known_samples() {
             (Photo::from_u8(96, 80, channels, eight).unwrap(), Depth::Eight),
             (Photo::from_u16(96, 80, channels, sixteen).unwrap(), Depth::Sixteen),
         ] {
-            let result = inpaint(&photo, &mask, &InpaintOptions { samples: 2, ..analytic(&model) }).unwrap();
+            let result = inpaint(&photo, &mask, &RestoreOptions { samples: 2, ..analytic(&model) }).unwrap();
             assert_known_is_untouched(&result, &photo, &mask);
             assert_eq!(result.sample(0).depth(), depth);
             let samples = filled(result.sample(0), &mask);
@@ -188,7 +188,7 @@ fn transparent_pixels_come_back_as_they_were_and_their_hidden_colour_is_not_used
 #[test]
 fn options_out_of_range_are_refused_with_what_is_allowed() {
     let (model, photo, mask) = (gaussian(), crop(), small_hole());
-    let message = |options: &InpaintOptions<'_>| {
+    let message = |options: &RestoreOptions<'_>| {
         let message = inpaint(&photo, &mask, options).unwrap_err().to_string();
         assert_eq!(plan_inpaint(&photo, &mask, options).unwrap_err().to_string(), message);
         message
@@ -196,13 +196,13 @@ fn options_out_of_range_are_refused_with_what_is_allowed() {
     let other = inpaint(&photo, &hole(80, 96, 1, 1, 2), &analytic(&model)).unwrap_err().to_string();
     assert_eq!(other, "mask is 80x96, expected the size of the photo, 96x80");
     let base = || analytic(&model);
-    assert_eq!(message(&InpaintOptions { samples: 0, ..base() }), "samples is 0, expected at least 1");
-    assert_eq!(message(&InpaintOptions { steps: Some(0), ..base() }), "steps is 0, expected 1 to 100000");
-    assert_eq!(message(&InpaintOptions { tile: Some(8), ..base() }), "tile is 8, expected at least 64 pixels");
-    let unknown = message(&InpaintOptions { sampler: "magic".into(), ..base() });
+    assert_eq!(message(&RestoreOptions { samples: 0, ..base() }), "samples is 0, expected at least 1");
+    assert_eq!(message(&RestoreOptions { steps: Some(0), ..base() }), "steps is 0, expected 1 to 100000");
+    assert_eq!(message(&RestoreOptions { tile: Some(8), ..base() }), "tile is 8, expected at least 64 pixels");
+    let unknown = message(&RestoreOptions { sampler: "magic".into(), ..base() });
     assert_eq!(unknown, "unknown sampler `magic`; known: ddnm, pigdm, dps, tmpd");
     let settings = |text: &str| {
-        message(&InpaintOptions { sampler: "pigdm".into(), settings: toml::from_str(text).unwrap(), ..base() })
+        message(&RestoreOptions { sampler: "pigdm".into(), settings: toml::from_str(text).unwrap(), ..base() })
     };
     assert_eq!(settings("prior_std = -1.0"), "prior_std is -1, expected 0.001 to 1000");
     assert_eq!(settings("annealing = { rho = 0.0 }"), "rho is 0, expected 0.1 to 100");
@@ -214,12 +214,12 @@ fn options_out_of_range_are_refused_with_what_is_allowed() {
 fn settings_and_steps_take_the_place_of_the_defaults_one_by_one() {
     let (model, photo, mask) = (gaussian(), crop(), small_hole());
     let settings = toml::from_str("annealing = { sigma_start = 2.0, steps = 9 }").unwrap();
-    let options = InpaintOptions { settings, steps: None, samples: 2, ..analytic(&model) };
+    let options = RestoreOptions { settings, steps: None, samples: 2, ..analytic(&model) };
     let plan = plan_inpaint(&photo, &mask, &options).unwrap();
     assert_eq!((plan.sampler, plan.steps, plan.evaluations), ("tmpd", 9, 18));
-    let plan = plan_inpaint(&photo, &mask, &InpaintOptions { steps: Some(4), ..options.clone() }).unwrap();
+    let plan = plan_inpaint(&photo, &mask, &RestoreOptions { steps: Some(4), ..options.clone() }).unwrap();
     assert_eq!((plan.steps, plan.evaluations), (4, 8));
-    let plan = plan_inpaint(&photo, &mask, &InpaintOptions { sampler: "ddnm".into(), ..options }).unwrap();
+    let plan = plan_inpaint(&photo, &mask, &RestoreOptions { sampler: "ddnm".into(), ..options }).unwrap();
     assert_eq!((plan.sampler, plan.steps), ("ddnm", 9));
 }
 
@@ -229,13 +229,13 @@ fn memory_makes_windows_smaller_and_is_an_error_where_the_smallest_do_not_fit() 
     let mask = Mask::from_fn(240, 240, |x, y| (x / 8 + y / 8).is_multiple_of(3));
     let free = plan_inpaint(&photo, &mask, &analytic(&model)).unwrap();
     assert_eq!((free.regions, free.windows), (1, 1));
-    let limited = InpaintOptions { memory: Some(free.memory - 1), ..analytic(&model) };
+    let limited = RestoreOptions { memory: Some(free.memory - 1), ..analytic(&model) };
     let plan = plan_inpaint(&photo, &mask, &limited).unwrap();
     assert!(plan.windows > 1 && plan.memory < free.memory, "{plan:?}");
     let result = inpaint(&photo, &mask, &limited).unwrap();
     assert_known_is_untouched(&result, &photo, &mask);
     for (samples, advice) in [(1, "allow more with --memory"), (2, "draw fewer samples, or allow more with --memory")] {
-        let options = InpaintOptions { memory: Some(3 << 20), samples, ..analytic(&model) };
+        let options = RestoreOptions { memory: Some(3 << 20), samples, ..analytic(&model) };
         match plan_inpaint(&photo, &mask, &options).unwrap_err() {
             Error::Memory { needs, limit, advice: given } => {
                 assert_eq!((limit.as_str(), given.as_str()), ("3 MiB", advice));
@@ -252,7 +252,7 @@ fn a_limit_of_memory_gives_one_and_many_samples_the_same_windows() {
     let (model, photo) = (gaussian(), chelsea(0, 0, 240, 240));
     let mask = Mask::from_fn(240, 240, |x, y| (x / 8 + y / 8).is_multiple_of(3));
     let with = |samples: usize, memory: u64| {
-        plan_inpaint(&photo, &mask, &InpaintOptions { samples, memory: Some(memory), ..analytic(&model) })
+        plan_inpaint(&photo, &mask, &RestoreOptions { samples, memory: Some(memory), ..analytic(&model) })
     };
     let one = plan_inpaint(&photo, &mask, &analytic(&model)).unwrap();
     assert_eq!(with(1, one.memory).unwrap().windows, 1);
@@ -270,7 +270,7 @@ fn nothing_to_fill_is_the_photo_and_nothing_known_is_a_draw_from_the_prior() {
     assert_eq!((none.plan.regions, none.plan.windows, none.plan.deepest), (0, 0, 0.0));
     assert_eq!(none.plan.evaluations, 0);
     let mask = Mask::from_fn(96, 80, |_, _| true);
-    let options = InpaintOptions { steps: Some(60), ..analytic(&model) };
+    let options = RestoreOptions { steps: Some(60), ..analytic(&model) };
     let all = inpaint(&photo, &mask, &options).unwrap();
     let levels = pixels(all.sample(0));
     let mean = levels.iter().map(|&level| f64::from(level)).sum::<f64>() / levels.len() as f64;
@@ -294,7 +294,7 @@ fn deep_holes_and_saturated_samples_are_said() {
                    look at the picture before you use it";
     assert_eq!(result.warnings(&photo, &deep), [warning]);
     let grey = Model::open("gaussian:mean=0.2,std=0.0001", &ModelOptions::default()).unwrap();
-    let options = InpaintOptions { sampler: "ddnm".into(), ..analytic(&grey) };
+    let options = RestoreOptions { sampler: "ddnm".into(), ..analytic(&grey) };
     let warning = "1 of 1 samples have one colour in all filled pixels, what surrounds them has more: look at the \
                    picture before you use it";
     assert_eq!(inpaint(&photo, &shallow, &options).unwrap().warnings(&photo, &shallow), [warning]);
@@ -309,7 +309,7 @@ fn deep_holes_and_saturated_samples_are_said() {
 fn progress_counts_every_step_of_every_sample_and_its_error_stops_the_run() {
     let (model, photo) = (gaussian(), chelsea(100, 60, 200, 64));
     let mask = hole(200, 64, 20, 20, 6).union(&hole(200, 64, 170, 30, 6));
-    let options = InpaintOptions { samples: 2, context: Some(16), ..analytic(&model) };
+    let options = RestoreOptions { samples: 2, context: Some(16), ..analytic(&model) };
     let mut seen = Vec::new();
     let mut watch = |progress: Progress| {
         seen.push((progress.done, progress.total, progress.sample));
@@ -335,7 +335,7 @@ fn thin_strokes_come_back_much_better_than_the_mean_colour() {
     let photo = crop();
     let mask = Mask::from_fn(96, 80, |x, y| (x + y / 3) % 16 < 2 && y % 20 > 4 || y % 20 == 10 && x % 32 > 8);
     assert!((500..1500).contains(&mask.count()), "{}", mask.count());
-    let result = inpaint(&photo, &mask, &InpaintOptions { steps: Some(5), ..embedded() }).unwrap();
+    let result = inpaint(&photo, &mask, &RestoreOptions { steps: Some(5), ..embedded() }).unwrap();
     assert_known_is_untouched(&result, &photo, &mask);
     let truth = filled(&photo, &mask);
     let psnr = |values: &[f64]| {

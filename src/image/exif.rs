@@ -5,6 +5,10 @@
 /// A photo has two directories (itself and its thumbnail); a longer chain is a loop or nonsense.
 const MAX_DIRECTORIES: usize = 16;
 
+const IMAGE_WIDTH: u16 = 0x0100;
+const IMAGE_HEIGHT: u16 = 0x0101;
+const PIXEL_WIDTH: u16 = 0xA002;
+const PIXEL_HEIGHT: u16 = 0xA003;
 const PHOTOMETRIC: u16 = 0x0106;
 const ORIENTATION: u16 = 0x0112;
 const EXIF_DIRECTORY: u16 = 0x8769;
@@ -50,6 +54,21 @@ pub(super) fn make_upright(exif: &mut [u8]) -> Option<Findings> {
     }
     block.end_chain(first);
     Some(findings)
+}
+
+/// Sets the size of the picture wherever the block repeats it.
+pub(super) fn set_size(exif: &mut [u8], width: usize, height: usize) {
+    let Some(mut block) = Block::new(exif) else { return };
+    let Some(first) = block.first_directory() else { return };
+    let inner = block.find(first, EXIF_DIRECTORY).and_then(|entry| block.number(entry)).map(|at| at as usize);
+    let places = [(Some(first), IMAGE_WIDTH, width), (Some(first), IMAGE_HEIGHT, height)];
+    for (directory, tag, size) in places.into_iter().chain([(inner, PIXEL_WIDTH, width), (inner, PIXEL_HEIGHT, height)])
+    {
+        let Some(entry) = directory.and_then(|directory| block.find(directory, tag)) else { continue };
+        // Two bytes hold no size beyond 65535: such an entry says 0, unknown.
+        let fits = block.u16(entry + 2) != Some(3) || size <= usize::from(u16::MAX);
+        block.set_number(entry, if fits { size as u32 } else { 0 });
+    }
 }
 
 /// Removes the position: the pointer to it and what it points at. Whether there was one.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
+use super::exif;
 use super::metadata::Metadata;
 use super::orientation::Orientation;
 use super::{EncodeOptions, ImageError, Mask, OutputFormat, SourceFormat, write_atomically};
@@ -259,6 +260,83 @@ impl Photo {
         }
     }
 
+    /// The opaque pixels: those with an alpha above half.
+    pub fn opaque_pixels(&self) -> Mask {
+        let half = self.max_value() / 2;
+        Mask::from_fn(self.width, self.height, |x, y| !self.has_alpha() || self.sample(x, y, self.channels - 1) > half)
+    }
+
+    /// A black photo of another size, with depth, channels and metadata of this one; alpha is interpolated between the
+    /// nearest pixels.
+    pub fn resized(&self, width: usize, height: usize) -> Self {
+        let mut resized = self.clone();
+        let area = width * height * self.channels;
+        resized.samples = match self.samples {
+            Samples::U8(_) => Samples::U8(vec![0; area]),
+            Samples::U16(_) => Samples::U16(vec![0; area]),
+        };
+        (resized.width, resized.height, resized.missing) = (width, height, None);
+        if let Some(exif) = &mut resized.metadata.exif {
+            exif::set_size(exif, width, height);
+        }
+        if self.has_alpha() {
+            let last = self.channels - 1;
+            for y in 0..height {
+                let (top, bottom, down) = between(y, height, self.height);
+                for x in 0..width {
+                    let (left, right, across) = between(x, width, self.width);
+                    let row = |y| {
+                        let of = |x| f32::from(self.sample(x, y, last));
+                        of(left) * (1.0 - across) + of(right) * across
+                    };
+                    let alpha = row(top) * (1.0 - down) + row(bottom) * down;
+                    resized.set((y * width + x) * self.channels + last, alpha.round());
+                }
+            }
+        }
+        resized
+    }
+
+    /// The photo with three channels of colour, grey repeated; a profile for grey is left out.
+    pub fn in_colour(&self) -> Self {
+        if self.color_channels() == 3 {
+            return self.clone();
+        }
+        self.with_channels(self.channels + 2, |sample, channel| if channel < 3 { sample[0] } else { sample[1] })
+    }
+
+    /// The photo with one channel of colour, the luma of rec. 601; a profile for colour is left out.
+    pub fn in_grey(&self) -> Self {
+        if self.color_channels() == 1 {
+            return self.clone();
+        }
+        self.with_channels(self.channels - 2, |sample, channel| match channel {
+            0 => {
+                let [red, green, blue] = [sample[0], sample[1], sample[2]].map(f64::from);
+                (0.299 * red + 0.587 * green + 0.114 * blue).round() as u16
+            }
+            _ => sample[3],
+        })
+    }
+
+    /// Every pixel anew: `of` gets its samples and the number of a channel.
+    fn with_channels(&self, channels: usize, of: impl Fn(&[u16], usize) -> u16) -> Self {
+        let mut samples = Vec::with_capacity(self.width * self.height * channels);
+        let mut pixel = vec![0; self.channels];
+        for first in (0..self.width * self.height).map(|pixel| pixel * self.channels) {
+            (0..self.channels).for_each(|channel| pixel[channel] = self.value(first + channel));
+            samples.extend((0..channels).map(|channel| of(&pixel, channel)));
+        }
+        let samples = match self.samples {
+            Samples::U8(_) => Samples::U8(samples.into_iter().map(|sample| sample as u8).collect()),
+            Samples::U16(_) => Samples::U16(samples),
+        };
+        let mut metadata = self.metadata.clone();
+        metadata.icc = None;
+        metadata.png_colour.retain(|(name, _)| name == b"pHYs");
+        Self { channels, samples, metadata, ..self.clone() }
+    }
+
     /// Colour of a region, on the encoded values: `2 v / 255 − 1`, or `2 v / 65535 − 1`.
     ///
     /// # Shapes
@@ -368,6 +446,13 @@ impl Photo {
     ) -> Result<(), ImageError> {
         write_atomically(path, &self.encode(format, options)?, replace)
     }
+}
+
+/// The two pixels of a line of `from` between which pixel `at` of a line of `to` lies, and how far it is from the first.
+fn between(at: usize, to: usize, from: usize) -> (usize, usize, f32) {
+    let place = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, from as f32 - 1.0);
+    let first = place as usize;
+    (first, (first + 1).min(from - 1), place - first as f32)
 }
 
 /// A 16-bit value on the scale 0–255, rounded.

@@ -165,7 +165,7 @@ pub(super) fn anneal_with(
 }
 
 /// One number per call is read back from the device: a sum, which is finite only if every value is.
-fn check_finite(x: &Tensor, step: usize, sigma: f64) -> Result<()> {
+pub(super) fn check_finite(x: &Tensor, step: usize, sigma: f64) -> Result<()> {
     let sum = x.sum_all()?.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?;
     if sum.is_finite() { Ok(()) } else { Err(Error::NonFinite { step, sigma }) }
 }

@@ -7,24 +7,30 @@
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
 //!
-//! All anneal ([`anneal`]); they differ in one closure.
+//! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
+//!
+//! All but the last anneal ([`anneal`]); they differ in one closure.
 
 mod anneal;
 mod ddnm;
 mod dps;
 mod pigdm;
 mod tmpd;
+mod tweedie;
 
 pub use anneal::{Annealing, Estimate, Level, Renoise, anneal};
 pub use ddnm::Ddnm;
 pub use dps::Dps;
 pub use pigdm::Pigdm;
 pub use tmpd::Tmpd;
+pub use tweedie::Tweedie;
+pub(crate) use tweedie::even_gain;
 
 use crate::priors::Denoiser;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use tweedie_operators::{Entry, Measurement, Rng};
 
 /// A prior and a measurement: what there is to know about an image.
@@ -60,6 +66,11 @@ pub trait Sampler: Debug + Send + Sync {
 
     /// The noise levels it visits and how it renoises.
     fn annealing(&self) -> &Annealing;
+
+    /// Network evaluations of a sample, given the noise levels that the prior is good for.
+    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+        self.annealing().sigmas(range).len() - 1
+    }
 
     /// How many times a step applies the pullback of its evaluation.
     fn pullbacks(&self) -> usize;
@@ -99,7 +110,7 @@ pub struct Step<'a> {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY];
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY];
 
 /// The sampler called `name`, with these settings in the place of its defaults.
 ///

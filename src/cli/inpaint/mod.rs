@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::DecodeOptions;
-use crate::{InpaintOptions, Inpainting, Progress};
+use crate::{Progress, Restoration, RestoreOptions};
 use clap::builder::RangedU64ValueParser;
 use job::Job;
 use report::{Report, estimate};
@@ -123,16 +123,16 @@ pub(crate) fn run(
     })?;
     interrupt::check()?;
     bar.phase("planning");
-    let options = InpaintOptions {
+    let options = RestoreOptions {
         samples: arguments.samples,
         seed: arguments.sampler.seed,
         sampler: arguments.sampler.sampler.clone(),
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
         memory: arguments.memory.memory,
-        ..InpaintOptions::default()
+        ..RestoreOptions::default()
     };
-    let inpainting = Inpainting::new(&photo, &mask, &options, &model)?;
+    let inpainting = Restoration::inpaint(&photo, &mask, &options, &model)?;
     let plan = inpainting.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {

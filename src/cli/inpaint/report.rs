@@ -1,7 +1,7 @@
 //! What is told about a run before it starts.
 
 use super::job::Job;
-use crate::InpaintPlan;
+use crate::Plan;
 use crate::cli::events::{Event, Name, Start};
 use crate::cli::failure::Outcome;
 use crate::cli::models::table;
@@ -18,7 +18,7 @@ pub(super) struct Report<'a> {
     pub(super) photo: &'a Photo,
     pub(super) mask: &'a Mask,
     pub(super) model: &'a Model,
-    pub(super) plan: &'a InpaintPlan,
+    pub(super) plan: &'a Plan,
     pub(super) device: String,
 }
 
@@ -121,7 +121,7 @@ impl Report<'_> {
 }
 
 /// What a run will cost, in one line.
-pub(super) fn estimate(plan: &InpaintPlan) -> String {
+pub(super) fn estimate(plan: &Plan) -> String {
     format!(
         "{}, {}, about {}, {}",
         count(plan.windows, "window"),

@@ -1,7 +1,7 @@
 //! Puts the results where they were asked for, and looks at what was put there.
 
 use super::report::Report;
-use crate::Inpainted;
+use crate::Restored;
 use crate::cli::events::{Event, Events, Name, Written, print};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::outputs::Target;
@@ -45,7 +45,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     pub(super) report: &'a Report<'a>,
-    pub(super) result: &'a Inpainted,
+    pub(super) result: &'a Restored,
     pub(super) warnings: &'a [String],
     pub(super) bar: &'a Bar,
     pub(super) console: Console,

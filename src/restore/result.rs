@@ -1,19 +1,18 @@
 //! What a run leaves: the samples, their mean and spread, and whether they look right.
 
-use super::InpaintPlan;
-use super::region::Part;
+use super::Plan;
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use candle_core::{Device, Tensor};
 
-/// The drawn samples of the masked pixels.
+/// The drawn samples.
 #[derive(Debug)]
-pub struct Inpainted {
+pub struct Restored {
     pub(super) samples: Vec<Photo>,
     /// Of every part, if there is more than one sample.
     pub(super) moments: Vec<Moments>,
     /// What was planned and done.
-    pub plan: InpaintPlan,
+    pub plan: Plan,
     /// Seconds of sampling, without decoding and encoding.
     pub seconds: f64,
 }
@@ -30,10 +29,10 @@ pub(super) struct Moments {
 
 impl Moments {
     /// Of no sample yet.
-    pub(super) fn new(part: &Part) -> Self {
-        let values = 3 * part.region.width * part.region.height;
+    pub(super) fn new(region: Region, fill: &Mask) -> Self {
+        let values = 3 * region.width * region.height;
         let (mean, squares) = (vec![0.0; values], vec![0.0; values]);
-        Self { region: part.region, fill: part.fill.clone(), count: 0.0, mean, squares }
+        Self { region, fill: fill.clone(), count: 0.0, mean, squares }
     }
 
     /// Welford's update.
@@ -51,7 +50,7 @@ impl Moments {
     }
 }
 
-impl Inpainted {
+impl Restored {
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.samples.len()
@@ -62,7 +61,7 @@ impl Inpainted {
         self.samples.is_empty()
     }
 
-    /// The photo with its masked pixels replaced by sample `k`; all others are the photo's own.
+    /// The photo as sample `k` has it; what was not to be filled is the photo's own.
     ///
     /// # Panics
     /// If there are not so many samples.
@@ -70,7 +69,7 @@ impl Inpainted {
         &self.samples[k]
     }
 
-    /// The photo with its masked pixels replaced by the mean of all samples, taken before rounding.
+    /// The photo as the mean of all samples has it, taken before rounding.
     ///
     /// # Errors
     /// `Tensor` if memory runs out.

@@ -1,11 +1,11 @@
 //! What a run will do and cost.
 
-use super::region::{Part, parts};
-use super::{InpaintOptions, Inpainting};
-use crate::image::{Mask, Photo};
+use super::region::Part;
+use super::{Case, Restoration, RestoreOptions, Source};
+use crate::image::Photo;
 use crate::models::Model;
 use crate::priors::{Denoiser, Tiled};
-use crate::samplers::{Sampler, find_sampler};
+use crate::samplers::{Sampler, even_gain, find_sampler};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use tweedie_kernels::Precision;
 
 /// What a run will cost, known before it starts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct InpaintPlan {
+pub struct Plan {
     /// Name of the sampler that will run.
     pub sampler: &'static str,
     /// Noise levels.
@@ -38,25 +38,63 @@ pub struct InpaintPlan {
     pub warnings: Vec<String>,
 }
 
-/// The sampler and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md`.
-const AUTO: &str = include_str!("../../configs/inpaint.toml");
-
 /// Side of the largest region that is one window, side of the windows of larger ones, their overlap, and the context of a
 /// hole, in pixels: see `docs/inpainting.md`.
 const WHOLE: usize = 512;
 const WINDOW: usize = 384;
 const OVERLAP: usize = 32;
-const CONTEXT: usize = 48;
+pub(super) const CONTEXT: usize = 48;
 
 /// Beyond this distance in pixels from what is known a prior of small patches has nothing to say.
 const DEEP: f64 = 16.0;
 
-/// What `configs/inpaint.toml` says.
+/// The samplers and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md` and
+/// `docs/restoring.md`.
+const INPAINT: &str = include_str!("../../configs/inpaint.toml");
+const DENOISE: &str = include_str!("../../configs/denoise.toml");
+const LINEAR: &str = include_str!("../../configs/restore.toml");
+const OTHER: &str = include_str!("../../configs/restore_nonlinear.toml");
+
+/// What `--sampler auto` stands for, as such a file says it.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Auto {
+pub(super) struct Auto {
     sampler: String,
     settings: toml::Table,
+}
+
+impl Auto {
+    fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Error::Config {
+            name: "configuration of auto".into(),
+            got: error.message().into(),
+            expected: "a sampler and its settings".into(),
+        })
+    }
+
+    /// For missing pixels.
+    pub(super) fn inpaint() -> Result<Self> {
+        Self::parse(INPAINT)
+    }
+
+    /// For whole photos, by what the measurement is.
+    pub(super) fn of(case: &Case, options: &RestoreOptions<'_>) -> Result<Self> {
+        let gaussian = case.noise.gaussian_sigma();
+        Self::parse(match (case.operator.as_linear(), gaussian) {
+            // One picture is asked for, and its posterior mean is known exactly.
+            (Some(_), Some(sigma))
+                if options.samples == 1
+                    && options.steps.is_none()
+                    && sigma > 0.0
+                    && case.y.dims()[1..] == [3, case.size.0, case.size.1]
+                    && even_gain(&*case.operator)?.is_some() =>
+            {
+                DENOISE
+            }
+            (Some(_), Some(_)) => LINEAR,
+            _ => OTHER,
+        })
+    }
 }
 
 /// The prior for a part: windows that hold none of its pixels are left out.
@@ -66,20 +104,17 @@ pub(super) fn tiled<'a>(prior: &'a dyn Denoiser, part: &Part, window: usize) -> 
     Ok(tiled.restricted(|y, x| part.fill.is_set(x, y)))
 }
 
-fn sampler(options: &InpaintOptions<'_>) -> Result<Box<dyn Sampler>> {
-    let auto: Auto = toml::from_str(AUTO).map_err(|error| Error::Config {
-        name: "configs/inpaint.toml".into(),
-        got: error.message().into(),
-        expected: "a sampler and its settings".into(),
-    })?;
+/// The sampler that the options name, with the settings of `auto` where it is that one.
+pub(super) fn sampler(auto: Auto, options: &RestoreOptions<'_>) -> Result<Box<dyn Sampler>> {
     let automatic = options.sampler == "auto" || options.sampler == auto.sampler;
     let mut settings = if automatic { auto.settings } else { toml::Table::new() };
     merge(&mut settings, options.settings.clone());
+    let sampler = if automatic { &auto.sampler } else { &options.sampler };
     if let Some(steps) = options.steps {
         let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
         merge(&mut settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
     }
-    find_sampler(if automatic { &auto.sampler } else { &options.sampler }, settings)
+    find_sampler(sampler, settings)
 }
 
 /// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.
@@ -95,17 +130,18 @@ fn merge(table: &mut toml::Table, changes: toml::Table) {
 }
 
 /// Checks everything, chooses the windows, and measures an evaluation.
+///
+/// `canvas` is what results are painted on, `deepest` the largest distance in pixels of a masked pixel to a known one.
 pub(super) fn prepare<'a>(
-    photo: &'a Photo,
-    mask: &Mask,
-    options: &InpaintOptions<'_>,
+    source: Source<'a>,
+    canvas: &Photo,
+    parts: Vec<Part>,
+    sampler: Box<dyn Sampler>,
+    deepest: f64,
+    options: &RestoreOptions<'_>,
     model: &'a Model,
-) -> Result<Inpainting<'a>> {
+) -> Result<Restoration<'a>> {
     let refuse = |name: &str, got: String, expected: String| Err(Error::Config { name: name.into(), got, expected });
-    if (mask.width(), mask.height()) != (photo.width(), photo.height()) {
-        let got = format!("{}x{}", mask.width(), mask.height());
-        return refuse("mask", got, format!("the size of the photo, {}x{}", photo.width(), photo.height()));
-    }
     if options.samples == 0 {
         return refuse("samples", "0".into(), "at least 1".into());
     }
@@ -115,22 +151,19 @@ pub(super) fn prepare<'a>(
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
         return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
-    let sampler = sampler(options)?;
-    let sigmas = sampler.annealing().sigmas(&model.denoiser().sigma_range()).len() - 1;
-    let parts = parts(mask, options.context.unwrap_or(CONTEXT));
-    let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
+    let sigmas = sampler.evaluations(&model.denoiser().sigma_range());
 
     // The largest window that fits the memory allowed.
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
     let mut window = options.tile.unwrap_or(if longest <= WHOLE { WHOLE } else { WINDOW });
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
-    let photo_pixels = photo.width() * photo.height();
+    let photo_pixels = canvas.width() * canvas.height();
     let bytes = bytes(model.precision());
     let tape = |window: usize| (largest.min(window * window) * bytes.pullback) as u64;
     let memory = |window: usize, samples: usize| {
         let per_pixel = if sampler.pullbacks() > 0 { bytes.pullback } else { bytes.denoise };
-        let copies = photo_pixels * photo.channels() * if photo.max_value() > 255 { 2 } else { 1 };
+        let copies = photo_pixels * canvas.channels() * if canvas.max_value() > 255 { 2 } else { 1 };
         let moments = if samples > 1 { 24 } else { 0 };
         bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
@@ -178,7 +211,6 @@ pub(super) fn prepare<'a>(
     let repeats = pullbacks / (1.0 + pullbacks) * repeated as f64 / windows.max(1) as f64;
     let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.pullbacks())? * (1.0 + repeats);
     let tapes = if sampler.pullbacks() > 0 { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
-    let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
     let mut warnings = Vec::new();
     if deepest > DEEP {
         let deep = if f64::is_finite(deepest) {
@@ -191,7 +223,7 @@ pub(super) fn prepare<'a>(
              smooth or invented fill"
         ));
     }
-    let plan = InpaintPlan {
+    let plan = Plan {
         sampler: sampler.name(),
         steps: sigmas,
         regions: parts.len(),
@@ -205,7 +237,7 @@ pub(super) fn prepare<'a>(
         warnings,
     };
     let (samples, seed) = (options.samples, options.seed);
-    Ok(Inpainting { photo, model, samples, seed, sampler, parts, unknown, kept, plan })
+    Ok(Restoration { source, model, samples, seed, sampler, parts, kept, plan })
 }
 
 /// Memory that a run may fill without being told so, where that makes it faster.

@@ -1,0 +1,304 @@
+//! Restoring one photo as one call: the masked pixels of a photo, or a photo seen through any measurement.
+//!
+//! A [`Case`] says what was measured and what the result is painted on; [`Restoration::inpaint`] makes it of a photo and a
+//! mask and samples only around the holes. Everything then takes one way: a plan, samples, a [`Restored`].
+
+mod case;
+mod colorize;
+mod deblur;
+mod degrade;
+mod denoise;
+mod fill;
+mod guess;
+mod plan;
+mod region;
+mod result;
+mod upscale;
+
+use crate::Result;
+use crate::image::{Mask, Photo, Region};
+use crate::models::{Model, ModelOptions};
+use crate::samplers::{Problem, Sampler, Step};
+use candle_core::{DType, Device, Tensor};
+use fill::smooth_fill;
+use plan::tiled;
+use region::{Part, parts};
+use result::Moments;
+use std::time::Instant;
+use tweedie_operators::forward::Inpaint;
+use tweedie_operators::noise::Gaussian;
+use tweedie_operators::{Measurement, Rng};
+
+pub use case::Case;
+pub use degrade::{Degraded, degrade};
+pub use plan::Plan;
+pub use result::Restored;
+pub use upscale::Interpolation;
+
+/// How to restore.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions<'a> {
+    /// The prior; `None` is the one inside the binary.
+    pub model: Option<&'a Model>,
+    /// Number of posterior samples, ≥ 1.
+    pub samples: usize,
+    /// Seed of every random number of the run.
+    pub seed: u64,
+    /// Name of the sampler, `auto` for the default.
+    pub sampler: String,
+    /// Noise levels; `None` is the sampler's default.
+    pub steps: Option<usize>,
+    /// Settings of the sampler that replace its defaults, as in `configs/inpaint.toml`.
+    pub settings: toml::Table,
+    /// Largest side of a window in pixels, at least 64; `None` is 512 where every region fits into that, else 384.
+    pub tile: Option<usize>,
+    /// Pixels around a hole that the prior is shown; `None` is 48. Of no meaning where there are no holes.
+    pub context: Option<usize>,
+    /// Bytes of memory that the run may use; `None` is no limit.
+    pub memory: Option<u64>,
+}
+
+impl Default for RestoreOptions<'_> {
+    fn default() -> Self {
+        Self {
+            model: None,
+            samples: 1,
+            seed: 0,
+            sampler: "auto".into(),
+            steps: None,
+            settings: toml::Table::new(),
+            tile: None,
+            context: None,
+            memory: None,
+        }
+    }
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Finished steps (sample × region × noise level).
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+    /// Sample being drawn, from 0.
+    pub sample: usize,
+    /// Noise level just finished.
+    pub sigma: f64,
+}
+
+/// What is sampled.
+#[derive(Debug)]
+enum Source<'a> {
+    /// Around the holes of a photo; the mask holds the pixels that the sampler must not take as known.
+    Holes(&'a Photo, Mask),
+    /// The whole of a case.
+    Whole(&'a Case),
+}
+
+/// A run that is planned and can start: for who shows the plan first.
+#[derive(Debug)]
+pub struct Restoration<'a> {
+    source: Source<'a>,
+    model: &'a Model,
+    samples: usize,
+    seed: u64,
+    sampler: Box<dyn Sampler>,
+    parts: Vec<Part>,
+    /// Windows whose pullback keeps its forward pass.
+    kept: usize,
+    plan: Plan,
+}
+
+impl<'a> Restoration<'a> {
+    /// Plans to fill the masked pixels of a photo with `model`, whatever model `options` name.
+    ///
+    /// # Errors
+    /// As [`inpaint`].
+    pub fn inpaint(photo: &'a Photo, mask: &Mask, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
+        if (mask.width(), mask.height()) != (photo.width(), photo.height()) {
+            return Err(crate::Error::Config {
+                name: "mask".into(),
+                got: format!("{}x{}", mask.width(), mask.height()),
+                expected: format!("the size of the photo, {}x{}", photo.width(), photo.height()),
+            });
+        }
+        let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
+        let parts = parts(mask, options.context.unwrap_or(plan::CONTEXT));
+        let sampler = plan::sampler(plan::Auto::inpaint()?, options)?;
+        let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
+        plan::prepare(Source::Holes(photo, unknown), photo, parts, sampler, deepest, options, model)
+    }
+
+    /// Plans to restore a whole photo with `model`, whatever model `options` name.
+    ///
+    /// # Errors
+    /// As [`restore`].
+    pub fn new(case: &'a Case, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
+        let (height, width) = case.size;
+        let region = Region { x: 0, y: 0, width, height };
+        let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
+        let sampler = plan::sampler(plan::Auto::of(case, options)?, options)?;
+        plan::prepare(Source::Whole(case), &case.canvas, parts, sampler, 0.0, options, model)
+    }
+
+    /// What it will do and cost.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs, telling `observer` after every step; an error of the observer stops the run and is returned.
+    ///
+    /// # Errors
+    /// `NonFinite` if the network fails, `Tensor` if memory runs out, and the observer's.
+    pub fn run(self, observer: &mut dyn FnMut(Progress) -> Result<()>) -> Result<Restored> {
+        let start = Instant::now();
+        let device = self.model.device();
+        let canvas = match self.source {
+            Source::Holes(photo, _) => photo,
+            Source::Whole(case) => &case.canvas,
+        };
+        let mut samples = vec![canvas.clone(); self.samples];
+        let mut moments = Vec::new();
+        let total = self.parts.len() * self.samples * self.plan.steps;
+        let mut done = 0;
+        // On a CPU one image fills every core; elsewhere a few at once hide what a call costs.
+        let batch = if device.is_cpu() { 1 } else { 8 };
+        for part in &self.parts {
+            let region = part.region;
+            let prior = tiled(self.model.denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
+            let seen;
+            let seen = match &self.source {
+                Source::Holes(photo, unknown) => {
+                    seen = around(photo, &unknown.crop(region), region, device)?;
+                    Seen { operator: &seen.0, noise: &seen.1, y: seen.2.clone(), guess: Some(seen.3.clone()) }
+                }
+                Source::Whole(case) => Seen {
+                    operator: &*case.operator,
+                    noise: &*case.noise,
+                    y: case.y.to_device(device)?,
+                    guess: case.guess.as_ref().map(|guess| guess.to_device(device)).transpose()?,
+                },
+            };
+            // What is painted: a part of the photo, or all of it, which may be a part of what is sampled.
+            let (target, fill, offset) = match &self.source {
+                Source::Holes(..) => (region, part.fill.clone(), (0, 0)),
+                Source::Whole(case) => {
+                    let (width, height) = (case.canvas.width(), case.canvas.height());
+                    let all = Mask::from_fn(width, height, |_, _| true);
+                    (Region { x: 0, y: 0, width, height }, all, case.offset)
+                }
+            };
+            let mut of_part = (self.samples > 1).then(|| Moments::new(target, &fill));
+            for first in (0..self.samples).step_by(batch) {
+                let last = self.samples.min(first + batch);
+                let rows = last - first;
+                // One row is the measurement itself, not a copy of it.
+                let y = if rows == 1 { seen.y.clone() } else { Tensor::cat(&vec![&seen.y; rows], 0)? };
+                let measurement = Measurement { operator: seen.operator, noise: seen.noise, y };
+                let problem = Problem { prior: &prior, measurement: &measurement, guess: seen.guess.clone() };
+                let mut rng = Rng::new(self.seed, first as u64..last as u64).at((region.y, region.x));
+                let mut step = |step: &Step<'_>| -> Result<()> {
+                    done += rows;
+                    observer(Progress { done, total, sample: first, sigma: step.sigma })
+                };
+                let mut x = self.sampler.sample(&problem, (3, region.height, region.width), &mut rng, &mut step)?;
+                x = x.narrow(2, offset.0, target.height)?.narrow(3, offset.1, target.width)?;
+                if let Source::Whole(Case { luma: Some(luma), .. }) = &self.source {
+                    x = colorize::with_luma(&x, &luma.to_device(device)?)?;
+                }
+                for (row, sample) in samples[first..last].iter_mut().enumerate() {
+                    let x = x.narrow(0, row, 1)?.to_device(&Device::Cpu)?;
+                    sample.paint(target, &fill, &x)?;
+                    if let Some(moments) = &mut of_part {
+                        moments.add(&x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+                    }
+                }
+            }
+            moments.extend(of_part);
+        }
+        Ok(Restored { samples, moments, plan: self.plan, seconds: start.elapsed().as_secs_f64() })
+    }
+}
+
+/// One part's measurement, on the device.
+struct Seen<'a> {
+    operator: &'a dyn tweedie_operators::ForwardOperator,
+    noise: &'a dyn tweedie_operators::NoiseModel,
+    y: Tensor,
+    guess: Option<Tensor>,
+}
+
+/// A region of a photo as a measurement of the pixels that are known there, and a smooth fill of the others.
+fn around(
+    photo: &Photo,
+    unknown: &Mask,
+    region: Region,
+    device: &Device,
+) -> Result<(Inpaint, Gaussian, Tensor, Tensor)> {
+    let known = unknown.tensor(Region { x: 0, y: 0, ..region }, device)?;
+    let photographed = photo.tensor(region, device)?;
+    let y = photographed.broadcast_mul(&known)?;
+    Ok((Inpaint::new(&known)?, Gaussian::new(0.0)?, y, filled(&photographed, unknown)?))
+}
+
+/// `y` with its unknown pixels filled smoothly: `[1, C, h, w]`.
+fn filled(y: &Tensor, unknown: &Mask) -> Result<Tensor> {
+    let (_, channels, height, width) = y.dims4()?;
+    let mut values = y.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+    let known: Vec<bool> = (0..height * width).map(|i| !unknown.is_set(i % width, i / width)).collect();
+    for plane in values.chunks_mut(height * width) {
+        smooth_fill(plane, &known, height, width);
+    }
+    Ok(Tensor::from_vec(values, (1, channels, height, width), y.device())?)
+}
+
+/// Does `then` with the model of the options, or with the embedded one.
+fn with_model<T>(options: &RestoreOptions<'_>, then: impl FnOnce(&Model) -> Result<T>) -> Result<T> {
+    match options.model {
+        Some(model) => then(model),
+        None => then(&Model::embedded(&ModelOptions::default())?),
+    }
+}
+
+/// What [`inpaint`] would do.
+///
+/// # Errors
+/// As [`inpaint`].
+pub fn plan_inpaint(photo: &Photo, mask: &Mask, options: &RestoreOptions<'_>) -> Result<Plan> {
+    with_model(options, |model| Ok(Restoration::inpaint(photo, mask, options, model)?.plan))
+}
+
+/// Fills the masked pixels of a photo with samples of the posterior.
+///
+/// Every pixel outside the mask is the photo's own, sample by sample. The result depends on the seed, the options and
+/// the pixels alone, and sample `k` is the same whether one or eight are drawn.
+///
+/// # Errors
+/// `Config` for options out of range or a mask of another size, `Unknown` for a sampler that there is not, `Memory` if
+/// the smallest plan does not fit, `NonFinite` if the network fails.
+pub fn inpaint(photo: &Photo, mask: &Mask, options: &RestoreOptions<'_>) -> Result<Restored> {
+    inpaint_observed(photo, mask, options, &mut |_| Ok(()))
+}
+
+/// As [`inpaint`], telling `observer` after every step; an error of the observer stops the run.
+///
+/// # Errors
+/// As [`inpaint`], and the observer's.
+pub fn inpaint_observed(
+    photo: &Photo,
+    mask: &Mask,
+    options: &RestoreOptions<'_>,
+    observer: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Restored> {
+    with_model(options, |model| Restoration::inpaint(photo, mask, options, model)?.run(observer))
+}
+
+/// Draws samples of what a measurement was made of.
+///
+/// # Errors
+/// `Config` for options out of range, `Unknown` for a sampler that there is not, `Operator` if the method needs more of the
+/// operator than it offers, `Memory` if the smallest plan does not fit, `NonFinite` if the network fails.
+pub fn restore(case: &Case, options: &RestoreOptions<'_>) -> Result<Restored> {
+    with_model(options, |model| Restoration::new(case, options, model)?.run(&mut |_| Ok(())))
+}
