@@ -1,6 +1,7 @@
 //! Restores photos with score models.
 #![forbid(unsafe_code)]
 
+mod catalog;
 pub mod cli;
 mod error;
 pub mod image;
@@ -10,10 +11,11 @@ mod restore;
 pub mod samplers;
 pub mod schedules;
 
+pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use restore::{
-    Case, Degraded, Interpolation, Plan, Progress, Restoration, RestoreOptions, Restored, degrade, inpaint,
-    inpaint_observed, plan_inpaint, restore,
+    Case, Degraded, Interpolation, Measured, Plan, Progress, Restoration, RestoreOptions, Restored, degrade,
+    estimate_levels, inpaint, inpaint_observed, plan_inpaint, restore,
 };
 
 // The examples of the README are compiled with the others.

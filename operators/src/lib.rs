@@ -57,6 +57,7 @@
 #![forbid(unsafe_code)]
 
 mod conjugate;
+mod description;
 mod dft;
 mod error;
 pub mod forward;
@@ -69,6 +70,7 @@ mod rng;
 mod rows;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
+pub use description::Description;
 pub use error::{Error, Result};
 pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
 pub use measurement::Measurement;

@@ -34,7 +34,13 @@ pub(crate) struct Start<'a> {
     pub(crate) lossy_name: bool,
     pub(crate) width: usize,
     pub(crate) height: usize,
-    pub(crate) masked_pixels: usize,
+    /// Size of the result.
+    pub(crate) output_width: usize,
+    pub(crate) output_height: usize,
+    /// Pixels to be filled; `null` where all are new.
+    pub(crate) masked_pixels: Option<usize>,
+    /// What the photo is taken for, in a few words.
+    pub(crate) measurement: &'a str,
     pub(crate) model: &'a str,
     pub(crate) model_hash: &'a str,
     pub(crate) device: &'a str,

@@ -4,7 +4,8 @@ use super::device::{self, Choice};
 use super::failure::{Failure, Outcome};
 use super::terminal::Console;
 use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
-use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Strip};
+use crate::estimate_levels;
+use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
 use crate::models::{Model, ModelOptions};
 use clap::builder::RangedU64ValueParser;
 use std::borrow::Cow;
@@ -93,6 +94,41 @@ impl MaskFlags {
             grow: self.mask_grow,
             resize_nearest: matches!(self.mask_resize, Some(Resize::Nearest)),
             decode,
+        }
+    }
+}
+
+/// `--noise`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Noise {
+    Auto,
+    Levels(f64),
+}
+
+/// A standard deviation in 8-bit levels, or `auto`.
+pub(crate) fn noise(text: &str) -> Result<Noise, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Noise::Auto),
+        Ok(levels) if (0.0..=1000.0).contains(&levels) => Ok(Noise::Levels(levels)),
+        _ => Err("expected a standard deviation in 8-bit levels from 0 to 1000, or auto".into()),
+    }
+}
+
+/// `HxW`.
+pub(crate) fn size(text: &str) -> Result<(usize, usize), String> {
+    let sizes = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+    match sizes {
+        Some((height, width)) if (1..=65_535).contains(&height) && (1..=65_535).contains(&width) => Ok((height, width)),
+        _ => Err("expected height and width in pixels, such as 256x384".into()),
+    }
+}
+
+impl Noise {
+    /// The levels given, or those estimated from the photo.
+    pub(crate) fn levels(self, photo: &Photo) -> Outcome<f64> {
+        match self {
+            Self::Levels(levels) => Ok(levels),
+            Self::Auto => Ok(estimate_levels(photo)?),
         }
     }
 }

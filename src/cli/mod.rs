@@ -4,7 +4,11 @@
 
 mod amount;
 mod bench;
+mod colorize;
 mod completions;
+mod deblur;
+mod degrade;
+mod denoise;
 mod device;
 mod doctor;
 mod events;
@@ -16,14 +20,19 @@ mod interrupt;
 mod models;
 mod outputs;
 mod progress;
+mod restore;
+mod restoring;
 mod sheet;
 mod terminal;
+mod upscale;
 
 pub use exit::ExitCode;
 
+use crate::Catalog;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser};
 use events::Events;
 use failure::{Failure, Outcome};
+use restoring::{Common, Session};
 use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 use terminal::{Colour, Console, Verbosity};
@@ -121,19 +130,26 @@ fn instruction_set(name: &str) -> Result<InstructionSet, InstructionSetError> {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Inpaint(Box<inpaint::Inpaint>),
+    Colorize(Box<colorize::Colorize>),
+    Upscale(Box<upscale::Upscale>),
+    Deblur(Box<deblur::Deblur>),
+    Denoise(Box<denoise::Denoise>),
+    Restore(Box<restore::Restore>),
+    Degrade(degrade::Degrade),
     Models(models::Models),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
-/// Parses the arguments of the process, runs the command, reports.
-pub fn run() -> std::process::ExitCode {
+/// Parses the arguments of the process, runs the command, reports. A program with operators of its own adds their entries to
+/// the catalog.
+pub fn run(catalog: &Catalog) -> std::process::ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    run_with(&arguments).into()
+    run_with(&arguments, catalog).into()
 }
 
-fn run_with(arguments: &[OsString]) -> ExitCode {
+fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
     let started = Instant::now();
     let parsed = CommandLine::command()
         .color(help_colour(arguments))
@@ -146,17 +162,38 @@ fn run_with(arguments: &[OsString]) -> ExitCode {
     let console = general.console();
     interrupt::listen();
     let instruction_set = general.instruction_set(console);
+    let session = |common: &Common| Session { instruction_set, console, events: Events { wanted: common.json } };
+    let silent = Events { wanted: false };
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
-            let events = Events { wanted: arguments.json };
-            (events, inpaint::run(arguments, instruction_set, console, events))
+            let session = session(&arguments.common);
+            (session.events, inpaint::run(arguments, session))
         }
-        Command::Models(arguments) => (Events { wanted: false }, models::run(arguments)),
-        Command::Doctor(arguments) => (Events { wanted: false }, doctor::run(arguments, instruction_set)),
-        Command::Bench(arguments) => {
-            (Events { wanted: false }, bench::run(arguments, instruction_set, started, console))
+        Command::Colorize(arguments) => {
+            let session = session(&arguments.common);
+            (session.events, colorize::run(arguments, session))
         }
-        Command::Completions(arguments) => (Events { wanted: false }, completions::run(arguments)),
+        Command::Upscale(arguments) => {
+            let session = session(&arguments.common);
+            (session.events, upscale::run(arguments, session))
+        }
+        Command::Deblur(arguments) => {
+            let session = session(&arguments.common);
+            (session.events, deblur::run(arguments, session))
+        }
+        Command::Denoise(arguments) => {
+            let session = session(&arguments.common);
+            (session.events, denoise::run(arguments, session))
+        }
+        Command::Restore(arguments) => {
+            let session = session(&arguments.common);
+            (session.events, restore::run(arguments, session, catalog))
+        }
+        Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
+        Command::Models(arguments) => (silent, models::run(arguments)),
+        Command::Doctor(arguments) => (silent, doctor::run(arguments, instruction_set)),
+        Command::Bench(arguments) => (silent, bench::run(arguments, instruction_set, started, console)),
+        Command::Completions(arguments) => (silent, completions::run(arguments)),
     };
     report(outcome, console, events)
 }

@@ -62,5 +62,14 @@ pub(super) fn sigma(levels: f64, photo: &Photo) -> f64 {
         Depth::Sixteen => 255.0 / 65535.0,
     };
     // A level below zero stays one, so that it is refused where it is used.
-    levels.signum() * (levels * levels + step * step / 12.0).sqrt() * 2.0 / 255.0
+    let sign = if levels < 0.0 { -1.0 } else { 1.0 };
+    sign * (levels * levels + step * step / 12.0).sqrt() * 2.0 / 255.0
+}
+
+/// The standard deviation of the noise of a photo in 8-bit levels, estimated.
+///
+/// # Errors
+/// `Operator` if the photo is too small to say.
+pub fn estimate_levels(photo: &Photo) -> Result<f64> {
+    Ok(tweedie_operators::noise::estimate_sigma(&colours(photo)?)? * 127.5)
 }

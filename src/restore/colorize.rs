@@ -73,7 +73,7 @@ fn colours_as_they_are(photo: &Photo) -> Result<Tensor> {
 }
 
 /// `[B, 1, H, W]` of `[B, 3, H, W]`.
-fn luma(x: &Tensor) -> Result<Tensor> {
+pub(super) fn luma(x: &Tensor) -> Result<Tensor> {
     let weights = Tensor::new(&LUMA, x.device())?.to_dtype(x.dtype())?.reshape((1, 3, 1, 1))?;
     Ok(x.broadcast_mul(&weights)?.sum_keepdim(1)?)
 }

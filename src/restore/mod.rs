@@ -10,6 +10,7 @@ mod degrade;
 mod denoise;
 mod fill;
 mod guess;
+mod measured;
 mod plan;
 mod region;
 mod result;
@@ -29,8 +30,9 @@ use tweedie_operators::forward::Inpaint;
 use tweedie_operators::noise::Gaussian;
 use tweedie_operators::{Measurement, Rng};
 
-pub use case::Case;
+pub use case::{Case, estimate_levels};
 pub use degrade::{Degraded, degrade};
+pub use measured::Measured;
 pub use plan::Plan;
 pub use result::Restored;
 pub use upscale::Interpolation;

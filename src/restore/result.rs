@@ -99,6 +99,32 @@ impl Restored {
         Ok(photo)
     }
 
+    /// Lines about samples that look wrong where every pixel is new: of one colour, or saturated, where the photo is not.
+    pub fn warnings_of_whole(&self, photo: &Photo) -> Vec<String> {
+        let everywhere = |photo: &Photo| {
+            let last = photo.channels() - 1;
+            let visible = move |photo: &Photo, x, y| !photo.has_alpha() || photo.sample(x, y, last) > 0;
+            (saturated(photo, |x, y| visible(photo, x, y)), has_one_color(photo, |x, y| visible(photo, x, y)))
+        };
+        let (known, known_flat) = everywhere(photo);
+        let of = self.samples.len();
+        let found: Vec<_> = self.samples.iter().map(everywhere).collect();
+        let at_end = found.iter().filter(|(share, _)| known < 0.25 && *share > 0.5).count();
+        let flat = found.iter().filter(|(_, flat)| !known_flat && *flat).count();
+        let mut lines = Vec::new();
+        if at_end > 0 {
+            lines.push(format!(
+                "{at_end} of {of} samples are black or white in more than half of their pixels, {:.0} % of the photo's \
+                 are: look at the picture before you use it",
+                100.0 * known
+            ));
+        }
+        if flat > 0 {
+            lines.push(format!("{flat} of {of} samples have one colour only: look at the picture before you use it"));
+        }
+        lines
+    }
+
     /// Lines about samples that look wrong: of one colour, or saturated, where the known surroundings are not.
     pub fn warnings(&self, photo: &Photo, mask: &Mask) -> Vec<String> {
         if mask.count() <= FEW {

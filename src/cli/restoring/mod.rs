@@ -1,4 +1,5 @@
-//! `tweedie inpaint`: fills the masked pixels of one photo.
+//! What every command that restores one photo does, from its arguments to its files: `inpaint`, `colorize`, `upscale`,
+//! `deblur`, `denoise` and `restore` differ in the work that they make of a photo.
 
 mod job;
 mod report;
@@ -6,34 +7,31 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MaskFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
-use crate::image::DecodeOptions;
-use crate::{Progress, Restoration, RestoreOptions};
+use crate::image::{DecodeOptions, Mask, Photo};
+use crate::{Case, Progress, Restoration, RestoreOptions};
 use clap::builder::RangedU64ValueParser;
-use job::Job;
 use report::{Report, estimate};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tweedie_kernels::InstructionSet;
 use write::Writer;
 
+pub(crate) use job::Job;
+
 /// Runs longer than this many seconds are announced with their estimate.
 const LONG: f64 = 3.0;
 
-/// Fill the masked pixels of a photo
-///
-/// Draws samples of what could have been there, given everything around it. White in the mask means fill. Every pixel
-/// outside the mask stays as it is, bit for bit, in a lossless output.
+/// Arguments of every command that restores one photo.
 #[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
-pub(crate) struct Inpaint {
+pub(crate) struct Common {
     /// Photo to restore; - reads standard input
     #[arg(value_name = "IMAGE")]
-    image: PathBuf,
-    /// File, folder/ or - [default: <stem>.inpaint.png]
+    pub(crate) image: PathBuf,
+    /// File, folder/ or - [default: <stem>.<command>.png]
     ///
     /// The extension says the format: png, jpg, webp, tiff, bmp, ppm or qoi. Several samples are numbered, `-0000`,
     /// `-0001` and so on, before the extension. `-` is standard output.
@@ -51,7 +49,7 @@ pub(crate) struct Inpaint {
     /// draw samples that spread less than the posterior does (docs/inpainting.md), by about a third.
     #[arg(long, help_heading = INPUT_OUTPUT)]
     std: bool,
-    /// Write also a sheet with before, mask and after
+    /// Write also a sheet with before and after
     #[arg(long, help_heading = INPUT_OUTPUT)]
     sheet: bool,
     /// Quality of a lossy output, 1 to 100
@@ -78,8 +76,6 @@ pub(crate) struct Inpaint {
     dry_run: bool,
 
     #[command(flatten)]
-    mask: MaskFlags,
-    #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
     sampler: SamplerFlags,
@@ -93,28 +89,47 @@ pub(crate) struct Inpaint {
     pub(crate) json: bool,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  tweedie inpaint photo.jpg --mask scratches.png
-  tweedie inpaint photo.png --mask alpha --samples 4 --mean --std --sheet -o restored/
-  tweedie inpaint scan.tiff --mask color:#ff00ff,20 --mask-grow 3 -o scan.restored.tiff
-  tweedie inpaint photo.jpg --mask scratches.png -n";
+/// How a command was started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    pub(crate) instruction_set: InstructionSet,
+    pub(crate) console: Console,
+    pub(crate) events: Events,
+}
 
-/// Runs the command. Whatever can be refused is refused before the photo is decoded, and the photo before the model
-/// is loaded.
+/// What a command wants done with a photo.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Fill the pixels of a mask.
+    Holes(Mask),
+    /// Restore the whole of it.
+    Whole(Box<Case>),
+}
+
+/// A command's name, its arguments, and the file that it reads beside the photo.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) verb: &'static str,
+    pub(crate) common: &'a Common,
+    pub(crate) second: Option<&'a Path>,
+}
+
+/// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is
+/// loaded. `work` reads the photo, makes the work of it, and says in
+/// a few words what the photo is taken for.
 pub(crate) fn run(
-    arguments: &Inpaint,
-    instruction_set: InstructionSet,
-    console: Console,
-    events: Events,
+    task: &Task<'_>,
+    Session { instruction_set, console, events }: Session,
+    work: impl FnOnce(&Job<'_>) -> Outcome<(Photo, Work, String)>,
 ) -> Outcome<()> {
     let clock = Instant::now();
-    let job = Job::new(arguments)?;
+    let arguments = task.common;
+    let job = Job::new(task.verb, arguments, task.second.as_slice())?;
     let bar = Bar::new(console, arguments.samples);
     arguments.device.start_threads()?;
 
     bar.phase("reading the photo");
-    let (photo, mask) = job.read()?;
+    let (photo, work, measurement) = work(&job)?;
     interrupt::check()?;
     bar.phase("loading the model");
     let model = bar.aside(|| {
@@ -132,8 +147,16 @@ pub(crate) fn run(
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
     };
-    let inpainting = Restoration::inpaint(&photo, &mask, &options, &model)?;
-    let plan = inpainting.plan().clone();
+    let (restoration, mask, canvas) = match &work {
+        Work::Holes(mask) => (Restoration::inpaint(&photo, mask, &options, &model)?, Some(mask), &photo),
+        Work::Whole(case) => {
+            for format in job.photo_formats()? {
+                case.canvas.check_encode(format, &job.encoding())?;
+            }
+            (Restoration::new(case, &options, &model)?, None, &case.canvas)
+        }
+    };
+    let plan = restoration.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {
             needs: bytes(plan.memory),
@@ -146,7 +169,10 @@ pub(crate) fn run(
     let report = Report {
         job: &job,
         photo: &photo,
-        mask: &mask,
+        mask,
+        second: task.second,
+        measurement: &measurement,
+        size: (canvas.width(), canvas.height()),
         model: &model,
         plan: &plan,
         device: device::name(model.device()),
@@ -177,7 +203,7 @@ pub(crate) fn run(
                 crate::Error::Interrupted
             })
         };
-        let result = inpainting.run(&mut observer);
+        let result = restoration.run(&mut observer);
         match unreported {
             Some(failure) => return Err(failure),
             None => result?,
@@ -185,7 +211,11 @@ pub(crate) fn run(
     };
     bar.phase("writing");
     job.check_unchanged()?;
-    for warning in result.warnings(&photo, &mask) {
+    let wrong = match mask {
+        Some(mask) => result.warnings(&photo, mask),
+        None => result.warnings_of_whole(&photo),
+    };
+    for warning in wrong {
         if !warnings.contains(&warning) {
             bar.aside(|| console.warn(&warning));
             warnings.push(warning);

@@ -1,27 +1,29 @@
 //! What the arguments ask for, checked as far as that is possible without decoding anything.
 
-use super::Inpaint;
+use super::Common;
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::outputs::{Input, Outputs, Target, Wanted};
-use crate::image::{DecodeOptions, EncodeOptions, Mask, MaskSource, OutputFormat, Photo, Strip};
+use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, Strip};
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::SystemTime;
 
 /// Inputs and outputs of one run.
 #[derive(Debug)]
-pub(super) struct Job<'a> {
-    pub(super) arguments: &'a Inpaint,
+pub(crate) struct Job<'a> {
+    /// Name of the command.
+    pub(super) verb: &'static str,
+    pub(super) arguments: &'a Common,
     pub(super) input: Input,
     pub(super) outputs: Outputs,
-    mask: Option<MaskSource>,
     /// The input's file before it was read.
     seen: Option<Stamp>,
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(arguments: &'a Inpaint) -> Outcome<Self> {
+    /// `others` are the files that are read beside the photo.
+    pub(super) fn new(verb: &'static str, arguments: &'a Common, others: &[&Path]) -> Outcome<Self> {
         let input = Input::new(&arguments.image);
         if arguments.samples < 2 && (arguments.mean || arguments.std) {
             let flag = if arguments.mean { "--mean" } else { "--std" };
@@ -30,10 +32,9 @@ impl<'a> Job<'a> {
         }
         if input == Input::Stdin && std::io::stdin().is_terminal() {
             return Err(Failure::usage("standard input is a terminal, expected a photo")
-                .hint("name the photo, or pipe it in: tweedie inpaint - --mask MASK -o OUT < photo.png"));
+                .hint(format!("name the photo, or pipe it in: tweedie {verb} - … -o OUT < photo.png")));
         }
-        let mask = arguments.mask.source()?;
-        for path in input.path().into_iter().chain(file(mask.as_ref())) {
+        for path in input.path().into_iter().chain(others.iter().copied()) {
             if let Err(error) = path.metadata() {
                 let reason = match error.kind() {
                     std::io::ErrorKind::NotFound => "no such file".into(),
@@ -42,9 +43,8 @@ impl<'a> Job<'a> {
                 return Err(Failure::usage(format!("{}: {reason}", path.display())));
             }
         }
-        let Inpaint { samples, mean, std, sheet, .. } = *arguments;
-        let outputs =
-            Outputs::new(&input, "inpaint", arguments.output.as_deref(), Wanted { samples, mean, std, sheet })?;
+        let Common { samples, mean, std, sheet, .. } = *arguments;
+        let outputs = Outputs::new(&input, verb, arguments.output.as_deref(), Wanted { samples, mean, std, sheet })?;
         if outputs.samples.contains(&Target::Stdout) {
             if arguments.json {
                 return Err(Failure::usage("standard output takes the photo or the events of --json, not both")
@@ -62,41 +62,32 @@ impl<'a> Job<'a> {
             }
             OutputFormat::from_path(output)?;
         }
-        let inputs: Vec<&Path> = input.path().into_iter().chain(file(mask.as_ref())).collect();
+        let inputs: Vec<&Path> = input.path().into_iter().chain(others.iter().copied()).collect();
         outputs.check(&inputs, arguments.force)?;
         let seen = input.path().and_then(Stamp::of);
-        Ok(Self { arguments, input, outputs, mask, seen })
+        Ok(Self { verb, arguments, input, outputs, seen })
     }
 
-    /// Decodes the photo and the mask, and makes sure that the outputs can hold such a photo.
-    pub(super) fn read(&self) -> Outcome<(Photo, Mask)> {
-        let options =
-            DecodeOptions { max_pixels: self.arguments.max_pixels, allow_truncated: self.arguments.allow_truncated };
-        let mut photo = match &self.input {
-            Input::File(path) => Photo::open(path, &options)?,
+    /// How the photo is decoded.
+    pub(crate) fn decoding(&self) -> DecodeOptions {
+        DecodeOptions { max_pixels: self.arguments.max_pixels, allow_truncated: self.arguments.allow_truncated }
+    }
+
+    /// Decodes the photo, and makes sure that the outputs can hold such a photo.
+    pub(crate) fn read(&self) -> Outcome<Photo> {
+        let photo = match &self.input {
+            Input::File(path) => Photo::open(path, &self.decoding())?,
             Input::Stdin => {
                 let mut content = Vec::new();
                 let read = std::io::stdin().lock().read_to_end(&mut content);
                 read.map_err(|source| crate::Error::Io { path: "-".into(), source })?;
-                Photo::decode(&content, Path::new("-"), &options)?
+                Photo::decode(&content, Path::new("-"), &self.decoding())?
             }
         };
         for format in self.photo_formats()? {
             photo.check_encode(format, &self.encoding())?;
         }
-        let nothing = || Mask::from_fn(photo.width(), photo.height(), |_, _| false);
-        let mask = match &self.mask {
-            Some(source) => {
-                let mask_options = DecodeOptions { allow_truncated: false, ..options };
-                Mask::open(source, &photo, &self.arguments.mask.options(mask_options))?
-            }
-            None => nothing(),
-        };
-        let mask = mask.union(&photo.missing().unwrap_or_else(nothing));
-        if self.mask == Some(MaskSource::Alpha) {
-            photo.make_opaque(&mask);
-        }
-        Ok((photo, mask))
+        Ok(photo)
     }
 
     /// The formats in which the photo itself is written.
@@ -122,13 +113,6 @@ impl<'a> Job<'a> {
         let what = if now.is_none() { "deleted" } else { "changed" };
         let message = format!("{}: was {what} while it was being restored", self.input.name().display());
         Err(Failure::new(ExitCode::Failed, message).hint("nothing was written"))
-    }
-}
-
-fn file(mask: Option<&MaskSource>) -> Option<&Path> {
-    match mask {
-        Some(MaskSource::File(path)) => Some(path),
-        _ => None,
     }
 }
 

@@ -95,11 +95,16 @@ impl Writer<'_> {
             Kind::Sample(k) => format!("sample {k}"),
             other => other.name().to_string(),
         };
+        let command = match self.report.mask {
+            Some(_) => job.verb.to_string(),
+            None => format!("{} ({})", job.verb, self.report.measurement),
+        };
         let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
         format!(
-            "tweedie {} inpaint, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
+            "tweedie {} {}, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
              {sample} of {}",
             env!("CARGO_PKG_VERSION"),
+            command,
             model.name,
             plan.sampler,
             plan.steps,
@@ -154,7 +159,7 @@ impl Writer<'_> {
     fn known_change(&self, path: &Path) -> Outcome<Option<u16>> {
         let options = DecodeOptions { max_pixels: u64::MAX, ..DecodeOptions::default() };
         let written = Photo::open(path, &options)?;
-        let Report { photo, mask, .. } = self.report;
+        let Report { photo, mask: Some(mask), .. } = self.report else { return Ok(None) };
         let form = |photo: &Photo| (photo.width(), photo.height(), photo.depth(), photo.has_alpha());
         if form(&written) != form(photo) {
             return Ok(None);
@@ -180,7 +185,9 @@ impl Writer<'_> {
         let Report { photo, mask, .. } = self.report;
         let mut sheet = Sheet::default();
         sheet.add("before", picture(photo));
-        sheet.add("mask", overlay(photo, mask));
+        if let Some(mask) = mask {
+            sheet.add("mask", overlay(photo, mask));
+        }
         let samples = self.result.len();
         if samples == 1 {
             sheet.add("after", picture(self.result.sample(0)));

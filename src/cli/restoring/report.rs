@@ -16,7 +16,14 @@ use std::path::Path;
 pub(super) struct Report<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) photo: &'a Photo,
-    pub(super) mask: &'a Mask,
+    /// The pixels that are filled; without one, every pixel is new.
+    pub(super) mask: Option<&'a Mask>,
+    /// Where the mask, the hints or the operator come from.
+    pub(super) second: Option<&'a Path>,
+    /// What was measured, in a few words.
+    pub(super) measurement: &'a str,
+    /// Width and height of the result.
+    pub(super) size: (usize, usize),
     pub(super) model: &'a Model,
     pub(super) plan: &'a Plan,
     pub(super) device: String,
@@ -30,7 +37,8 @@ impl Report<'_> {
             lost.extend(self.photo.encode_warnings(format, &self.job.encoding()));
         }
         let mut warnings: Vec<String> = Vec::new();
-        let all = self.photo.warnings().iter().chain(self.mask.warnings()).chain(&self.plan.warnings).chain(&lost);
+        let all = self.photo.warnings().iter().chain(self.mask.map_or(&[][..], Mask::warnings));
+        let all = all.chain(&self.plan.warnings).chain(&lost);
         for warning in all {
             if !warnings.contains(warning) {
                 warnings.push(warning.clone());
@@ -42,20 +50,23 @@ impl Report<'_> {
     pub(super) fn start<'a>(&'a self, warnings: &'a [String]) -> Event<'a> {
         let arguments = self.job.arguments;
         let input = Name::new(self.job.input.name());
-        let mask = arguments.mask.mask.as_ref().map(|mask| Name::new(Path::new(mask)));
+        let second = self.second.map(Name::new);
         let outputs: Vec<_> = self.job.outputs.files().map(Name::new).collect();
         Event::Start(Box::new(Start {
             version: env!("CARGO_PKG_VERSION"),
-            command: "inpaint",
+            command: self.job.verb,
             lossy_name: input.lossy
-                || mask.as_ref().is_some_and(|name| name.lossy)
+                || second.as_ref().is_some_and(|name| name.lossy)
                 || outputs.iter().any(|name| name.lossy),
             input,
-            mask,
+            mask: if self.mask.is_some() { second } else { None },
+            measurement: self.measurement,
             outputs,
             width: self.photo.width(),
             height: self.photo.height(),
-            masked_pixels: self.mask.count(),
+            masked_pixels: self.mask.map(Mask::count),
+            output_width: self.size.0,
+            output_height: self.size.1,
             model: &self.model.name,
             model_hash: &self.model.hash,
             device: &self.device,
@@ -84,12 +95,22 @@ impl Report<'_> {
         let names = self.job.outputs.files().chain(stdout);
         let mut text: String =
             names.map(|name| format!("{} -> {}\n", escape(&input), escape(&name.display().to_string()))).collect();
-        let masked = self.mask.count();
-        let share = 100.0 * masked as f64 / (photo.width() * photo.height()) as f64;
+        let seen = match self.mask {
+            Some(mask) => {
+                let masked = mask.count();
+                let share = 100.0 * masked as f64 / (photo.width() * photo.height()) as f64;
+                ("masked", format!("{masked} pixels ({share:.1} %)"))
+            }
+            None => ("measurement", self.measurement.to_string()),
+        };
+        let mut size = format!("{}x{}, {}", photo.width(), photo.height(), kind(photo));
+        if self.size != (photo.width(), photo.height()) {
+            size += &format!(", becomes {}x{}", self.size.0, self.size.1);
+        }
         let samples = self.job.arguments.samples;
         text += &table(&[
-            ("size", format!("{}x{}, {}", photo.width(), photo.height(), kind(photo))),
-            ("masked", format!("{masked} pixels ({share:.1} %)")),
+            ("size", size),
+            seen,
             ("model", self.model.name.clone()),
             (
                 "device",

@@ -1,0 +1,40 @@
+//! `tweedie denoise`: takes noise out of one photo.
+
+use super::failure::Outcome;
+use super::flags::Noise;
+use super::restoring::{self, Common, Session, Task, Work};
+use crate::Case;
+
+/// Take noise out of a photo
+///
+/// One sample asked for is the posterior mean, by Tweedie's formula in one evaluation of the network; several are drawn
+/// from the posterior.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
+pub(crate) struct Denoise {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Its standard deviation in 8-bit levels, or auto
+    ///
+    /// 25 is what the literature calls σ = 25; auto estimates it from the photo.
+    #[arg(long, value_name = "L", value_parser = super::flags::noise, default_value = "auto",
+        help_heading = super::MEASUREMENT)]
+    noise: Noise,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tweedie denoise photo.jpg
+  tweedie denoise photo.png --noise 25 -o clean.png
+  tweedie denoise photo.png --noise 25 --samples 8 --mean --std --sheet -o denoised/";
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Denoise, session: Session) -> Outcome<()> {
+    let task = Task { verb: "denoise", common: &arguments.common, second: None };
+    restoring::run(&task, session, |job| {
+        let photo = job.read()?;
+        let levels = arguments.noise.levels(&photo)?;
+        let case = Case::denoise(&photo, levels)?;
+        Ok((photo, Work::Whole(Box::new(case)), format!("noise of {levels:.2} levels")))
+    })
+}
