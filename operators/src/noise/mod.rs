@@ -46,9 +46,3 @@ pub trait NoiseModel: Debug + Send + Sync {
         None
     }
 }
-
-/// STUB
-pub fn estimate_sigma(x: &Tensor) -> Result<f64> {
-    let _ = x;
-    Ok(0.1)
-}
