@@ -40,6 +40,11 @@
 //! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
+//! | `compose` | `operators` | as its parts | the first listed is applied first |
+//! | `stack` | `operators` | adjoint, if its parts' are | measurements of one image, one behind the other |
+//! | `scale` | `factor`, `operator` | as its part | |
+//! | `matrix` | `file`, `per_channel`, `image`, `measurement` | adjoint | a user's sparse matrix |
+//! | `process` | `command`, `timeout`, `linear` | adjoint, if the program has one | a user's program |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //!
 //! # Glossary
@@ -67,6 +72,7 @@ mod pullback;
 mod registry;
 mod rng;
 mod rows;
+mod sparse;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
 pub use error::{Error, Result};
