@@ -516,7 +516,7 @@ mod process {
     }
 
     fn example() -> Option<String> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python_operator/operator.py");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python_operator/measure.py");
         Some(format!("'{}', '{}'", python_with_numpy()?, file.display()))
     }
 

@@ -446,7 +446,7 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
         ("timeout", "longest time to wait for one answer in seconds, above 0; default 60"),
         ("linear", "whether the operator is linear; default what the program says"),
     ],
-    example: "command = [\"python3\", \"operator.py\"]",
+    example: "command = [\"python3\", \"measure.py\"]",
     build: BuildOperator::reshaping(
         |table, site| {
             let Config { command, timeout, linear } = table.try_into()?;
