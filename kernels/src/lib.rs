@@ -21,6 +21,7 @@ pub mod ceiling;
 mod correlation;
 mod dispatch;
 mod epilogue;
+mod fourier;
 mod fused;
 mod isa;
 mod map;
@@ -33,6 +34,7 @@ mod weight_gradient;
 mod winograd;
 
 pub use adam::{Adam, AdamOptions, Moments};
+pub use fourier::FourierPlans;
 pub use fused::{Error, FusedNetwork, Gradients, Parameters, Tape};
 pub use isa::{InstructionSet, InstructionSetError};
 pub use precision::{Precision, UnknownPrecision};

@@ -3,13 +3,12 @@
 //! A half spectrum holds the frequencies `kx = 0 … W/2`, `ky = 0 … H−1` of `X(ky, kx) = Σ x(v, u) e^{−2πi (ky v/H + kx u/W)}`,
 //! column by column: `[kx · H + ky]`. The others are complex conjugates.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use realfft::num_complex::Complex;
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
-use rustfft::{Fft, FftPlanner};
+use rustfft::Fft;
+use tweedie_kernels::FourierPlans;
 
 use crate::map::{Real, RowMap};
 use crate::{Error, Result};
@@ -19,41 +18,19 @@ use crate::{Error, Result};
 pub(crate) struct Dft {
     pub(crate) height: usize,
     pub(crate) width: usize,
-    pub(crate) single: Plans<f32>,
-    pub(crate) double: Plans<f64>,
-}
-
-/// Plans in one type.
-#[derive(Clone)]
-pub(crate) struct Plans<T> {
-    rows: Arc<dyn RealToComplex<T>>,
-    rows_back: Arc<dyn ComplexToReal<T>>,
-    columns: Arc<dyn Fft<T>>,
-    columns_back: Arc<dyn Fft<T>>,
-}
-
-impl<T> fmt::Debug for Plans<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Plans").finish_non_exhaustive()
-    }
-}
-
-impl<T: Real> Plans<T> {
-    fn new(height: usize, width: usize) -> Self {
-        let (mut real, mut complex) = (RealFftPlanner::new(), FftPlanner::new());
-        Self {
-            rows: real.plan_fft_forward(width),
-            rows_back: real.plan_fft_inverse(width),
-            columns: complex.plan_fft_forward(height),
-            columns_back: complex.plan_fft_inverse(height),
-        }
-    }
+    pub(crate) single: FourierPlans<f32>,
+    pub(crate) double: FourierPlans<f64>,
 }
 
 impl Dft {
     /// For images of `height × width` pixels, both at least 1.
     pub(crate) fn new(height: usize, width: usize) -> Self {
-        Self { height, width, single: Plans::new(height, width), double: Plans::new(height, width) }
+        Self {
+            height,
+            width,
+            single: FourierPlans::<f32>::new(height, width),
+            double: FourierPlans::<f64>::new(height, width),
+        }
     }
 
     /// Columns of a half spectrum.

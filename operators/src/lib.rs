@@ -43,6 +43,11 @@
 //! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
+//! | `compose` | `operators` | as its parts | the first listed is applied first |
+//! | `stack` | `operators` | adjoint, if its parts' are | measurements of one image, one behind the other |
+//! | `scale` | `factor`, `operator` | as its part | |
+//! | `matrix` | `file`, `per_channel`, `image`, `measurement` | adjoint | a user's sparse matrix |
+//! | `process` | `command`, `timeout`, `linear` | adjoint, if the program has one | a user's program |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
 //! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |
@@ -79,6 +84,7 @@ mod registry;
 mod rng;
 mod rows;
 mod solve;
+mod sparse;
 
 pub use check::{AdjointCheck, Law, Report, check_adjoint, check_operator};
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};

@@ -8,8 +8,9 @@ use num_traits::Float;
 use rayon::prelude::*;
 use realfft::FftNum;
 
-use crate::dft::{Dft, Plans};
+use crate::dft::Dft;
 use crate::{Error, Result};
+use tweedie_kernels::FourierPlans;
 
 /// `f32` or `f64`.
 pub(crate) trait Real: FftNum + Float + Default + WithDType {
@@ -17,7 +18,7 @@ pub(crate) trait Real: FftNum + Float + Default + WithDType {
     fn of(value: f64) -> Self;
 
     /// The plans of this type.
-    fn plans(dft: &Dft) -> &Plans<Self>;
+    fn plans(dft: &Dft) -> &FourierPlans<Self>;
 }
 
 impl Real for f32 {
@@ -25,7 +26,7 @@ impl Real for f32 {
         value as f32
     }
 
-    fn plans(dft: &Dft) -> &Plans<Self> {
+    fn plans(dft: &Dft) -> &FourierPlans<Self> {
         &dft.single
     }
 }
@@ -35,7 +36,7 @@ impl Real for f64 {
         value
     }
 
-    fn plans(dft: &Dft) -> &Plans<Self> {
+    fn plans(dft: &Dft) -> &FourierPlans<Self> {
         &dft.double
     }
 }

@@ -6,6 +6,8 @@ mod goldens;
 mod laws;
 /// Likelihood, proximal map and conjugate gradients.
 mod measurement;
+/// Compositions, and operators of a user: matrices and programs.
+mod own;
 /// Transposed Jacobians.
 mod pullback;
 /// Names and configuration.

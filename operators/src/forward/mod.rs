@@ -8,15 +8,26 @@ use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
+mod compose;
 mod downsample_box;
 mod grayscale;
 mod identity;
 mod inpaint;
+mod matrix;
+mod part;
+mod process;
+mod scale;
+mod stack;
 
+pub use compose::Compose;
 pub use downsample_box::DownsampleBox;
 pub use grayscale::Grayscale;
 pub use identity::Identity;
 pub use inpaint::Inpaint;
+pub use matrix::Matrix;
+pub use process::Process;
+pub use scale::Scale;
+pub use stack::Stack;
 
 /// How an operator comes to be.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +64,18 @@ impl BuildOperator {
 }
 
 /// All operators that have a name.
-pub const OPERATORS: &[Entry<BuildOperator>] =
-    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+pub const OPERATORS: &[Entry<BuildOperator>] = &[
+    identity::ENTRY,
+    inpaint::BOX,
+    inpaint::RANDOM,
+    grayscale::ENTRY,
+    downsample_box::ENTRY,
+    compose::ENTRY,
+    stack::ENTRY,
+    scale::ENTRY,
+    matrix::ENTRY,
+    process::ENTRY,
+];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
 ///
