@@ -6,12 +6,16 @@ mod goldens;
 mod laws;
 /// Likelihood, proximal map and conjugate gradients.
 mod measurement;
+/// Noise models and the estimate of a photo's noise.
+mod noise;
 /// Transposed Jacobians.
 mod pullback;
 /// Names and configuration.
 mod registry;
 /// Random numbers.
 mod rng;
+/// Linear systems, norms and the check of an operator.
+mod solve;
 
 use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{Rng, Site};
