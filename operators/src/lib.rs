@@ -9,6 +9,7 @@
 //!   missing; nothing is guessed, nothing falls back.
 //! * [`noise`]: the random half, a density `p(y | z)` around the clean measurement `z = A(x)`. Noise is kept out of the
 //!   operator because the same blur occurs with Gaussian and with Poisson noise.
+//!   [`estimate_sigma`](noise::estimate_sigma) measures how much of it a photo has.
 //! * [`Measurement`]: operator, noise and data; the likelihood of an image, its score and its proximal map.
 //! * [`pseudo_inverse`], [`solve_normal`], [`solve_gram`]: linear systems of an operator, by its closed forms or by
 //!   conjugate gradients; [`power_method`]: its norm.

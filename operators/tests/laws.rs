@@ -373,6 +373,10 @@ fn public_types_are_debug_send_and_sync() {
     check::<Error>();
     check::<CgParams>();
     check::<CgInfo>();
+    check::<tweedie_operators::PowerParams>();
+    check::<tweedie_operators::PowerInfo>();
+    check::<tweedie_operators::AdjointCheck>();
+    check::<tweedie_operators::Report>();
     check::<forward::Identity>();
     check::<forward::Inpaint>();
     check::<forward::Grayscale>();

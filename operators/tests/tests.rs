@@ -8,12 +8,16 @@ mod laws;
 mod measurement;
 /// Compositions, and operators of a user: matrices and programs.
 mod own;
+/// Noise models and the estimate of a photo's noise.
+mod noise;
 /// Transposed Jacobians.
 mod pullback;
 /// Names and configuration.
 mod registry;
 /// Random numbers.
 mod rng;
+/// Linear systems, norms and the check of an operator.
+mod solve;
 
 use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{Rng, Site};

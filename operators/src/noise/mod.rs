@@ -10,6 +10,7 @@ use crate::rng::Rng;
 use crate::{Error, Result};
 
 mod density;
+mod estimate;
 mod gaussian;
 mod laplace;
 mod poisson;
@@ -18,6 +19,7 @@ mod salt_and_pepper;
 mod speckle;
 mod uniform;
 
+pub use estimate::{estimate_sigma, sigma_by_patches, sigma_by_wavelets};
 pub use gaussian::Gaussian;
 pub use laplace::Laplace;
 pub use poisson::Poisson;
