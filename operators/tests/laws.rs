@@ -358,6 +358,13 @@ fn public_types_are_debug_send_and_sync() {
     check::<forward::Inpaint>();
     check::<forward::Grayscale>();
     check::<forward::DownsampleBox>();
+    check::<forward::GrayscaleHints>();
+    check::<forward::Bayer>();
+    check::<forward::SelectChannels>();
+    check::<forward::Clip>();
+    check::<forward::Gamma>();
+    check::<forward::Quantize>();
+    check::<forward::Jpeg>();
     check::<noise::Gaussian>();
     check::<Box<dyn SpectralOperator>>();
     check::<Box<dyn tweedie_operators::NoiseModel>>();

@@ -8,15 +8,31 @@ use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
+mod bayer;
+mod clip;
 mod downsample_box;
+mod gamma;
 mod grayscale;
+mod grayscale_hints;
 mod identity;
 mod inpaint;
+mod jpeg;
+mod picture;
+mod planes;
+mod quantize;
+mod select_channels;
 
+pub use bayer::{Bayer, BayerPattern};
+pub use clip::Clip;
 pub use downsample_box::DownsampleBox;
+pub use gamma::Gamma;
 pub use grayscale::Grayscale;
+pub use grayscale_hints::GrayscaleHints;
 pub use identity::Identity;
-pub use inpaint::Inpaint;
+pub use inpaint::{Direction, Inpaint, Lines, Side};
+pub use jpeg::{Jpeg, Subsampling};
+pub use quantize::Quantize;
+pub use select_channels::SelectChannels;
 
 /// How an operator comes to be.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +69,24 @@ impl BuildOperator {
 }
 
 /// All operators that have a name.
-pub const OPERATORS: &[Entry<BuildOperator>] =
-    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+pub const OPERATORS: &[Entry<BuildOperator>] = &[
+    identity::ENTRY,
+    inpaint::BOX,
+    inpaint::RANDOM,
+    inpaint::FILE,
+    inpaint::HALF,
+    inpaint::LINES,
+    inpaint::OUTPAINT,
+    grayscale::ENTRY,
+    grayscale_hints::ENTRY,
+    bayer::ENTRY,
+    select_channels::ENTRY,
+    downsample_box::ENTRY,
+    clip::ENTRY,
+    gamma::ENTRY,
+    quantize::ENTRY,
+    jpeg::ENTRY,
+];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
 ///
