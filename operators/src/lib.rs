@@ -40,15 +40,26 @@
 //! | name | settings | what is known | notes |
 //! | --- | --- | --- | --- |
 //! | `identity` | | singular values | denoising |
-//! | `inpaint_box` | `size` | singular values | a centred square is missing |
-//! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
-//! | `grayscale` | | singular values | luma of rec. 601 |
+//! | `inpaint_box` | `size`, `position` | singular values | a rectangle is missing |
+//! | `inpaint_random` | `missing`, `seed`, `channels` | singular values | all channels of a pixel, or each its own |
+//! | `inpaint_file` | `file`, `threshold` | singular values | white is missing |
+//! | `inpaint_half` | `side` | singular values | |
+//! | `inpaint_lines` | `missing`, `seed` or `period`, `keep`; `direction` | singular values | rows or columns |
+//! | `outpaint` | `margin` | singular values | all but a rectangle is missing |
+//! | `grayscale` | `weights` | singular values | luma of rec. 601 or 709, the mean, any weights |
+//! | `grayscale_hints` | `weights`, `file` | singular values | colour at the pixels of a picture |
+//! | `bayer` | `pattern` | singular values | one colour per pixel |
+//! | `select_channels` | `keep` | singular values | |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
 //! | `compose` | `operators` | as its parts | the first listed is applied first |
 //! | `stack` | `operators` | adjoint, if its parts' are | measurements of one image, one behind the other |
 //! | `scale` | `factor`, `operator` | as its part | |
 //! | `matrix` | `file`, `per_channel`, `image`, `measurement` | adjoint | a user's sparse matrix |
 //! | `process` | `command`, `timeout`, `linear` | adjoint, if the program has one | a user's program |
+//! | `clip` | `gain`, `low`, `high` | | high dynamic range |
+//! | `gamma` | `exponent` | | odd below black |
+//! | `quantize` | `levels` | | smooth stand-in; `measure` rounds |
+//! | `jpeg` | `quality`, `subsampling` | | smooth stand-in; `measure` rounds |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
 //! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |
@@ -77,6 +88,7 @@ mod description;
 mod dft;
 mod error;
 pub mod forward;
+mod function;
 mod map;
 mod measurement;
 pub mod noise;

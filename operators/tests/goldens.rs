@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use tweedie_operators::{CgParams, LinearOperator, Measurement, forward, noise};
+use tweedie_operators::{CgParams, LinearOperator, Measurement, OPERATORS, find, forward, noise};
 
 use crate::{relative_error, site};
 
@@ -89,10 +89,16 @@ fn block_means_give_the_numbers_of_torch() {
 #[test]
 fn grey_values_give_the_numbers_of_deepinv() {
     for (size, ..) in SIZES {
-        let golden = Golden::load("decolorize_rec601", size);
-        // deepinv's weights are rounded to four digits, so they come from the file.
-        let weights = crate::values(&golden.file["weights"]);
-        golden.check(&forward::Grayscale::new(&weights).unwrap());
+        for name in ["decolorize_rec601", "decolorize_flat"] {
+            let golden = Golden::load(name, size);
+            // deepinv's weights of rec. 601 are rounded to four digits, so they come from the file.
+            let weights = crate::values(&golden.file["weights"]);
+            golden.check(&forward::Grayscale::new(&weights).unwrap());
+        }
+        let mean = find(OPERATORS, "grayscale")
+            .unwrap()
+            .create("weights = 'mean'".parse().unwrap(), site((3, 8, 8), DType::F32));
+        Golden::load("decolorize_flat", size).check(mean.unwrap().as_linear().unwrap());
     }
 }
 

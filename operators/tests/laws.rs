@@ -386,6 +386,13 @@ fn public_types_are_debug_send_and_sync() {
     check::<forward::Scale>();
     check::<forward::Matrix>();
     check::<forward::Process>();
+    check::<forward::GrayscaleHints>();
+    check::<forward::Bayer>();
+    check::<forward::SelectChannels>();
+    check::<forward::Clip>();
+    check::<forward::Gamma>();
+    check::<forward::Quantize>();
+    check::<forward::Jpeg>();
     check::<noise::Gaussian>();
     check::<noise::Poisson>();
     check::<noise::PoissonGaussian>();

@@ -69,7 +69,7 @@ mod compose {
     #[test]
     fn the_image_of_a_composition_is_found_from_its_end() {
         let entry = find(OPERATORS, "compose").unwrap();
-        let shape = |y: &[usize]| entry.image_shape(&THREE.parse().unwrap(), y, OPERATORS);
+        let shape = |y: &[usize]| entry.image_shape(&THREE.parse().unwrap(), y, site((0, 0, 0), DType::F32));
         assert_eq!(shape(&[1, 3, 4]).unwrap(), (3, 6, 8));
         let message = shape(&[3, 3, 4]).unwrap_err().to_string();
         assert_eq!(message, "compose: operator 3: grayscale: measurement is [3, 3, 4], expected [1, H, W]");
@@ -177,7 +177,8 @@ fn a_stack_is_its_measurements_one_behind_the_other() {
     assert!(message.starts_with("stack: operator 2: grayscale: unknown field `w`"), "{message}");
     assert_eq!(refusal("stack", "operators = []", here), "stack: operators is empty, expected at least 1");
     let entry = find(OPERATORS, "stack").unwrap();
-    let message = entry.image_shape(&settings.parse().unwrap(), &[84], OPERATORS).unwrap_err().to_string();
+    let message =
+        entry.image_shape(&settings.parse().unwrap(), &[84], site((0, 0, 0), DType::F32)).unwrap_err().to_string();
     assert_eq!(message, "stack: a measurement of [84] does not tell the shape of its image, which must be given");
 }
 
@@ -193,7 +194,7 @@ fn scale_is_the_identity_unless_told_otherwise() {
     assert_eq!(message, "scale: operator: downsample_box: factor is 9, expected 1 to 6 for an image of 8x6");
     let entry = find(OPERATORS, "scale").unwrap();
     let table = "factor = 1\noperator = { name = 'downsample_box', factor = 2 }".parse().unwrap();
-    assert_eq!(entry.image_shape(&table, &[3, 3, 4], OPERATORS).unwrap(), (3, 6, 8));
+    assert_eq!(entry.image_shape(&table, &[3, 3, 4], site((0, 0, 0), DType::F32)).unwrap(), (3, 6, 8));
 }
 
 mod matrix {
@@ -462,7 +463,8 @@ mod matrix {
     #[test]
     fn the_image_of_a_matrix_is_what_the_settings_say() {
         let entry = find(OPERATORS, "matrix").unwrap();
-        let shape = |settings: &str| entry.image_shape(&settings.parse().unwrap(), &[3, 3, 3], OPERATORS);
+        let shape =
+            |settings: &str| entry.image_shape(&settings.parse().unwrap(), &[3, 3, 3], site((0, 0, 0), DType::F32));
         assert_eq!(shape("file = 'a.mtx'\nimage = [3, 7, 6]").unwrap(), (3, 7, 6));
         let message = shape("file = 'a.mtx'").unwrap_err().to_string();
         assert_eq!(message, "matrix: image is not given, expected [C, H, W]: a measurement does not tell it");
@@ -728,7 +730,7 @@ mod process {
         }
         let entry = find(OPERATORS, "process").unwrap();
         let table = "command = ['true']".parse().unwrap();
-        assert!(entry.image_shape(&table, &[1, 2, 3], OPERATORS).is_err());
+        assert!(entry.image_shape(&table, &[1, 2, 3], site((0, 0, 0), DType::F32)).is_err());
     }
 
     #[cfg(unix)]

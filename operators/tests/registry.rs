@@ -12,23 +12,23 @@ fn refusal(name: &str, settings: &str) -> String {
 fn unknown_names_are_answered_with_the_known_ones() {
     assert_eq!(
         find(OPERATORS, "blurr").unwrap_err().to_string(),
-        "unknown name `blurr`; known: identity, inpaint_box, inpaint_random, grayscale, downsample_box, \
-         compose, stack, scale, matrix, process"
+        format!(
+            "unknown name `blurr`; known: {}",
+            OPERATORS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
+        )
     );
-    assert_eq!(
-        find(NOISES, "gauss").unwrap_err().to_string(),
-        "unknown name `gauss`; known: gaussian, poisson, poisson_gaussian, uniform, salt_and_pepper, laplace, speckle"
-    );
+    let error = find(NOISES, "gauss").unwrap_err().to_string();
+    assert!(error.starts_with("unknown name `gauss`; known: gaussian, poisson, "), "{error}");
 }
 
 #[test]
 fn wrong_settings_are_answered_with_what_is_allowed() {
-    assert_eq!(refusal("inpaint_box", "sise = 3"), "inpaint_box: unknown field `sise`, expected `size`");
+    assert_eq!(refusal("inpaint_box", "sise = 3"), "inpaint_box: unknown field `sise`, expected `size` or `position`");
     assert_eq!(refusal("inpaint_box", ""), "inpaint_box: missing field `size`");
     let message = refusal("inpaint_random", "misssing = 0.5");
-    assert_eq!(message, "inpaint_random: unknown field `misssing`, expected `missing` or `seed`");
+    assert_eq!(message, "inpaint_random: unknown field `misssing`, expected one of `missing`, `seed`, `channels`");
     let message = refusal("inpaint_box", "size = 'large'");
-    assert!(message.contains("invalid type: string \"large\", expected usize"), "{message}");
+    assert!(message.contains("expected a number of pixels or a list with one for each side"), "{message}");
     assert!(message.starts_with("inpaint_box: ") && !message.contains('\n'), "{message}");
 }
 

@@ -6,10 +6,12 @@ mod goldens;
 mod laws;
 /// Likelihood, proximal map and conjugate gradients.
 mod measurement;
-/// Compositions, and operators of a user: matrices and programs.
-mod own;
 /// Noise models and the estimate of a photo's noise.
 mod noise;
+/// Compositions, and operators of a user: matrices and programs.
+mod own;
+/// Masks, colour, and operators that act on values one by one or on blocks.
+mod pointwise;
 /// Transposed Jacobians.
 mod pullback;
 /// Names and configuration.
@@ -19,14 +21,23 @@ mod rng;
 /// Linear systems, norms and the check of an operator.
 mod solve;
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{Rng, Site};
 
 /// Even, odd and non-square images.
 const SIZES: [(usize, usize); 3] = [(8, 8), (7, 7), (6, 11)];
 
+/// With a folder that holds `mask.png` and `hints.png` of this size, for the examples that name them, if it is in `SIZES`.
 fn site(image: (usize, usize, usize), dtype: DType) -> Site<'static> {
-    Site::new(image, &Device::Cpu, dtype)
+    let folder = match (image.1, image.2) {
+        (8, 8) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/8x8"),
+        (7, 7) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/7x7"),
+        (6, 11) => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/11x6"),
+        _ => "",
+    };
+    Site { folder: Path::new(folder), ..Site::new(image, &Device::Cpu, dtype) }
 }
 
 /// Normal numbers, different for every `label`.

@@ -5,7 +5,8 @@ use super::case::{colours, sigma};
 use crate::image::Photo;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use tweedie_operators::forward::Grayscale;
+use tweedie_operators::ForwardOperator;
+use tweedie_operators::forward::{Grayscale, GrayscaleHints};
 use tweedie_operators::noise::Gaussian;
 
 /// Luma of red, green and blue, ITU-R BT.601.
@@ -25,7 +26,7 @@ impl Case {
         let size = (photo.height(), photo.width());
         let grey = luma.broadcast_as((1, 3, size.0, size.1))?.contiguous()?;
         let noise = Box::new(Gaussian::new(sigma)?);
-        let case = |operator: Box<dyn tweedie_operators::ForwardOperator>, y, guess| Self {
+        let case = |operator: Box<dyn ForwardOperator>, y, guess| Self {
             operator,
             noise,
             y,
@@ -63,7 +64,7 @@ impl Case {
         let first = Tensor::cat(&[&luma, &luma.zeros_like()?, &luma.zeros_like()?], 1)?;
         let y = (colour.broadcast_mul(&hinted)? + first.broadcast_mul(&rest)?)?;
         let guess = with_luma(&diffused(&colour, &hinted, &luma)?, &luma)?;
-        Ok(case(Box::new(Grayscale::rec601()?), y, guess))
+        Ok(case(Box::new(GrayscaleHints::new(&LUMA, &hinted)?), y, guess))
     }
 }
 

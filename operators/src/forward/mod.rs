@@ -8,25 +8,41 @@ use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
+mod bayer;
+mod clip;
 mod compose;
 mod downsample_box;
+mod gamma;
 mod grayscale;
+mod grayscale_hints;
 mod identity;
 mod inpaint;
+mod jpeg;
 mod matrix;
 mod part;
+mod picture;
+mod planes;
 mod process;
+mod quantize;
 mod scale;
+mod select_channels;
 mod stack;
 
+pub use bayer::{Bayer, BayerPattern};
+pub use clip::Clip;
 pub use compose::Compose;
 pub use downsample_box::DownsampleBox;
+pub use gamma::Gamma;
 pub use grayscale::Grayscale;
+pub use grayscale_hints::GrayscaleHints;
 pub use identity::Identity;
-pub use inpaint::Inpaint;
+pub use inpaint::{Direction, Inpaint, Lines, Side};
+pub use jpeg::{Jpeg, Subsampling};
 pub use matrix::Matrix;
 pub use process::Process;
+pub use quantize::Quantize;
 pub use scale::Scale;
+pub use select_channels::SelectChannels;
 pub use stack::Stack;
 
 /// How an operator comes to be.
@@ -68,8 +84,19 @@ pub const OPERATORS: &[Entry<BuildOperator>] = &[
     identity::ENTRY,
     inpaint::BOX,
     inpaint::RANDOM,
+    inpaint::FILE,
+    inpaint::HALF,
+    inpaint::LINES,
+    inpaint::OUTPAINT,
     grayscale::ENTRY,
+    grayscale_hints::ENTRY,
+    bayer::ENTRY,
+    select_channels::ENTRY,
     downsample_box::ENTRY,
+    clip::ENTRY,
+    gamma::ENTRY,
+    quantize::ENTRY,
+    jpeg::ENTRY,
     compose::ENTRY,
     stack::ENTRY,
     scale::ENTRY,
