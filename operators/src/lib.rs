@@ -13,6 +13,7 @@
 //! * [`pullback()`]: `v ↦ J_f(x)ᵀ v` of any function of tensors, and [`Pullback`] for whoever knows a better way.
 //! * [`Rng`]: numbers keyed by what they are for, so that crops, batches and threads change nothing.
 //! * [`Entry`] and [`find`]: names. [`OPERATORS`] and [`NOISES`] are plain slices; a program adds its own entries to a copy.
+//! * [`Description`]: operator and noise by name and settings, as they stand in a TOML file.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -57,6 +58,7 @@
 #![forbid(unsafe_code)]
 
 mod conjugate;
+mod description;
 mod dft;
 mod error;
 pub mod forward;
@@ -69,6 +71,7 @@ mod rng;
 mod rows;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
+pub use description::Description;
 pub use error::{Error, Result};
 pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
 pub use measurement::Measurement;
