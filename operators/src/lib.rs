@@ -10,6 +10,9 @@
 //! * [`noise`]: the random half, a density `p(y | z)` around the clean measurement `z = A(x)`. Noise is kept out of the
 //!   operator because the same blur occurs with Gaussian and with Poisson noise.
 //! * [`Measurement`]: operator, noise and data; the likelihood of an image, its score and its proximal map.
+//! * [`pseudo_inverse`], [`solve_normal`], [`solve_gram`]: linear systems of an operator, by its closed forms or by
+//!   conjugate gradients; [`power_method`]: its norm.
+//! * [`check_operator`]: the laws that an operator claims, measured.
 //! * [`pullback()`]: `v ↦ J_f(x)ᵀ v` of any function of tensors, and [`Pullback`] for whoever knows a better way.
 //! * [`Rng`]: numbers keyed by what they are for, so that crops, batches and threads change nothing.
 //! * [`Entry`] and [`find`]: names. [`OPERATORS`] and [`NOISES`] are plain slices; a program adds its own entries to a copy.
@@ -42,6 +45,12 @@
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
+//! | `poisson` | `rate`, `clamp` | | photon counts |
+//! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |
+//! | `uniform` | `half_width`, `edge` | | no score without an edge |
+//! | `salt_and_pepper` | `fraction`, `sigma` | | every sample by itself |
+//! | `laplace` | `scale` | | |
+//! | `speckle` | `sigma` | | in proportion to the intensity |
 //!
 //! # Glossary
 //!
@@ -57,6 +66,7 @@
 //! | `r` | how far a proximal map may go from its centre, in the unit of `x` |
 #![forbid(unsafe_code)]
 
+mod check;
 mod conjugate;
 mod description;
 mod dft;
@@ -69,7 +79,9 @@ mod pullback;
 mod registry;
 mod rng;
 mod rows;
+mod solve;
 
+pub use check::{AdjointCheck, Law, Report, check_adjoint, check_operator};
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
 pub use description::Description;
 pub use error::{Error, Result};
@@ -79,3 +91,4 @@ pub use noise::{BuildNoise, NOISES, NoiseModel};
 pub use pullback::{Pullback, pullback};
 pub use registry::{Entry, Site, find};
 pub use rng::Rng;
+pub use solve::{PowerInfo, PowerParams, power_method, pseudo_inverse, regularized_inverse, solve_gram, solve_normal};

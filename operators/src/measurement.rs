@@ -2,10 +2,11 @@
 
 use candle_core::Tensor;
 
-use crate::conjugate::{CgInfo, CgParams, conjugate_gradients};
+use crate::conjugate::{CgInfo, CgParams};
 use crate::forward::{ForwardOperator, LinearOperator, SpectralOperator, like};
 use crate::noise::NoiseModel;
 use crate::rng::Rng;
+use crate::solve::regularized_inverse;
 use crate::{Error, Result};
 
 /// What was observed and how: the likelihood `p(y | x) = p(y | A(x))`.
@@ -87,21 +88,12 @@ impl<'a> Measurement<'a> {
         let sigma = self.gaussian_sigma("prox")?;
         let ridge = (sigma / r).powi(2);
         let linear = self.linear("prox")?;
-        match (linear.as_spectral(), linear.as_gram()) {
-            (Some(spectral), _) => Ok((spectral_prox(spectral, &self.y, x, ridge)?, None)),
-            (None, Some(gram)) => {
-                // u = x + Aᵀ (AAᵀ + ridge)⁻¹ (y − A x), by the push-through identity.
-                let solved = gram.solve_gram(&(&self.y - gram.forward(x)?)?, ridge)?;
-                Ok(((x + gram.adjoint(&solved)?)?, None))
-            }
-            (None, None) => {
-                // (AᵀA + ridge) (u − x) = Aᵀ (y − A x); from zero, so that ridge = 0 gives the nearest solution.
-                let misfit = linear.adjoint(&(&self.y - linear.forward(x)?)?)?;
-                let product = |d: &Tensor| Ok((linear.adjoint(&linear.forward(d)?)? + (d * ridge)?)?);
-                let (change, info) = conjugate_gradients(product, &misfit, params)?;
-                Ok(((x + change)?, Some(info)))
-            }
+        if let Some(spectral) = linear.as_spectral() {
+            return Ok((spectral_prox(spectral, &self.y, x, ridge)?, None));
         }
+        // u − x = (AᵀA + ridge)⁻¹ Aᵀ (y − A x); ridge = 0 gives the nearest solution.
+        let (change, info) = regularized_inverse(linear, &(&self.y - linear.forward(x)?)?, ridge, params)?;
+        Ok(((x + change)?, info))
     }
 
     /// Standard deviation of the noise, for a method that takes nothing but additive white Gaussian noise.

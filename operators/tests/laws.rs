@@ -359,6 +359,12 @@ fn public_types_are_debug_send_and_sync() {
     check::<forward::Grayscale>();
     check::<forward::DownsampleBox>();
     check::<noise::Gaussian>();
+    check::<noise::Poisson>();
+    check::<noise::PoissonGaussian>();
+    check::<noise::Uniform>();
+    check::<noise::SaltAndPepper>();
+    check::<noise::Laplace>();
+    check::<noise::Speckle>();
     check::<Box<dyn SpectralOperator>>();
     check::<Box<dyn tweedie_operators::NoiseModel>>();
 }

@@ -14,7 +14,10 @@ fn unknown_names_are_answered_with_the_known_ones() {
         find(OPERATORS, "blurr").unwrap_err().to_string(),
         "unknown name `blurr`; known: identity, inpaint_box, inpaint_random, grayscale, downsample_box"
     );
-    assert_eq!(find(NOISES, "gauss").unwrap_err().to_string(), "unknown name `gauss`; known: gaussian");
+    assert_eq!(
+        find(NOISES, "gauss").unwrap_err().to_string(),
+        "unknown name `gauss`; known: gaussian, poisson, poisson_gaussian, uniform, salt_and_pepper, laplace, speckle"
+    );
 }
 
 #[test]

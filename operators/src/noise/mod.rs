@@ -4,20 +4,41 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
-use crate::Result;
 use crate::pullback::pullback;
 use crate::registry::Entry;
 use crate::rng::Rng;
+use crate::{Error, Result};
 
+mod density;
 mod gaussian;
+mod laplace;
+mod poisson;
+mod poisson_gaussian;
+mod salt_and_pepper;
+mod speckle;
+mod uniform;
 
 pub use gaussian::Gaussian;
+pub use laplace::Laplace;
+pub use poisson::Poisson;
+pub use poisson_gaussian::PoissonGaussian;
+pub use salt_and_pepper::SaltAndPepper;
+pub use speckle::Speckle;
+pub use uniform::Uniform;
 
 /// Makes a noise model of a configuration.
 pub type BuildNoise = fn(toml::Table) -> Result<Box<dyn NoiseModel>>;
 
 /// All noise models that have a name.
-pub const NOISES: &[Entry<BuildNoise>] = &[gaussian::ENTRY];
+pub const NOISES: &[Entry<BuildNoise>] = &[
+    gaussian::ENTRY,
+    poisson::ENTRY,
+    poisson_gaussian::ENTRY,
+    uniform::ENTRY,
+    salt_and_pepper::ENTRY,
+    laplace::ENTRY,
+    speckle::ENTRY,
+];
 
 /// A density `p(y | z)` around the clean measurement `z = A(x)`.
 ///
@@ -45,4 +66,12 @@ pub trait NoiseModel: Debug + Send + Sync {
     fn gaussian_sigma(&self) -> Option<f64> {
         None
     }
+}
+
+/// Refuses a setting that is not finite or not in its range.
+fn check_setting(name: &str, field: &str, value: f64, in_range: bool, range: &str) -> Result<()> {
+    if in_range && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::config(name, format!("{field} is {value}, expected a finite number {range}")))
 }
