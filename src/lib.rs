@@ -1,6 +1,7 @@
 //! Restores photos with score models.
 #![forbid(unsafe_code)]
 
+mod catalog;
 pub mod cli;
 mod error;
 pub mod image;
@@ -10,6 +11,7 @@ pub mod priors;
 pub mod samplers;
 pub mod schedules;
 
+pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use inpaint::{
     InpaintOptions, InpaintPlan, Inpainted, Inpainting, Progress, inpaint, inpaint_observed, plan_inpaint,

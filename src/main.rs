@@ -2,5 +2,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tweedie::cli::run()
+    tweedie::cli::run(&tweedie::Catalog::default())
 }

@@ -4,6 +4,7 @@
 
 mod amount;
 mod bench;
+mod columns;
 mod completions;
 mod device;
 mod doctor;
@@ -14,6 +15,7 @@ mod flags;
 mod inpaint;
 mod interrupt;
 mod models;
+mod operators;
 mod outputs;
 mod progress;
 mod sheet;
@@ -21,6 +23,7 @@ mod terminal;
 
 pub use exit::ExitCode;
 
+use crate::Catalog;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser};
 use events::Events;
 use failure::{Failure, Outcome};
@@ -121,19 +124,20 @@ fn instruction_set(name: &str) -> Result<InstructionSet, InstructionSetError> {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Inpaint(Box<inpaint::Inpaint>),
+    Operators(operators::Operators),
     Models(models::Models),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
-/// Parses the arguments of the process, runs the command, reports.
-pub fn run() -> std::process::ExitCode {
+/// Parses the arguments of the process, runs the command with what `catalog` names, reports.
+pub fn run(catalog: &Catalog) -> std::process::ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    run_with(&arguments).into()
+    run_arguments(&arguments, catalog).into()
 }
 
-fn run_with(arguments: &[OsString]) -> ExitCode {
+fn run_arguments(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
     let started = Instant::now();
     let parsed = CommandLine::command()
         .color(help_colour(arguments))
@@ -149,8 +153,9 @@ fn run_with(arguments: &[OsString]) -> ExitCode {
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
             let events = Events { wanted: arguments.json };
-            (events, inpaint::run(arguments, instruction_set, console, events))
+            (events, inpaint::run(arguments, catalog, instruction_set, console, events))
         }
+        Command::Operators(arguments) => (Events { wanted: false }, operators::run(arguments, catalog)),
         Command::Models(arguments) => (Events { wanted: false }, models::run(arguments)),
         Command::Doctor(arguments) => (Events { wanted: false }, doctor::run(arguments, instruction_set)),
         Command::Bench(arguments) => {

@@ -8,7 +8,7 @@ mod result;
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use crate::models::{Model, ModelOptions};
-use crate::samplers::{Problem, Sampler, Step};
+use crate::samplers::{BuildSampler, Problem, SAMPLERS, Sampler, Step};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
 use plan::{prepare, tiled};
@@ -17,7 +17,7 @@ use result::Moments;
 use std::time::Instant;
 use tweedie_operators::forward::Inpaint;
 use tweedie_operators::noise::Gaussian;
-use tweedie_operators::{Measurement, Rng};
+use tweedie_operators::{Entry, Measurement, Rng};
 
 pub use plan::InpaintPlan;
 pub use result::Inpainted;
@@ -31,6 +31,8 @@ pub struct InpaintOptions<'a> {
     pub samples: usize,
     /// Seed of every random number of the run.
     pub seed: u64,
+    /// The samplers that there are.
+    pub samplers: &'a [Entry<BuildSampler>],
     /// Name of the sampler, `auto` for the default.
     pub sampler: String,
     /// Noise levels; `None` is the sampler's default.
@@ -51,6 +53,7 @@ impl Default for InpaintOptions<'_> {
             model: None,
             samples: 1,
             seed: 0,
+            samplers: SAMPLERS,
             sampler: "auto".into(),
             steps: None,
             settings: toml::Table::new(),

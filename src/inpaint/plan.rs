@@ -79,7 +79,7 @@ fn sampler(options: &InpaintOptions<'_>) -> Result<Box<dyn Sampler>> {
         let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
         merge(&mut settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
     }
-    find_sampler(if automatic { &auto.sampler } else { &options.sampler }, settings)
+    find_sampler(options.samplers, if automatic { &auto.sampler } else { &options.sampler }, settings)
 }
 
 /// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.

@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::DecodeOptions;
-use crate::{InpaintOptions, Inpainting, Progress};
+use crate::{Catalog, InpaintOptions, Inpainting, Progress};
 use clap::builder::RangedU64ValueParser;
 use job::Job;
 use report::{Report, estimate};
@@ -104,6 +104,7 @@ Examples:
 /// is loaded.
 pub(crate) fn run(
     arguments: &Inpaint,
+    catalog: &Catalog,
     instruction_set: InstructionSet,
     console: Console,
     events: Events,
@@ -126,6 +127,7 @@ pub(crate) fn run(
     let options = InpaintOptions {
         samples: arguments.samples,
         seed: arguments.sampler.seed,
+        samplers: &catalog.samplers,
         sampler: arguments.sampler.sampler.clone(),
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
