@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Photo};
 use tweedie::models::{Model, ModelOptions};
-use tweedie::samplers::{Problem, Step, find_sampler};
+use tweedie::samplers::{Problem, SAMPLERS, Step, find_sampler};
 use tweedie_kernels::Precision;
 use tweedie_operators::forward::OPERATORS;
 use tweedie_operators::noise::Gaussian;
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let operator = find(OPERATORS, operator)?.create(toml::from_str(settings)?, site)?;
         let noise = Gaussian::new(0.0)?;
         let measurement = Measurement::simulate(operator.as_ref(), &noise, &truth, &mut Rng::new(1, 0..3))?;
-        let sampler = find_sampler("tmpd", toml::from_str(SETTINGS)?)?;
+        let sampler = find_sampler(SAMPLERS, "tmpd", toml::from_str(SETTINGS)?)?;
         let mut restored = Vec::new();
         for model in &models {
             let problem = Problem { prior: model.denoiser(), measurement: &measurement, guess: None };

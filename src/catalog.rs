@@ -1,23 +1,40 @@
-//! What the command line can name.
+//! Everything that has a name.
 
 use crate::samplers::{BuildSampler, SAMPLERS};
 use tweedie_operators::{BuildNoise, BuildOperator, Entry, NOISES, OPERATORS};
 
-/// The operators, noise models and samplers that have a name.
+/// What configurations and the command line can name.
 ///
-/// A program that adds its own operator pushes one entry and calls [`cli::run`](crate::cli::run).
+/// A program that has an operator of its own pushes an entry and calls [`cli::run`](crate::cli::run):
+///
+/// ```no_run
+/// use tweedie::Catalog;
+/// use tweedie_operators::{BuildOperator, Entry, forward::Identity};
+///
+/// fn main() -> std::process::ExitCode {
+///     let mut catalog = Catalog::default();
+///     catalog.operators.push(Entry {
+///         name: "nothing",
+///         about: "Does nothing, as an example",
+///         fields: &[],
+///         example: "",
+///         build: BuildOperator::same_shape(|_, site| Ok(Box::new(Identity::new(site)?))),
+///     });
+///     tweedie::cli::run(&catalog)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// Operators.
+    /// Measurement operators.
     pub operators: Vec<Entry<BuildOperator>>,
     /// Noise models.
     pub noises: Vec<Entry<BuildNoise>>,
-    /// Samplers.
+    /// Sampling methods.
     pub samplers: Vec<Entry<BuildSampler>>,
 }
 
+/// What is built in.
 impl Default for Catalog {
-    /// Everything that is built in.
     fn default() -> Self {
         Self { operators: OPERATORS.to_vec(), noises: NOISES.to_vec(), samplers: SAMPLERS.to_vec() }
     }

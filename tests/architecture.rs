@@ -6,7 +6,8 @@
 //! | `image`, `schedules` | nothing |
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior |
 //! | `samplers` | `priors`, `models`, `schedules` |
-//! | `inpaint` | all of these |
+//! | `catalog` | `samplers`, whose list it holds |
+//! | `inpaint` | all but `catalog` |
 //! | `cli` | everything; nothing but the program uses it |
 //!
 //! All but the first two rows may use `error`. `tweedie-operators` and `tweedie-kernels` know nothing of what is above
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 8] = ["error", "image", "schedules", "models", "priors", "samplers", "inpaint", "cli"];
+const MODULES: [&str; 9] = ["error", "image", "schedules", "models", "priors", "samplers", "catalog", "inpaint", "cli"];
 
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
@@ -25,6 +26,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "models" => &["error", "priors"],
         "priors" => &["error", "models"],
         "samplers" => &["error", "priors", "models", "schedules"],
+        "catalog" => &["samplers"],
         "inpaint" => &["error", "image", "schedules", "models", "priors", "samplers"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),
@@ -35,6 +37,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
 fn module(name: &str) -> &str {
     match name {
         "Error" | "Result" => "error",
+        "Catalog" => "catalog",
         "inpaint_observed" | "plan_inpaint" => "inpaint",
         name if name.starts_with("Inpaint") || name == "Progress" => "inpaint",
         name => name,

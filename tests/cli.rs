@@ -948,6 +948,8 @@ fn the_help_is_the_committed_one() {
         ("tweedie.txt", "--help"),
         ("inpaint.txt", "inpaint --help"),
         ("inpaint.short.txt", "inpaint -h"),
+        ("operators.txt", "operators --help"),
+        ("operators-check.txt", "operators check --help"),
         ("models.txt", "models --help"),
         ("models-inspect.txt", "models inspect --help"),
         ("models-convert.txt", "models convert --help"),
@@ -975,7 +977,7 @@ fn the_help_is_the_committed_one() {
 #[test]
 fn no_arguments_mean_help() {
     let folder = Folder::new();
-    for line in ["", "inpaint", "models", "models inspect", "completions"] {
+    for line in ["", "inpaint", "models", "models inspect", "operators check", "completions"] {
         let ran = folder.tweedie(line);
         assert_eq!(ran.code, 2, "{line}");
         assert!(ran.stderr.contains("Usage: tweedie"), "{line}: {}", ran.stderr);

@@ -28,7 +28,7 @@ fn values(x: &Tensor) -> Vec<f32> {
 }
 
 fn sampler(name: &str, settings: &str) -> Box<dyn Sampler> {
-    find_sampler(name, toml::from_str(settings).unwrap()).unwrap()
+    find_sampler(SAMPLERS, name, toml::from_str(settings).unwrap()).unwrap()
 }
 
 fn is_seen(i: usize) -> bool {
@@ -304,8 +304,9 @@ fn tmpd_estimates_the_exact_posterior_mean_of_a_gaussian_prior() {
 
 #[test]
 fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
-    let message =
-        |name: &str, settings: &str| find_sampler(name, toml::from_str(settings).unwrap()).unwrap_err().to_string();
+    let message = |name: &str, settings: &str| {
+        find_sampler(SAMPLERS, name, toml::from_str(settings).unwrap()).unwrap_err().to_string()
+    };
     for entry in SAMPLERS {
         let text = message(entry.name, "stepz = 3");
         let own = match entry.name {

@@ -12,6 +12,8 @@ mod image;
 mod inpaint;
 // Networks and their files.
 mod models;
+// The commands about operators.
+mod operators_cli;
 // Samplers against exact posteriors.
 mod posterior;
 // Denoisers, padded and tiled.

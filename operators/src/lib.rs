@@ -17,6 +17,7 @@
 //! * [`pullback()`]: `v ↦ J_f(x)ᵀ v` of any function of tensors, and [`Pullback`] for whoever knows a better way.
 //! * [`Rng`]: numbers keyed by what they are for, so that crops, batches and threads change nothing.
 //! * [`Entry`] and [`find`]: names. [`OPERATORS`] and [`NOISES`] are plain slices; a program adds its own entries to a copy.
+//! * [`Description`]: operator and noise by name and settings, as they stand in a TOML file.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

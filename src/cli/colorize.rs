@@ -29,7 +29,7 @@ Examples:
   tweedie colorize photo.jpg --hints dots.png --samples 4 --sheet -o colour/";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Colorize, session: Session) -> Outcome<()> {
+pub(crate) fn run(arguments: &Colorize, session: Session<'_>) -> Outcome<()> {
     let task = Task { verb: "colorize", common: &arguments.common, second: arguments.hints.as_deref() };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;

@@ -68,7 +68,7 @@ fn kernel(text: &str) -> Result<Kernel, String> {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Deblur, session: Session) -> Outcome<()> {
+pub(crate) fn run(arguments: &Deblur, session: Session<'_>) -> Outcome<()> {
     let file = arguments.kernel.table.get("file").and_then(toml::Value::as_str).map(Path::new);
     let task = Task { verb: "deblur", common: &arguments.common, second: file };
     restoring::run(&task, session, |job| {

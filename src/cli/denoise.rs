@@ -29,7 +29,7 @@ Examples:
   tweedie denoise photo.png --noise 25 --samples 8 --mean --std --sheet -o denoised/";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Denoise, session: Session) -> Outcome<()> {
+pub(crate) fn run(arguments: &Denoise, session: Session<'_>) -> Outcome<()> {
     let task = Task { verb: "denoise", common: &arguments.common, second: None };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;

@@ -1,6 +1,7 @@
 //! What the process says when it ends.
 
 use crate::Error;
+use tweedie_operators::Error as OperatorError;
 
 /// The exit code of the command, a promise to scripts and schedulers.
 ///
@@ -45,6 +46,7 @@ impl ExitCode {
             Error::Image(error) if error.is_resource() => Self::Resources,
             // The plan is checked before anything is computed, so a limit that is too small is a usage error.
             Error::Config { .. } | Error::Unknown { .. } | Error::Memory { .. } => Self::Usage,
+            Error::Operator(OperatorError::Config { .. } | OperatorError::Unknown { .. }) => Self::Usage,
             Error::Model { .. } => Self::Model,
             Error::Device { .. } => Self::Resources,
             Error::Io { source, .. } if is_full(source) => Self::Resources,
@@ -87,6 +89,8 @@ mod tests {
             (Error::Device { device: "cuda:0".into(), reason: "none".into() }, ExitCode::Resources),
             (Error::Memory { needs: "2".into(), limit: "1".into(), advice: "-".into() }, ExitCode::Usage),
             (Error::NonFinite { step: 3, sigma: 0.5 }, ExitCode::Failed),
+            (Error::Operator(OperatorError::config("blur", "no kernel")), ExitCode::Usage),
+            (Error::Operator(OperatorError::NoGradient), ExitCode::Failed),
             (Error::Interrupted, ExitCode::Interrupted),
             (file(io::ErrorKind::Other), ExitCode::Failed),
             (file(io::ErrorKind::StorageFull), ExitCode::Resources),

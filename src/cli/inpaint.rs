@@ -26,7 +26,7 @@ Examples:
   tweedie inpaint photo.jpg --mask scratches.png -n";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Inpaint, session: Session) -> Outcome<()> {
+pub(crate) fn run(arguments: &Inpaint, session: Session<'_>) -> Outcome<()> {
     let source = arguments.mask.source()?;
     let second = match &source {
         Some(MaskSource::File(path)) => Some(path.as_path()),

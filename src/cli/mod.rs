@@ -5,6 +5,7 @@
 mod amount;
 mod bench;
 mod colorize;
+mod columns;
 mod completions;
 mod deblur;
 mod degrade;
@@ -18,6 +19,7 @@ mod flags;
 mod inpaint;
 mod interrupt;
 mod models;
+mod operators;
 mod outputs;
 mod progress;
 mod restore;
@@ -136,6 +138,7 @@ enum Command {
     Denoise(Box<denoise::Denoise>),
     Restore(Box<restore::Restore>),
     Degrade(degrade::Degrade),
+    Operators(operators::Operators),
     Models(models::Models),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
@@ -162,7 +165,8 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
     let console = general.console();
     interrupt::listen();
     let instruction_set = general.instruction_set(console);
-    let session = |common: &Common| Session { instruction_set, console, events: Events { wanted: common.json } };
+    let session =
+        |common: &Common| Session { catalog, instruction_set, console, events: Events { wanted: common.json } };
     let silent = Events { wanted: false };
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
@@ -187,9 +191,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         }
         Command::Restore(arguments) => {
             let session = session(&arguments.common);
-            (session.events, restore::run(arguments, session, catalog))
+            (session.events, restore::run(arguments, session))
         }
         Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
+        Command::Operators(arguments) => (silent, operators::run(arguments, catalog)),
         Command::Models(arguments) => (silent, models::run(arguments)),
         Command::Doctor(arguments) => (silent, doctor::run(arguments, instruction_set)),
         Command::Bench(arguments) => (silent, bench::run(arguments, instruction_set, started, console)),

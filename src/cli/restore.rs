@@ -3,7 +3,7 @@
 use super::failure::{Failure, Outcome};
 use super::restoring::{self, Common, Session, Task, Work};
 use crate::image::Photo;
-use crate::{Case, Catalog, Measured};
+use crate::{Case, Measured};
 use std::path::{Path, PathBuf};
 use tweedie_operators::Description;
 
@@ -34,9 +34,10 @@ Examples:
   tweedie restore small.png --operator super_resolution_x4.toml --samples 4 --sheet -o restored/";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Restore, session: Session, catalog: &Catalog) -> Outcome<()> {
+pub(crate) fn run(arguments: &Restore, session: Session<'_>) -> Outcome<()> {
     let task = Task { verb: "restore", common: &arguments.common, second: arguments.operator.as_deref() };
     let described = |path: &Path| format!("operator of {}", path.display());
+    let catalog = session.catalog;
     restoring::run(&task, session, |job| {
         let file = arguments.common.image.as_path();
         let given = arguments.operator.as_deref().map(Description::open).transpose().map_err(crate::Error::from)?;

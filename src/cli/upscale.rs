@@ -56,7 +56,7 @@ Examples:
   tweedie upscale photo.png --scale 4 --samples 8 --mean --sheet -o large/";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Upscale, session: Session) -> Outcome<()> {
+pub(crate) fn run(arguments: &Upscale, session: Session<'_>) -> Outcome<()> {
     let task = Task { verb: "upscale", common: &arguments.common, second: None };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;

@@ -19,7 +19,7 @@ mod upscale;
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use crate::models::{Model, ModelOptions};
-use crate::samplers::{Problem, Sampler, Step};
+use crate::samplers::{BuildSampler, Problem, SAMPLERS, Sampler, Step};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
 use plan::tiled;
@@ -28,7 +28,7 @@ use result::Moments;
 use std::time::Instant;
 use tweedie_operators::forward::Inpaint;
 use tweedie_operators::noise::Gaussian;
-use tweedie_operators::{Measurement, Rng};
+use tweedie_operators::{Entry, Measurement, Rng};
 
 pub use case::{Case, estimate_levels};
 pub use degrade::{Degraded, degrade};
@@ -46,6 +46,8 @@ pub struct RestoreOptions<'a> {
     pub samples: usize,
     /// Seed of every random number of the run.
     pub seed: u64,
+    /// The samplers that there are.
+    pub samplers: &'a [Entry<BuildSampler>],
     /// Name of the sampler, `auto` for the default.
     pub sampler: String,
     /// Noise levels; `None` is the sampler's default.
@@ -66,6 +68,7 @@ impl Default for RestoreOptions<'_> {
             model: None,
             samples: 1,
             seed: 0,
+            samplers: SAMPLERS,
             sampler: "auto".into(),
             steps: None,
             settings: toml::Table::new(),

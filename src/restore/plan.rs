@@ -114,7 +114,7 @@ pub(super) fn sampler(auto: Auto, options: &RestoreOptions<'_>) -> Result<Box<dy
         let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
         merge(&mut settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
     }
-    find_sampler(sampler, settings)
+    find_sampler(options.samplers, sampler, settings)
 }
 
 /// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.

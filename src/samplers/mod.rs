@@ -112,15 +112,15 @@ pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 /// All samplers, by name.
 pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY];
 
-/// The sampler called `name`, with these settings in the place of its defaults.
+/// The sampler of `list` called `name`, with these settings in the place of its defaults.
 ///
 /// # Errors
 /// `Unknown` with the names there are; `Config` naming a setting that is unknown or out of range.
-pub fn find_sampler(name: &str, settings: toml::Table) -> Result<Box<dyn Sampler>> {
-    let entry = SAMPLERS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
+pub fn find_sampler(list: &[Entry<BuildSampler>], name: &str, settings: toml::Table) -> Result<Box<dyn Sampler>> {
+    let entry = list.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
         kind: "sampler",
         name: name.into(),
-        known: SAMPLERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+        known: list.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
     })?;
     (entry.build)(settings)
 }

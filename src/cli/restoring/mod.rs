@@ -12,7 +12,7 @@ use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::{DecodeOptions, Mask, Photo};
-use crate::{Case, Progress, Restoration, RestoreOptions};
+use crate::{Case, Catalog, Progress, Restoration, RestoreOptions};
 use clap::builder::RangedU64ValueParser;
 use report::{Report, estimate};
 use std::path::{Path, PathBuf};
@@ -91,7 +91,8 @@ pub(crate) struct Common {
 
 /// How a command was started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Session {
+pub(crate) struct Session<'a> {
+    pub(crate) catalog: &'a Catalog,
     pub(crate) instruction_set: InstructionSet,
     pub(crate) console: Console,
     pub(crate) events: Events,
@@ -119,7 +120,7 @@ pub(crate) struct Task<'a> {
 /// a few words what the photo is taken for.
 pub(crate) fn run(
     task: &Task<'_>,
-    Session { instruction_set, console, events }: Session,
+    Session { catalog, instruction_set, console, events }: Session<'_>,
     work: impl FnOnce(&Job<'_>) -> Outcome<(Photo, Work, String)>,
 ) -> Outcome<()> {
     let clock = Instant::now();
@@ -141,6 +142,7 @@ pub(crate) fn run(
     let options = RestoreOptions {
         samples: arguments.samples,
         seed: arguments.sampler.seed,
+        samplers: &catalog.samplers,
         sampler: arguments.sampler.sampler.clone(),
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
