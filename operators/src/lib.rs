@@ -40,6 +40,8 @@
 //! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
+//! | `blur` | `kernel`, `padding`, `correlate`, `cutoff` | singular values if circular | convolution; the borders are exact |
+//! | `blur_varying` | `kernels`, `grid`, `padding` | adjoint | a kernel for every part of the image |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //!
 //! # Glossary
@@ -57,9 +59,11 @@
 #![forbid(unsafe_code)]
 
 mod conjugate;
+mod convolution;
 mod dft;
 mod error;
 pub mod forward;
+mod kernel;
 mod map;
 mod measurement;
 pub mod noise;
@@ -69,8 +73,10 @@ mod rng;
 mod rows;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
+pub use convolution::Padding;
 pub use error::{Error, Result};
 pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
+pub use kernel::Kernel;
 pub use measurement::Measurement;
 pub use noise::{BuildNoise, NOISES, NoiseModel};
 pub use pullback::{Pullback, pullback};

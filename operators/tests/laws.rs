@@ -358,6 +358,9 @@ fn public_types_are_debug_send_and_sync() {
     check::<forward::Inpaint>();
     check::<forward::Grayscale>();
     check::<forward::DownsampleBox>();
+    check::<forward::Blur>();
+    check::<forward::BlurVarying>();
+    check::<tweedie_operators::Kernel>();
     check::<noise::Gaussian>();
     check::<Box<dyn SpectralOperator>>();
     check::<Box<dyn tweedie_operators::NoiseModel>>();

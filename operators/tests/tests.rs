@@ -1,5 +1,7 @@
 //! One binary for all integration tests of the crate.
 
+/// Blurs and their kernels.
+mod blur;
 /// Numbers of other programs.
 mod goldens;
 /// Laws of every entry of the lists.

@@ -8,11 +8,15 @@ use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
+mod blur;
+mod blur_varying;
 mod downsample_box;
 mod grayscale;
 mod identity;
 mod inpaint;
 
+pub use blur::Blur;
+pub use blur_varying::BlurVarying;
 pub use downsample_box::DownsampleBox;
 pub use grayscale::Grayscale;
 pub use identity::Identity;
@@ -53,8 +57,15 @@ impl BuildOperator {
 }
 
 /// All operators that have a name.
-pub const OPERATORS: &[Entry<BuildOperator>] =
-    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+pub const OPERATORS: &[Entry<BuildOperator>] = &[
+    identity::ENTRY,
+    inpaint::BOX,
+    inpaint::RANDOM,
+    grayscale::ENTRY,
+    downsample_box::ENTRY,
+    blur::ENTRY,
+    blur_varying::ENTRY,
+];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
 ///
