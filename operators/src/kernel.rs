@@ -25,8 +25,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// `height × width` values, row by row, taken as they are. The centre is the middle; of an even number of rows the
-    /// lower of the two in the middle, `(height − 1) / 2`, and likewise of columns.
+    /// `height × width` values, row by row, taken as they are. The centre is the middle, `height / 2` and
+    /// `width / 2`: of two rows or columns in the middle the second.
     ///
     /// # Errors
     /// [`Error::Config`] unless there are `height · width` finite values, and 1 to 4096 rows and columns.
@@ -40,7 +40,7 @@ impl Kernel {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return Err(refuse(format!("holds {value}, expected finite numbers")));
         }
-        Ok(Self { height, width, values, centre: ((height - 1) / 2, (width - 1) / 2) })
+        Ok(Self { height, width, values, centre: (height / 2, width / 2) })
     }
 
     /// The same values divided by their sum.

@@ -45,10 +45,10 @@ fn blurs_give_the_numbers_of_deepinv() {
 
 #[test]
 fn circular_blurs_give_the_pseudo_inverses_and_proximal_maps_of_deepinv() {
-    for name in ["blurfft_gaussian", "blurfft_motion"] {
-        // deepinv drops what is below 1e-5; the largest singular value is the kernel's sum, 1.
-        check(name, Padding::Circular, 1e-5, |kernel| kernel);
-    }
+    // The largest singular value is the kernel's sum, 1. deepinv's pseudo-inverse drops what is below 1e-5 and its blur does
+    // not: of this motion hardly anything is so small, of this Gaussian much, and the file has no pseudo-inverse of it.
+    check("blurfft_motion", Padding::Circular, 1e-5, |kernel| kernel);
+    check("blurfft_gaussian", Padding::Circular, 0.0, |kernel| kernel);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn around(line: &[f64], padding: Padding, i: isize) -> f64 {
 fn borders_are_those_of_the_definition_and_adjoints_their_transposes() {
     let taps = [[0.1, -0.4, 0.9, 0.3], [0.2, 0.5, -0.7, 0.6], [1.1, 0.8, -0.2, 0.05]];
     let kernel = Kernel::new(3, 4, taps.concat()).unwrap();
-    assert_eq!(kernel.centre(), (1, 1));
+    assert_eq!(kernel.centre(), (1, 2));
     let (height, width) = (5, 6);
     let x = random(&[1, 1, height, width], 3, DType::F64);
     let flat = values(&x);
@@ -109,7 +109,7 @@ fn borders_are_those_of_the_definition_and_adjoints_their_transposes() {
         let blur = forward::Blur::new(&kernel, padding, 0.0, site((1, height, width), DType::F64)).unwrap();
         let y = blur.forward(&x).unwrap();
         let valid = padding == Padding::Valid;
-        let (rows, columns, shift) = if valid { (3, 3, (2, 3)) } else { (5, 6, (1, 1)) };
+        let (rows, columns, shift) = if valid { (3, 3, (2, 3)) } else { (5, 6, (1, 2)) };
         assert_eq!(y.dims(), [1, 1, rows, columns]);
         let mut expected = Vec::new();
         for p in 0..rows as isize {
@@ -261,7 +261,7 @@ fn a_trajectory_follows_its_seed() {
 #[test]
 fn pictures_and_tables_are_kernels() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(folder.join("kernel.ppm"), "P3 2 1 255  0 0 0  10 20 30\n").unwrap();
+    std::fs::write(folder.join("kernel.ppm"), "P3 3 1 255  0 0 0  0 0 0  10 20 30\n").unwrap();
     let here = Site { folder, ..site((1, 4, 5), DType::F64) };
     let blur = |settings: &str| find(OPERATORS, "blur").unwrap().create(settings.parse().unwrap(), here);
     let x = random(&[1, 1, 4, 5], 1, DType::F64);
@@ -270,7 +270,7 @@ fn pictures_and_tables_are_kernels() {
     let moved = y("padding = 'circular'\nkernel = { shape = 'image', file = 'kernel.ppm' }");
     let expected: Vec<f64> = values(&x).chunks(5).flat_map(|row| [&row[4..], &row[..4]].concat()).collect();
     assert!(moved.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-14));
-    let table = y("padding = 'circular'\nkernel = { shape = 'values', rows = [[0, 2]], normalize = true }");
+    let table = y("padding = 'circular'\nkernel = { shape = 'values', rows = [[0, 0, 2]], normalize = true }");
     assert!(table.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-14));
     let back = y("padding = 'circular'\nkernel = { shape = 'image', file = 'kernel.ppm', correlate = true }");
     let expected: Vec<f64> = values(&x).chunks(5).flat_map(|row| [&row[1..], &row[..1]].concat()).collect();
