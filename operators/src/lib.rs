@@ -61,6 +61,8 @@
 //! | `gamma` | `exponent` | | odd below black |
 //! | `quantize` | `levels` | | smooth stand-in; `measure` rounds |
 //! | `jpeg` | `quality`, `subsampling` | | smooth stand-in; `measure` rounds |
+//! | `blur` | `kernel`, `padding`, `correlate`, `cutoff` | singular values if circular | convolution; the borders are exact |
+//! | `blur_varying` | `kernels`, `grid`, `padding` | adjoint | a kernel for every part of the image |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
 //! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |
@@ -85,11 +87,13 @@
 
 mod check;
 mod conjugate;
+mod convolution;
 mod description;
 mod dft;
 mod error;
 pub mod forward;
 mod function;
+mod kernel;
 mod map;
 mod measurement;
 pub mod noise;
@@ -102,9 +106,11 @@ mod sparse;
 
 pub use check::{AdjointCheck, Law, Report, check_adjoint, check_operator};
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
+pub use convolution::Padding;
 pub use description::Description;
 pub use error::{Error, Result};
 pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
+pub use kernel::Kernel;
 pub use measurement::Measurement;
 pub use noise::{BuildNoise, NOISES, NoiseModel};
 pub use pullback::{Pullback, pullback};

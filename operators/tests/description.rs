@@ -46,7 +46,7 @@ fn a_task_becomes_its_operator_and_its_noise() {
     let direct = forward::DownsampleBox::new(2, site((3, 8, 8), DType::F64)).unwrap();
     assert_eq!(values(&operator.forward(&x).unwrap()), values(&direct.forward(&x).unwrap()));
     assert_eq!(noise.gaussian_sigma(), Some(0.05));
-    assert_eq!(task.image_shape(&[3, 4, 5], OPERATORS).unwrap(), (3, 8, 10));
+    assert_eq!(task.image_shape(&[3, 4, 5], crate::site((0, 0, 0), DType::F32)).unwrap(), (3, 8, 10));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_cannot_be_built_says_whose_fault_it_is() {
     let task = Description { operator: toml::Table::new(), ..Description::parse(TASK, "").unwrap() };
     let error = task.build(site((3, 8, 8), DType::F32), NOISES).unwrap_err();
     assert_eq!(error.to_string(), "operator: missing field `name` in [operator]");
-    let error = task.image_shape(&[3, 4, 4], OPERATORS).unwrap_err();
+    let error = task.image_shape(&[3, 4, 4], crate::site((0, 0, 0), DType::F32)).unwrap_err();
     assert_eq!(error.to_string(), "operator: missing field `name` in [operator]");
 }
 

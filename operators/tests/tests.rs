@@ -1,5 +1,7 @@
 //! One binary for all integration tests of the crate.
 
+/// Blurs and their kernels.
+mod blur;
 /// Tasks written down in TOML.
 mod description;
 /// Numbers of other programs.

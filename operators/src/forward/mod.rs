@@ -9,6 +9,8 @@ use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
 mod bayer;
+mod blur;
+mod blur_varying;
 mod clip;
 mod compose;
 mod downsample_box;
@@ -29,6 +31,8 @@ mod select_channels;
 mod stack;
 
 pub use bayer::{Bayer, BayerPattern};
+pub use blur::Blur;
+pub use blur_varying::BlurVarying;
 pub use clip::Clip;
 pub use compose::Compose;
 pub use downsample_box::DownsampleBox;
@@ -102,6 +106,8 @@ pub const OPERATORS: &[Entry<BuildOperator>] = &[
     scale::ENTRY,
     matrix::ENTRY,
     process::ENTRY,
+    blur::ENTRY,
+    blur_varying::ENTRY,
 ];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
