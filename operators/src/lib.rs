@@ -40,6 +40,11 @@
 //! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
+//! | `fourier_subsample` | `pattern`, `keep`, `calibration`, `seed` | singular values | MRI-like; real and imaginary parts |
+//! | `phase_retrieval` | `oversample`, `range` | not linear | magnitude of the Fourier transform |
+//! | `compressed_sensing` | `keep`, `seed` | singular values | Walsh–Hadamard coefficients |
+//! | `gaussian_matrix` | `keep`, `seed` | singular values | dense, for small images |
+//! | `radon` | `angles`, `detectors` | adjoint | parallel beams; filtered back-projection |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //!
 //! # Glossary

@@ -12,6 +12,8 @@ mod pullback;
 mod registry;
 /// Random numbers.
 mod rng;
+/// Fourier, Walsh and Radon transforms, magnitudes, dense matrices.
+mod transforms;
 
 use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{Rng, Site};

@@ -9,14 +9,24 @@ use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
 mod downsample_box;
+mod fourier;
+mod gaussian_matrix;
 mod grayscale;
+mod hadamard;
 mod identity;
 mod inpaint;
+mod phase;
+mod radon;
 
 pub use downsample_box::DownsampleBox;
+pub use fourier::{FourierPattern, FourierSubsample};
+pub use gaussian_matrix::GaussianMatrix;
 pub use grayscale::Grayscale;
+pub use hadamard::CompressedSensing;
 pub use identity::Identity;
 pub use inpaint::Inpaint;
+pub use phase::{PhaseRange, PhaseRetrieval};
+pub use radon::Radon;
 
 /// How an operator comes to be.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +63,18 @@ impl BuildOperator {
 }
 
 /// All operators that have a name.
-pub const OPERATORS: &[Entry<BuildOperator>] =
-    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+pub const OPERATORS: &[Entry<BuildOperator>] = &[
+    identity::ENTRY,
+    inpaint::BOX,
+    inpaint::RANDOM,
+    grayscale::ENTRY,
+    downsample_box::ENTRY,
+    fourier::ENTRY,
+    phase::ENTRY,
+    hadamard::ENTRY,
+    gaussian_matrix::ENTRY,
+    radon::ENTRY,
+];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
 ///
