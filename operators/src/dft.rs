@@ -57,6 +57,21 @@ impl Dft {
         spectrum
     }
 
+    /// The half spectrum of one plane row by row, `[ky · (W/2 + 1) + kx]`.
+    pub(crate) fn spectrum_by_rows<T: Real>(&self, plane: &[T]) -> Vec<Complex<T>> {
+        let by_columns = self.spectrum(plane);
+        let mut rows = vec![Complex::new(T::zero(), T::zero()); by_columns.len()];
+        flip(&by_columns, self.height, &mut rows, self.columns());
+        rows
+    }
+
+    /// [`plane`](Self::plane) of a half spectrum that lies row by row.
+    pub(crate) fn plane_by_rows<T: Real>(&self, rows: Vec<Complex<T>>, plane: &mut [T]) {
+        let mut spectrum = vec![Complex::new(T::zero(), T::zero()); rows.len()];
+        flip(&rows, self.columns(), &mut spectrum, self.height);
+        self.plane(spectrum, plane);
+    }
+
     /// The plane of a half spectrum, `1/(HW)` included. What a real image cannot have is dropped: the imaginary parts of the
     /// frequencies that are their own conjugates.
     pub(crate) fn plane<T: Real>(&self, mut spectrum: Vec<Complex<T>>, plane: &mut [T]) {
@@ -191,76 +206,21 @@ impl RowMap for Hartley {
         let plane = dft.height * dft.width;
         let norm = T::of(1.0 / (plane as f64).sqrt());
         y.par_chunks_mut(plane).zip(x.par_chunks(plane)).for_each(|(y, x)| {
-            let spectrum = dft.spectrum(x);
+            let rows = dft.spectrum_by_rows(x);
             y.par_chunks_mut(dft.width).enumerate().for_each(|(ky, line)| {
-                for (kx, value) in line.iter_mut().enumerate() {
-                    let frequency = dft.at(&spectrum, ky, kx);
-                    *value = (frequency.re - frequency.im) * norm;
-                }
+                let here = &rows[ky * dft.columns()..][..dft.columns()];
+                let there = &rows[(dft.height - ky) % dft.height * dft.columns()..][..dft.columns()];
+                let (left, right) = line.split_at_mut(dft.columns());
+                left.iter_mut().zip(here).for_each(|(value, z)| *value = (z.re - z.im) * norm);
+                // Columns beyond the half are conjugates from the opposite row.
+                let opposite = there[1..dft.width.div_ceil(2)].iter().rev();
+                right.iter_mut().zip(opposite).for_each(|(value, z)| *value = (z.re + z.im) * norm);
             });
         });
     }
 
     fn transpose<T: Real>(&self, shape: &[usize], y: &[T], x: &mut [T]) {
         self.forward(shape, y, x);
-    }
-}
-
-/// The orthonormal Fourier transform, `[C, H, W] → [2C, H, W]`: real and imaginary part of each channel, zero frequency first.
-///
-/// `Aᵀ A = I`, but not `A Aᵀ`: of two numbers at `k` and `−k` only the part that a real image can have comes back.
-#[derive(Clone, Debug)]
-pub(crate) struct Fourier(pub(crate) Dft);
-
-impl RowMap for Fourier {
-    const NAME: &'static str = "Fourier transform";
-
-    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        self.0.check("image for a Fourier transform", input)?;
-        Ok(vec![2 * input[0], input[1], input[2]])
-    }
-
-    fn input_shape(&self, output: &[usize]) -> Result<Vec<usize>> {
-        self.0.check("result of a Fourier transform", output)?;
-        if output[0] % 2 != 0 {
-            let expected = "an even number of channels, real and imaginary parts".into();
-            return Err(Error::Shape { what: "result of a Fourier transform".into(), got: output.to_vec(), expected });
-        }
-        Ok(vec![output[0] / 2, output[1], output[2]])
-    }
-
-    fn forward<T: Real>(&self, _: &[usize], x: &[T], y: &mut [T]) {
-        let dft = &self.0;
-        let plane = dft.height * dft.width;
-        let norm = T::of(1.0 / (plane as f64).sqrt());
-        y.par_chunks_mut(2 * plane).zip(x.par_chunks(plane)).for_each(|(y, x)| {
-            let spectrum = dft.spectrum(x);
-            let (re, im) = y.split_at_mut(plane);
-            re.par_chunks_mut(dft.width).zip(im.par_chunks_mut(dft.width)).enumerate().for_each(|(ky, (re, im))| {
-                for (kx, (re, im)) in re.iter_mut().zip(im).enumerate() {
-                    let frequency = dft.at(&spectrum, ky, kx);
-                    (*re, *im) = (frequency.re * norm, frequency.im * norm);
-                }
-            });
-        });
-    }
-
-    fn transpose<T: Real>(&self, _: &[usize], y: &[T], x: &mut [T]) {
-        let dft = &self.0;
-        let (height, width, plane) = (dft.height, dft.width, dft.height * dft.width);
-        // 1/√N beside the 1/N of the inverse, and the mean of a frequency and the conjugate of its opposite.
-        let half = T::of(0.5 * (plane as f64).sqrt());
-        x.par_chunks_mut(plane).zip(y.par_chunks(2 * plane)).for_each(|(x, y)| {
-            let (re, im) = y.split_at(plane);
-            let mut spectrum = vec![Complex::new(T::zero(), T::zero()); height * dft.columns()];
-            spectrum.par_chunks_mut(height).enumerate().for_each(|(kx, column)| {
-                for (ky, value) in column.iter_mut().enumerate() {
-                    let (here, there) = (ky * width + kx, (height - ky) % height * width + (width - kx) % width);
-                    *value = Complex::new((re[here] + re[there]) * half, (im[here] - im[there]) * half);
-                }
-            });
-            dft.plane(spectrum, x);
-        });
     }
 }
 
@@ -302,22 +262,6 @@ mod tests {
             let mut back = vec![0.0; x.len()];
             dft.plane(spectrum, &mut back);
             assert!(x.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-13), "{height}x{width}");
-        }
-    }
-
-    #[test]
-    fn the_fourier_transform_is_an_isometry_with_its_transpose() {
-        for (height, width) in [(4, 6), (5, 7), (6, 3)] {
-            let (map, plane) = (Fourier(Dft::new(height, width)), height * width);
-            let (x, v) = (image(height, width), image(2 * height, width));
-            let mut y = vec![0.0; 2 * plane];
-            map.forward(&[1, height, width], &x, &mut y);
-            let mut back = vec![0.0; plane];
-            map.transpose(&[1, height, width], &y, &mut back);
-            assert!(x.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-13), "AᵀA = I at {height}x{width}");
-            map.transpose(&[1, height, width], &v, &mut back);
-            let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-            assert!((dot(&y, &v) - dot(&x, &back)).abs() < 1e-11, "transpose at {height}x{width}");
         }
     }
 }

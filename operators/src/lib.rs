@@ -63,6 +63,11 @@
 //! | `jpeg` | `quality`, `subsampling` | | smooth stand-in; `measure` rounds |
 //! | `blur` | `kernel`, `padding`, `correlate`, `cutoff` | singular values if circular | convolution; the borders are exact |
 //! | `blur_varying` | `kernels`, `grid`, `padding` | adjoint | a kernel for every part of the image |
+//! | `fourier_subsample` | `pattern`, `keep`, `calibration`, `seed` | singular values | MRI-like; real and imaginary parts |
+//! | `phase_retrieval` | `oversample`, `range` | not linear | magnitude of the Fourier transform |
+//! | `compressed_sensing` | `keep`, `seed` | singular values | Walsh–Hadamard coefficients |
+//! | `gaussian_matrix` | `keep`, `seed` | singular values | dense, for small images |
+//! | `radon` | `angles`, `detectors` | adjoint | parallel beams; filtered back-projection |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
 //! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |

@@ -313,3 +313,23 @@ fn direction(word: u32) -> (f64, f64) {
         _ => (sin, -cos),
     }
 }
+
+/// A uniformly random order of `0..count`, after Fisher and Yates.
+///
+/// # Errors
+/// [`Error::Config`] for more than 2³² − 1 things.
+pub(crate) fn permutation(seed: u64, count: usize) -> Result<Vec<u32>> {
+    let Ok(last) = u32::try_from(count) else {
+        return Err(Error::config("permutation", format!("{count} things to order, expected at most {}", u32::MAX)));
+    };
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut words = ChaCha8Rng::from_seed(key);
+    let mut order: Vec<u32> = (0..last).collect();
+    for i in (1..count).rev() {
+        // The upper half of a product: no number below i + 1 is favoured by more than 2⁻³².
+        let j = (u128::from(words.next_u64()) * (i as u128 + 1)) >> 64;
+        order.swap(i, j as usize);
+    }
+    Ok(order)
+}

@@ -26,6 +26,8 @@ mod rng;
 mod solve;
 
 use std::path::Path;
+/// Fourier, Walsh and Radon transforms, magnitudes, dense matrices.
+mod transforms;
 
 use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{Rng, Site};

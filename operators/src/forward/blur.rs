@@ -308,14 +308,14 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
             let config: Config = table.try_into()?;
             Ok(Box::new(Blur::new(&config.kernel(site.folder)?, config.padding, config.cutoff, site)?))
         },
-        |table, y, _| {
+        |table, y, site| {
             let config: Config = table.clone().try_into()?;
             let [channels, height, width] = *y else {
                 return Err(Error::config("blur", format!("measurement is {y:?}, expected [C, H, W]")));
             };
             match config.padding {
                 Padding::Valid => {
-                    let kernel = config.kernel(Path::new(""))?;
+                    let kernel = config.kernel(site.folder)?;
                     Ok((channels, height + kernel.height() - 1, width + kernel.width() - 1))
                 }
                 _ => Ok((channels, height, width)),

@@ -14,18 +14,23 @@ mod blur_varying;
 mod clip;
 mod compose;
 mod downsample_box;
+mod fourier;
 mod gamma;
+mod gaussian_matrix;
 mod grayscale;
 mod grayscale_hints;
+mod hadamard;
 mod identity;
 mod inpaint;
 mod jpeg;
 mod matrix;
 mod part;
+mod phase;
 mod picture;
 mod planes;
 mod process;
 mod quantize;
+mod radon;
 mod scale;
 mod select_channels;
 mod stack;
@@ -36,15 +41,20 @@ pub use blur_varying::BlurVarying;
 pub use clip::Clip;
 pub use compose::Compose;
 pub use downsample_box::DownsampleBox;
+pub use fourier::{FourierPattern, FourierSubsample};
 pub use gamma::Gamma;
+pub use gaussian_matrix::GaussianMatrix;
 pub use grayscale::Grayscale;
 pub use grayscale_hints::GrayscaleHints;
+pub use hadamard::CompressedSensing;
 pub use identity::Identity;
 pub use inpaint::{Direction, Inpaint, Lines, Side};
 pub use jpeg::{Jpeg, Subsampling};
 pub use matrix::Matrix;
+pub use phase::{PhaseRange, PhaseRetrieval};
 pub use process::Process;
 pub use quantize::Quantize;
+pub use radon::Radon;
 pub use scale::Scale;
 pub use select_channels::SelectChannels;
 pub use stack::Stack;
@@ -108,6 +118,11 @@ pub const OPERATORS: &[Entry<BuildOperator>] = &[
     process::ENTRY,
     blur::ENTRY,
     blur_varying::ENTRY,
+    fourier::ENTRY,
+    phase::ENTRY,
+    hadamard::ENTRY,
+    gaussian_matrix::ENTRY,
+    radon::ENTRY,
 ];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
