@@ -130,7 +130,7 @@ fn a_sound_operator_passes_its_check() {
 fn what_cannot_be_checked_is_refused() {
     let folder = Folder::new();
     refused(&folder.tweedie("operators check nowhere.toml"), "nowhere.toml: No such file or directory (os error 2)");
-    let mut check = |text: &str, options: &str| {
+    let check = |text: &str, options: &str| {
         folder.write("task.toml", text);
         folder.tweedie(&format!("operators check task.toml {options}"))
     };
