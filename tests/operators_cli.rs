@@ -49,7 +49,7 @@ fn all_operators_and_noise_models_are_listed() {
 fn the_list_fits_the_terminal() {
     let folder = Folder::new();
     let mut lines = Vec::new();
-    for columns in [60, 80, 120] {
+    for columns in [72, 80, 120] {
         for line in ["operators", "operators inpaint_random", "operators gaussian"] {
             let text = at_width(&folder, line, columns);
             for printed in text.lines().filter(|printed| !printed.starts_with("  ")) {
@@ -130,7 +130,7 @@ fn a_sound_operator_passes_its_check() {
 fn what_cannot_be_checked_is_refused() {
     let folder = Folder::new();
     refused(&folder.tweedie("operators check nowhere.toml"), "nowhere.toml: No such file or directory (os error 2)");
-    let mut check = |text: &str, options: &str| {
+    let check = |text: &str, options: &str| {
         folder.write("task.toml", text);
         folder.tweedie(&format!("operators check task.toml {options}"))
     };

@@ -14,10 +14,10 @@ use tweedie_operators::{Description, Error, Law, Site, check_adjoint, check_oper
 
 /// Check the operator that a file describes
 ///
-/// Builds it for images of three channels and measures with random ones, in double precision, how well it keeps the laws
-/// that every method relies on: rows of a batch are independent, the derivative is the derivative, the adjoint is the
-/// transpose. An operator without linearity is checked as far as it goes. The exit code is 1 if a law is broken, 2 if the
-/// file makes no sense.
+/// Builds it for images of three channels and measures on random ones, in double precision, how well it keeps the laws
+/// that methods rely on: the rows of a batch are independent, `vjp` is the derivative, and, as far as the operator claims
+/// them, linearity, the adjoint, singular values, the Gram matrix. The exit code is 1 if a law is broken, 2 if the file
+/// makes no sense.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
 pub(super) struct Check {
