@@ -40,6 +40,9 @@
 //! | `inpaint_random` | `missing`, `seed` | singular values | the same pixels in all channels |
 //! | `grayscale` | | singular values | luma of rec. 601 |
 //! | `downsample_box` | `factor` | singular values | incomplete blocks at the border are not seen |
+//! | `downsample` | `factor`, `kernel`, `antialias`, `align`, `cutoff` | singular values | as MATLAB's imresize |
+//! | `downsample_kernel` | `factor`, `kernel`, `padding` | singular values; Gram matrix if circular | every f-th pixel of a filtered image |
+//! | `blur_separable` | `taps` or `sigma`, `padding`, `cutoff` | singular values | any border |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //!
 //! # Glossary
@@ -63,10 +66,12 @@ pub mod forward;
 mod map;
 mod measurement;
 pub mod noise;
+mod padding;
 mod pullback;
 mod registry;
 mod rng;
 mod rows;
+mod separable;
 
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
 pub use error::{Error, Result};

@@ -87,21 +87,20 @@ impl<'a> Measurement<'a> {
         let sigma = self.gaussian_sigma("prox")?;
         let ridge = (sigma / r).powi(2);
         let linear = self.linear("prox")?;
-        match (linear.as_spectral(), linear.as_gram()) {
-            (Some(spectral), _) => Ok((spectral_prox(spectral, &self.y, x, ridge)?, None)),
-            (None, Some(gram)) => {
-                // u = x + Aᵀ (AAᵀ + ridge)⁻¹ (y − A x), by the push-through identity.
-                let solved = gram.solve_gram(&(&self.y - gram.forward(x)?)?, ridge)?;
-                Ok(((x + gram.adjoint(&solved)?)?, None))
-            }
-            (None, None) => {
-                // (AᵀA + ridge) (u − x) = Aᵀ (y − A x); from zero, so that ridge = 0 gives the nearest solution.
-                let misfit = linear.adjoint(&(&self.y - linear.forward(x)?)?)?;
-                let product = |d: &Tensor| Ok((linear.adjoint(&linear.forward(d)?)? + (d * ridge)?)?);
-                let (change, info) = conjugate_gradients(product, &misfit, params)?;
-                Ok(((x + change)?, Some(info)))
-            }
+        // An operator offers its Gram matrix beside a decomposition because it is cheaper, down to finding neither.
+        if let Some(gram) = linear.as_gram() {
+            // u = x + Aᵀ (AAᵀ + ridge)⁻¹ (y − A x), by the push-through identity.
+            let solved = gram.solve_gram(&(&self.y - gram.forward(x)?)?, ridge)?;
+            return Ok(((x + gram.adjoint(&solved)?)?, None));
         }
+        if let Some(spectral) = linear.as_spectral() {
+            return Ok((spectral_prox(spectral, &self.y, x, ridge)?, None));
+        }
+        // (AᵀA + ridge) (u − x) = Aᵀ (y − A x); from zero, so that ridge = 0 gives the nearest solution.
+        let misfit = linear.adjoint(&(&self.y - linear.forward(x)?)?)?;
+        let product = |d: &Tensor| Ok((linear.adjoint(&linear.forward(d)?)? + (d * ridge)?)?);
+        let (change, info) = conjugate_gradients(product, &misfit, params)?;
+        Ok(((x + change)?, Some(info)))
     }
 
     /// Standard deviation of the noise, for a method that takes nothing but additive white Gaussian noise.

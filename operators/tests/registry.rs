@@ -12,7 +12,8 @@ fn refusal(name: &str, settings: &str) -> String {
 fn unknown_names_are_answered_with_the_known_ones() {
     assert_eq!(
         find(OPERATORS, "blurr").unwrap_err().to_string(),
-        "unknown name `blurr`; known: identity, inpaint_box, inpaint_random, grayscale, downsample_box"
+        "unknown name `blurr`; known: identity, inpaint_box, inpaint_random, grayscale, downsample_box, downsample, \
+         downsample_kernel, blur_separable"
     );
     assert_eq!(find(NOISES, "gauss").unwrap_err().to_string(), "unknown name `gauss`; known: gaussian");
 }

@@ -2,6 +2,8 @@
 
 /// Numbers of other programs.
 mod goldens;
+/// Numbers of other programs, for resizing and striding.
+mod goldens_resize;
 /// Laws of every entry of the lists.
 mod laws;
 /// Likelihood, proximal map and conjugate gradients.
@@ -10,6 +12,8 @@ mod measurement;
 mod pullback;
 /// Names and configuration.
 mod registry;
+/// Resizing and striding.
+mod resize;
 /// Random numbers.
 mod rng;
 

@@ -4,19 +4,26 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
+pub use crate::padding::Padding;
 use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
+mod blur_separable;
 mod downsample_box;
+mod downsample_kernel;
 mod grayscale;
 mod identity;
 mod inpaint;
+mod resize;
 
+pub use blur_separable::BlurSeparable;
 pub use downsample_box::DownsampleBox;
+pub use downsample_kernel::{DownsampleKernel, LowPass};
 pub use grayscale::Grayscale;
 pub use identity::Identity;
 pub use inpaint::Inpaint;
+pub use resize::{Align, Factor, Resize, ResizeKernel};
 
 /// How an operator comes to be.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +60,16 @@ impl BuildOperator {
 }
 
 /// All operators that have a name.
-pub const OPERATORS: &[Entry<BuildOperator>] =
-    &[identity::ENTRY, inpaint::BOX, inpaint::RANDOM, grayscale::ENTRY, downsample_box::ENTRY];
+pub const OPERATORS: &[Entry<BuildOperator>] = &[
+    identity::ENTRY,
+    inpaint::BOX,
+    inpaint::RANDOM,
+    grayscale::ENTRY,
+    downsample_box::ENTRY,
+    resize::ENTRY,
+    downsample_kernel::ENTRY,
+    blur_separable::ENTRY,
+];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
 ///
@@ -115,8 +130,8 @@ pub trait LinearOperator: ForwardOperator {
         None
     }
 
-    /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Need not be there beside
-    /// [`as_spectral`](Self::as_spectral), which says more.
+    /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Beside
+    /// [`as_spectral`](Self::as_spectral), which says more, only where it is cheaper.
     fn as_gram(&self) -> Option<&dyn GramOperator> {
         None
     }
