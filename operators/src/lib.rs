@@ -68,6 +68,9 @@
 //! | `compressed_sensing` | `keep`, `seed` | singular values | Walsh–Hadamard coefficients |
 //! | `gaussian_matrix` | `keep`, `seed` | singular values | dense, for small images |
 //! | `radon` | `angles`, `detectors` | adjoint | parallel beams; filtered back-projection |
+//! | `downsample` | `factor`, `kernel`, `antialias`, `align`, `cutoff` | singular values | as MATLAB's imresize |
+//! | `downsample_kernel` | `factor`, `kernel`, `padding` | singular values; Gram matrix if circular | every f-th pixel of a filtered image |
+//! | `blur_separable` | `taps` or `sigma`, `padding`, `cutoff` | singular values | any border |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
 //! | `poisson_gaussian` | `rate`, `sigma` | | likelihood by mean and variance |
@@ -102,10 +105,12 @@ mod kernel;
 mod map;
 mod measurement;
 pub mod noise;
+mod padding;
 mod pullback;
 mod registry;
 mod rng;
 mod rows;
+mod separable;
 mod solve;
 mod sparse;
 

@@ -31,7 +31,7 @@ impl<'a> Measurement<'a> {
         x: &Tensor,
         rng: &mut Rng,
     ) -> Result<Self> {
-        let y = noise.corrupt(&operator.forward(x)?, rng)?;
+        let y = noise.corrupt(&operator.measure(x)?, rng)?;
         Ok(Self { operator, noise, y })
     }
 
@@ -88,7 +88,10 @@ impl<'a> Measurement<'a> {
         let sigma = self.gaussian_sigma("prox")?;
         let ridge = (sigma / r).powi(2);
         let linear = self.linear("prox")?;
-        if let Some(spectral) = linear.as_spectral() {
+        // An operator offers its Gram matrix beside a decomposition because it is cheaper, down to finding neither.
+        if linear.as_gram().is_none()
+            && let Some(spectral) = linear.as_spectral()
+        {
             return Ok((spectral_prox(spectral, &self.y, x, ridge)?, None));
         }
         // u − x = (AᵀA + ridge)⁻¹ Aᵀ (y − A x); ridge = 0 gives the nearest solution.

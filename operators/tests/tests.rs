@@ -6,6 +6,8 @@ mod blur;
 mod description;
 /// Numbers of other programs.
 mod goldens;
+/// Numbers of other programs, for resizing and striding.
+mod goldens_resize;
 /// Laws of every entry of the lists.
 mod laws;
 /// Likelihood, proximal map and conjugate gradients.
@@ -20,6 +22,8 @@ mod pointwise;
 mod pullback;
 /// Names and configuration.
 mod registry;
+/// Resizing and striding.
+mod resize;
 /// Random numbers.
 mod rng;
 /// Linear systems, norms and the check of an operator.

@@ -4,16 +4,19 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
+pub use crate::padding::Padding;
 use crate::pullback::pullback;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
 mod bayer;
 mod blur;
+mod blur_separable;
 mod blur_varying;
 mod clip;
 mod compose;
 mod downsample_box;
+mod downsample_kernel;
 mod fourier;
 mod gamma;
 mod gaussian_matrix;
@@ -31,16 +34,19 @@ mod planes;
 mod process;
 mod quantize;
 mod radon;
+mod resize;
 mod scale;
 mod select_channels;
 mod stack;
 
 pub use bayer::{Bayer, BayerPattern};
 pub use blur::Blur;
+pub use blur_separable::BlurSeparable;
 pub use blur_varying::BlurVarying;
 pub use clip::Clip;
 pub use compose::Compose;
 pub use downsample_box::DownsampleBox;
+pub use downsample_kernel::{DownsampleKernel, LowPass};
 pub use fourier::{FourierPattern, FourierSubsample};
 pub use gamma::Gamma;
 pub use gaussian_matrix::GaussianMatrix;
@@ -55,6 +61,7 @@ pub use phase::{PhaseRange, PhaseRetrieval};
 pub use process::Process;
 pub use quantize::Quantize;
 pub use radon::Radon;
+pub use resize::{Align, Factor, Resize, ResizeKernel};
 pub use scale::Scale;
 pub use select_channels::SelectChannels;
 pub use stack::Stack;
@@ -123,6 +130,9 @@ pub const OPERATORS: &[Entry<BuildOperator>] = &[
     hadamard::ENTRY,
     gaussian_matrix::ENTRY,
     radon::ENTRY,
+    resize::ENTRY,
+    downsample_kernel::ENTRY,
+    blur_separable::ENTRY,
 ];
 
 /// The deterministic half of a measurement, `y = N(A(x))`.
@@ -184,8 +194,8 @@ pub trait LinearOperator: ForwardOperator {
         None
     }
 
-    /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Need not be there beside
-    /// [`as_spectral`](Self::as_spectral), which says more.
+    /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Beside
+    /// [`as_spectral`](Self::as_spectral), which says more, only where it is cheaper.
     fn as_gram(&self) -> Option<&dyn GramOperator> {
         None
     }
