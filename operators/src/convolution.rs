@@ -100,10 +100,10 @@ impl Axis {
     fn fold<T: Real>(&self, padded: &[T], line: &mut [T]) {
         let Range { start, end } = self.inside;
         let inner = &mut line[self.first..][..end - start];
-        inner.iter_mut().zip(&padded[start..end]).for_each(|(value, &more)| *value = *value + more);
+        inner.iter_mut().zip(&padded[start..end]).for_each(|(value, &more)| *value += more);
         for i in (0..start).chain(end..padded.len()) {
             if let Some(pixel) = self.source[i] {
-                line[pixel] = line[pixel] + padded[i];
+                line[pixel] += padded[i];
             }
         }
     }
@@ -450,7 +450,7 @@ fn product<T: Real>(
 ) -> Vec<Complex<T>> {
     spectrum.par_iter_mut().with_min_len(4096).zip(transfer).for_each(|(value, &k)| {
         let k = factor(k);
-        *value = *value * Complex::new(T::of(k.re), T::of(k.im));
+        *value *= Complex::new(T::of(k.re), T::of(k.im));
     });
     spectrum
 }
@@ -467,13 +467,13 @@ fn weighted_sum<T: Real>(terms: &[(&[T], T)], sum: &mut [T]) {
         for i in 0..length {
             let mut total = sum[i];
             for (values, weight) in values.iter().zip(weights) {
-                total = total + weight * values[i];
+                total += weight * values[i];
             }
             sum[i] = total;
         }
     }
     for (values, weight) in eights.remainder() {
-        sum.iter_mut().zip(*values).for_each(|(sum, &value)| *sum = *sum + *weight * value);
+        sum.iter_mut().zip(*values).for_each(|(sum, &value)| *sum += *weight * value);
     }
 }
 

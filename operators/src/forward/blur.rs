@@ -230,7 +230,7 @@ impl RowMap for PhasedHartley {
         spectrum.par_chunks_mut(plane).zip(y.par_chunks(plane)).for_each(|(spectrum, y)| {
             let mut half = dft.spectrum(y);
             half.iter_mut().zip(&self.phase).for_each(|(value, phase)| {
-                *value = *value * Complex::new(T::of(phase.re), T::of(-phase.im));
+                *value *= Complex::new(T::of(phase.re), T::of(-phase.im));
             });
             spectrum.par_chunks_mut(dft.width).enumerate().for_each(|(ky, line)| {
                 for (kx, value) in line.iter_mut().enumerate() {
@@ -249,7 +249,7 @@ impl RowMap for PhasedHartley {
         y.par_chunks_mut(plane).zip(image.par_chunks(plane)).for_each(|(y, image)| {
             let mut half = dft.spectrum(image);
             half.iter_mut().zip(&self.phase).for_each(|(value, phase)| {
-                *value = *value * Complex::new(T::of(phase.re), T::of(phase.im));
+                *value *= Complex::new(T::of(phase.re), T::of(phase.im));
             });
             dft.plane(half, y);
         });

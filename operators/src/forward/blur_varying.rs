@@ -121,7 +121,7 @@ impl RowMap for Parts {
             });
             part.convolution.forward(shape, &weighted, &mut blurred);
             y.par_chunks_mut(1 << 14).zip(blurred.par_chunks(1 << 14)).for_each(|(y, blurred)| {
-                y.iter_mut().zip(blurred).for_each(|(y, &blurred)| *y = *y + blurred);
+                y.iter_mut().zip(blurred).for_each(|(y, &blurred)| *y += blurred);
             });
         }
     }
@@ -137,7 +137,7 @@ impl RowMap for Parts {
                 let row = part.rows[i % height];
                 if seen.contains(&(i % height)) {
                     to.iter_mut().zip(from).zip(&part.columns).for_each(|((to, &from), weight)| {
-                        *to = *to + T::of(row * weight) * from;
+                        *to += T::of(row * weight) * from;
                     });
                 }
             });
