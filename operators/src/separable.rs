@@ -114,7 +114,7 @@ impl<T: Real> Rounded<'_, T> {
             let mut sum = [T::zero(); LANES];
             for &(from, weight) in self.row(column) {
                 for (sum, &value) in sum.iter_mut().zip(&lanes[from]) {
-                    *sum = *sum + weight * value;
+                    *sum += weight * value;
                 }
             }
             for (line, value) in block.chunks_exact_mut(length).zip(sum) {
@@ -131,12 +131,12 @@ pub(crate) fn add_lines<'a, T: Real, I: Copy>(terms: &[(I, T)], line: impl Fn(I)
     for four in fours {
         let &[(a, wa), (b, wb), (c, wc), (d, wd)] = four else { continue };
         for ((((sum, &a), &b), &c), &d) in sum.iter_mut().zip(line(a)).zip(line(b)).zip(line(c)).zip(line(d)) {
-            *sum = *sum + ((wa * a + wb * b) + (wc * c + wd * d));
+            *sum += (wa * a + wb * b) + (wc * c + wd * d);
         }
     }
     for &(index, weight) in rest {
         for (sum, &value) in sum.iter_mut().zip(line(index)) {
-            *sum = *sum + weight * value;
+            *sum += weight * value;
         }
     }
 }

@@ -72,7 +72,8 @@ fn a_filter_with_a_stride_is_what_its_formula_says() {
                 let v = random(y.dims(), 2, DType::F64);
                 let gap = inner(&y, &v) - inner(&x, &operator.adjoint(&v).unwrap());
                 assert!(gap.abs() <= 1e-13 * scale * norm(&v), "{what}: adjoint {gap:e}");
-                let gram = padding == Padding::Circular && height % factor == 0 && width % factor == 0;
+                let gram =
+                    padding == Padding::Circular && height.is_multiple_of(factor) && width.is_multiple_of(factor);
                 assert_eq!(operator.as_gram().is_some(), gram, "{what}");
             }
         }

@@ -104,7 +104,7 @@ impl DownsampleKernel {
             }
             None => Action::Direct(Arc::new(Strided::new(kernel.clone(), factor, padding, (height, width)))),
         };
-        let divisible = height % factor == 0 && width % factor == 0;
+        let divisible = height.is_multiple_of(factor) && width.is_multiple_of(factor);
         let gram = (padding == Padding::Circular && divisible).then(|| Gram::new(&kernel, factor, (height, width)));
         Ok(Self { action, gram })
     }
@@ -347,7 +347,7 @@ impl RowMap for Strided {
                     }
                     for (&value, pixel) in sorted.iter().zip(&self.pixels) {
                         if let Some(pixel) = *pixel {
-                            line[pixel] = line[pixel] + value;
+                            line[pixel] += value;
                         }
                     }
                 },
