@@ -139,7 +139,7 @@ impl RowMap for WeightedSum {
 pub(super) fn weigh<'a, T: Real>(weights: &[f64], channels: impl Iterator<Item = &'a [T]>, sum: &mut [T]) {
     for (x, &weight) in channels.zip(weights) {
         let weight = T::of(weight);
-        sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum = *sum + weight * x);
+        sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += weight * x);
     }
 }
 

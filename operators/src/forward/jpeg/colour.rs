@@ -71,7 +71,7 @@ impl Colour {
         if !self.exact {
             mix(TO_COMPONENTS, LEVELS, rgb, [&mut *luma, cb, cr]);
             // Level 127.5 is pixel 0, the middle of samples is 128.
-            return luma.iter_mut().for_each(|luma| *luma = *luma - T::of(0.5));
+            return luma.iter_mut().for_each(|luma| *luma -= T::of(0.5));
         }
         let samples = luma.iter_mut().zip(cb).zip(cr);
         for (((luma, cb), cr), ((&r, &g), &b)) in samples.zip(rgb[0].iter().zip(rgb[1]).zip(rgb[2])) {
@@ -99,7 +99,7 @@ impl Colour {
             mix(TO_LEVELS, 1.0 / LEVELS, components, [&mut *red, &mut *green, &mut *blue]);
             let offset = T::of(0.5 / LEVELS);
             for row in [red, green, blue] {
-                row.iter_mut().for_each(|value| *value = *value + offset);
+                row.iter_mut().for_each(|value| *value += offset);
             }
             return;
         }

@@ -104,7 +104,7 @@ impl<T: Real> Plane<T> {
         let (image, below) = self.values.split_at_mut(self.height * self.stride);
         let start = image.len() - self.stride;
         for row in below.chunks(self.stride) {
-            image[start..].iter_mut().zip(row).for_each(|(last, &value)| *last = *last + value);
+            image[start..].iter_mut().zip(row).for_each(|(last, &value)| *last += value);
         }
     }
 
@@ -148,7 +148,7 @@ fn block<T: Real>(strip: &[T], stride: usize, left: usize) -> Block<T> {
 /// the border they are the same.
 fn neighbours(fine: usize, coarse: usize) -> (usize, usize) {
     let near = fine / 2;
-    let far = if fine % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(coarse - 1) };
+    let far = if fine.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(coarse - 1) };
     (near, far)
 }
 
@@ -299,7 +299,7 @@ impl Codec {
                     for (fine, weight) in reached(row, coarse_rows, height) {
                         let weight = T::of(weight / 16.0);
                         for (sum, row) in sums.iter_mut().zip(rows(fine)) {
-                            sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum = *sum + weight * v);
+                            sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += weight * v);
                         }
                     }
                     colour.chroma_transposed(sums.map(|sum| &**sum), [fine_cb, fine_cr]);
@@ -340,7 +340,7 @@ impl Codec {
                 let weight = T::of(copies / (factor * factor) as f64);
                 for (plane, fine) in [(cb, &mut *fine_cb), (cr, &mut *fine_cr)] {
                     fold_right(plane.row(row / factor), fine, factor);
-                    fine.iter_mut().for_each(|value| *value = *value * weight);
+                    fine.iter_mut().for_each(|value| *value *= weight);
                 }
                 colour.components_transposed([fine_luma, fine_cb, fine_cr], [red, green, blue]);
             },
@@ -380,7 +380,7 @@ fn fold_right<T: Real>(row: &[T], pixels: &mut [T], factor: usize) {
     }
     let width = pixels.len();
     let beyond = (width..row.len() * factor).fold(T::zero(), |sum, column| sum + row[column / factor]);
-    pixels[width - 1] = pixels[width - 1] + beyond;
+    pixels[width - 1] += beyond;
 }
 
 /// The transpose of the interpolation of columns; sixteenths are taken with the rows.

@@ -103,7 +103,7 @@ fn combine<T: Real>(weights: &[T; SIDE], rows: &Block<T>) -> [T; SIDE] {
     let mut sum = [T::zero(); SIDE];
     for (&weight, row) in weights.iter().zip(rows) {
         for (sum, &value) in sum.iter_mut().zip(row) {
-            *sum = *sum + weight * value;
+            *sum += weight * value;
         }
     }
     sum
@@ -136,13 +136,13 @@ mod tests {
         let got = cosine.analyse(&block);
         let scale = |k: usize| if k == 0 { 0.125f64.sqrt() } else { 0.5 };
         let wave = |k: usize, j: usize| scale(k) * ((2 * j + 1) as f64 * k as f64 * PI / 16.0).cos();
-        for u in 0..SIDE {
-            for v in 0..SIDE {
+        for (u, got) in got.iter().enumerate() {
+            for (v, got) in got.iter().enumerate() {
                 let mut sum = 0.0;
                 for (i, row) in block.iter().enumerate() {
                     sum += row.iter().enumerate().map(|(j, x)| wave(u, i) * wave(v, j) * x).sum::<f64>();
                 }
-                assert!((got[u][v] - sum).abs() < 1e-11, "({u}, {v}): {} and {sum}", got[u][v]);
+                assert!((got - sum).abs() < 1e-11, "({u}, {v}): {got} and {sum}");
             }
         }
         let back = cosine.synthesise(&got);
