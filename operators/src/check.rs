@@ -24,8 +24,8 @@ pub struct AdjointCheck {
 
 /// Compares `⟨A x, y⟩` with `⟨x, Aᵀ y⟩`.
 ///
-/// `x` is a random image of `shape`, `(channels, height, width)`; `y` is `A x` and as much random noise, so that the products
-/// are far from zero and their ratio means something.
+/// `x` is a random image of `shape`, `(channels, height, width)`; `y` is `A x` and as much random noise, so that the
+/// products are far from zero and their ratio means something.
 ///
 /// # Errors
 /// Those of the operator; [`Error::Shape`] if the adjoint's result is not shaped like an image.
@@ -105,12 +105,13 @@ impl fmt::Display for Report {
 
 /// Measures every law that an operator claims, on random images of `(channels, height, width)`.
 ///
-/// All: type and rows kept, rows independent, the same answer twice, `vjp` against central differences. Linear: linearity,
-/// adjoint. With singular values: `V` orthonormal, `U s Vᵀ = A`, pseudo-inverse. With a Gram matrix: its systems.
+/// All: type and rows kept, rows independent, the same answer twice, `vjp` against central differences. Linear:
+/// linearity, adjoint. With singular values: `V` orthonormal, `U s Vᵀ = A`, pseudo-inverse. With a Gram matrix: its
+/// systems.
 ///
 /// # Errors
-/// [`Error::Config`] unless `dtype` is `f32` or `f64`; those of `forward` on a first image. Later failures are laws that do not
-/// hold, with the error as their note.
+/// [`Error::Config`] unless `dtype` is `f32` or `f64`; those of `forward` on a first image. Later failures are laws
+/// that do not hold, with the error as their note.
 pub fn check_operator(
     operator: &dyn ForwardOperator,
     shape: (usize, usize, usize),

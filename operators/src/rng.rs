@@ -115,9 +115,9 @@ impl Rng {
 
     /// Counts `k ~ Poisson(mean)`, with `mean ≤ 0` giving 0 and a mean that is not a number giving none; one draw.
     ///
-    /// Means below 10 by inversion of one uniform number of 53 bits, the others by transformed rejection. A first attempt
-    /// takes the two words of its pixel's line, as a normal number would; further ones come from a stream that belongs
-    /// to the pixel alone, so that no pixel moves its neighbours' numbers.
+    /// Means below 10 by inversion of one uniform number of 53 bits, the others by transformed rejection. A first
+    /// attempt takes the two words of its pixel's line, as a normal number would; further ones come from a stream that
+    /// belongs to the pixel alone, so that no pixel moves its neighbours' numbers.
     ///
     /// # Shapes
     /// `mean`: as [`normal_like`](Self::normal_like); the result has its shape, type and device.

@@ -51,8 +51,8 @@ impl PowerInfo {
 
 /// The norm of an operator, its largest singular value, for images of `(channels, height, width)`.
 ///
-/// `v ← AᵀA v / ‖AᵀA v‖` from a random image, and `s² = ⟨v, AᵀA v⟩`, which comes from below. In f64 on the host. Not reaching
-/// the tolerance is no error here; see [`PowerInfo::converged`]. An operator that sees nothing has norm 0.
+/// `v ← AᵀA v / ‖AᵀA v‖` from a random image, and `s² = ⟨v, AᵀA v⟩`, which comes from below. In f64 on the host. Not
+/// reaching the tolerance is no error here; see [`PowerInfo::converged`]. An operator that sees nothing has norm 0.
 ///
 /// # Errors
 /// Those of the operator; [`Error::NonFinite`] if a product stops being a number.
@@ -94,9 +94,9 @@ pub fn power_method(
 
 /// `A⁺ y`, the image of least norm among those whose measurement is nearest to `y`.
 ///
-/// By the singular values or the Gram matrix where they are known, and then without information; else
-/// `AᵀA x = Aᵀ y` by conjugate gradients from zero. The system of images is solved even where `y` is smaller, since it has
-/// a solution for every `y`, and `AAᵀ u = y` only for measurements without noise.
+/// By the singular values or the Gram matrix where they are known, and then without information; else `AᵀA x = Aᵀ y` by
+/// conjugate gradients from zero. The system of images is solved even where `y` is smaller, since it has a solution for
+/// every `y`, and `AAᵀ u = y` only for measurements without noise.
 ///
 /// # Shapes
 /// `y`: `[B, ..]` like `forward`'s result; returns `[B, C, H, W]`.
@@ -113,8 +113,8 @@ pub fn pseudo_inverse(
 
 /// `(AᵀA + λI)⁻¹ Aᵀ y`, the image that minimises `‖A x − y‖² + λ ‖x‖²`; with λ = 0 the [`pseudo_inverse`].
 ///
-/// By the singular values, `V s / (s² + λ) Uᵀ y`, or the Gram matrix, `Aᵀ (AAᵀ + λI)⁻¹ y`, where they are known, and then
-/// without information; else by conjugate gradients on `AᵀA + λI` from zero.
+/// By the singular values, `V s / (s² + λ) Uᵀ y`, or the Gram matrix, `Aᵀ (AAᵀ + λI)⁻¹ y`, where they are known, and
+/// then without information; else by conjugate gradients on `AᵀA + λI` from zero.
 ///
 /// # Shapes
 /// As [`pseudo_inverse`]; `ridge` is λ ≥ 0.
@@ -147,9 +147,9 @@ pub fn regularized_inverse(
 
 /// `(AᵀA + λI)⁻¹ b`; with λ = 0 the pseudo-inverse of `AᵀA`.
 ///
-/// By the singular values or, through `(b − Aᵀ (AAᵀ + λI)⁻¹ A b) / λ`, by the Gram matrix where they are known, and then
-/// without information; else by conjugate gradients from zero, where with λ = 0 `b` must be in the range of `Aᵀ`. What the
-/// operator does not see is divided by λ, and so are the rounding errors of the Gram matrix.
+/// By the singular values or, through `(b − Aᵀ (AAᵀ + λI)⁻¹ A b) / λ`, by the Gram matrix where they are known, and
+/// then without information; else by conjugate gradients from zero, where with λ = 0 `b` must be in the range of `Aᵀ`.
+/// What the operator does not see is divided by λ, and so are the rounding errors of the Gram matrix.
 ///
 /// # Shapes
 /// `b`: `[B, C, H, W]`, as is the result; `ridge` is λ ≥ 0.
@@ -187,8 +187,8 @@ pub fn solve_normal(
 /// `(AAᵀ + λI)⁻¹ b`; with λ = 0 the pseudo-inverse of `AAᵀ`.
 ///
 /// By the Gram matrix or the singular values where they are known, and then without information; else by conjugate
-/// gradients from zero, where with λ = 0 `b` must be in the range of `A`. What no image can produce is divided by λ, and so
-/// are the rounding errors of the singular vectors.
+/// gradients from zero, where with λ = 0 `b` must be in the range of `A`. What no image can produce is divided by λ,
+/// and so are the rounding errors of the singular vectors.
 ///
 /// # Shapes
 /// `b`: `[B, ..]` like `forward`'s result, as is the value; `ridge` is λ ≥ 0.

@@ -9,7 +9,8 @@ use crate::Result;
 use crate::registry::Entry;
 use crate::rng::Rng;
 
-/// `y = z + b l` with `l` of the standard Laplace distribution: `p(y | z) = exp(−|y − z| / b) / 2b`, of standard deviation `√2 b`.
+/// `y = z + b l` with `l` of the standard Laplace distribution: `p(y | z) = exp(−|y − z| / b) / 2b`, of standard
+/// deviation `√2 b`.
 ///
 /// The score is `sign(y − z) / b`, and 0 where `y = z`, one of the subgradients there.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,14 +9,14 @@ use crate::Result;
 use crate::registry::Entry;
 use crate::rng::Rng;
 
-/// Photon counts `k ~ Poisson(g z′)`, `y = 2 k / g − 1`, with the intensity `z′ = (z + 1) / 2` and `g = 255 · rate` photons
-/// in a white pixel.
+/// Photon counts `k ~ Poisson(g z′)`, `y = 2 k / g − 1`, with the intensity `z′ = (z + 1) / 2` and `g = 255 · rate`
+/// photons in a white pixel.
 ///
 /// Intensities below black send no photons; those above white are allowed.
 ///
-/// `log p(y | z) = k log λ − λ` with `λ = g z′` and `k = max(g (y + 1) / 2, 0)`. Below `λ₀ =` 0.1 photons the logarithm is
-/// continued by its expansion to second order at `λ₀`, and below black the second term stays zero: samplers visit images
-/// outside of `[-1, 1]`, where the exact density is zero and has no gradient. If measurements are clamped, the
+/// `log p(y | z) = k log λ − λ` with `λ = g z′` and `k = max(g (y + 1) / 2, 0)`. Below `λ₀ =` 0.1 photons the logarithm
+/// is continued by its expansion to second order at `λ₀`, and below black the second term stays zero: samplers visit
+/// images outside of `[-1, 1]`, where the exact density is zero and has no gradient. If measurements are clamped, the
 /// likelihood takes no notice of it.
 ///
 /// Measurement and range after Chung et al. (2023), <https://arxiv.org/abs/2209.14687>, whose code clamps.

@@ -9,12 +9,12 @@ use crate::Result;
 use crate::registry::Entry;
 use crate::rng::Rng;
 
-/// `y = 2 k / g − 1 + σ n` with photon counts `k ~ Poisson(g z′)`, `z′ = (z + 1) / 2`, `g = 255 · rate`, and standard normal
-/// `n`: the noise of a camera's raw data.
+/// `y = 2 k / g − 1 + σ n` with photon counts `k ~ Poisson(g z′)`, `z′ = (z + 1) / 2`, `g = 255 · rate`, and standard
+/// normal `n`: the noise of a camera's raw data.
 ///
 /// The exact density is an infinite sum over counts. The likelihood is that of the Gaussian with the same mean and
-/// variance, `log p = −½ (y − z)² / v − ½ log v` with `v = a max(z′, 0) + σ²` and `a = 4 / g`: good where tens of photons are
-/// counted or σ exceeds a photon's worth, `2 / g`; too narrow to the right of its mean elsewhere.
+/// variance, `log p = −½ (y − z)² / v − ½ log v` with `v = a max(z′, 0) + σ²` and `a = 4 / g`: good where tens of
+/// photons are counted or σ exceeds a photon's worth, `2 / g`; too narrow to the right of its mean elsewhere.
 ///
 /// Foi et al. (2008), "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data",
 /// <https://doi.org/10.1109/TIP.2008.2001399>

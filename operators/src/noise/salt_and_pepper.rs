@@ -9,12 +9,12 @@ use crate::registry::Entry;
 use crate::rng::Rng;
 use crate::{Error, Result};
 
-/// A fraction `f` of the samples, each by itself, is `-1` or `1` with equal chance; the others are `z + σ n` with standard
-/// normal `n`.
+/// A fraction `f` of the samples, each by itself, is `-1` or `1` with equal chance; the others are `z + σ n` with
+/// standard normal `n`.
 ///
-/// `p(y | z) = (1 − f) N(y; z, σ²) + ½ f N(y; −1, σ²) + ½ f N(y; 1, σ²)`: the two atoms are given the width of the others, so that
-/// a density exists and a white pixel of the photo is not taken for a flipped one. With `σ = 0` there is none:
-/// `log_likelihood` and `score` are then [`Error::Unsupported`].
+/// `p(y | z) = (1 − f) N(y; z, σ²) + ½ f N(y; −1, σ²) + ½ f N(y; 1, σ²)`: the two atoms are given the width of the
+/// others, so that a density exists and a white pixel of the photo is not taken for a flipped one. With `σ = 0` there
+/// is none: `log_likelihood` and `score` are then [`Error::Unsupported`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SaltAndPepper {
     fraction: f64,

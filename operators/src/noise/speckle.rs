@@ -12,8 +12,8 @@ use crate::rng::Rng;
 /// `y′ = z′ (1 + σ n)` for the intensities `z′ = (z + 1) / 2` and `y′ = (y + 1) / 2`, with standard normal `n`; so
 /// `y = z + σ (z + 1) n`.
 ///
-/// `log p(y | z) = −½ (y − z)² / v − ½ log v` with `v = σ² (z + 1)²`. At black the noise vanishes and the density is a spike; within
-/// half a level of 8 bits of it, `|z + 1| < 1/255`, the likelihood keeps the variance of half a level.
+/// `log p(y | z) = −½ (y − z)² / v − ½ log v` with `v = σ² (z + 1)²`. At black the noise vanishes and the density is a
+/// spike; within half a level of 8 bits of it, `|z + 1| < 1/255`, the likelihood keeps the variance of half a level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speckle {
     sigma: f64,

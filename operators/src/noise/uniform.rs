@@ -11,10 +11,10 @@ use crate::{Error, Result};
 
 /// `y = z + w u + e l` with `u` uniform on `[-1, 1]` and `l` of the standard logistic distribution.
 ///
-/// With the edge `e = 0` the density is a box: the log-likelihood of a row is 0 if all its samples are within `w` of `z`, else
-/// −∞, and the score is [`Error::Unsupported`], since no gradient leads back into a box. With `e > 0` it is a box with soft
-/// edges, `p ∝ s((w + d) / e) − s((d − w) / e)`, `d = y − z` and `s(t) = 1 / (1 + exp(−t))`, exactly that of the sum above, and
-/// `d/dz log p = [s((d − w) / e) − s(−(w + d) / e)] / e`: near zero inside, ±1/e far outside.
+/// With the edge `e = 0` the density is a box: the log-likelihood of a row is 0 if all its samples are within `w` of
+/// `z`, else −∞, and the score is [`Error::Unsupported`], since no gradient leads back into a box. With `e > 0` it is a
+/// box with soft edges, `p ∝ s((w + d) / e) − s((d − w) / e)`, `d = y − z` and `s(t) = 1 / (1 + exp(−t))`, exactly that
+/// of the sum above, and `d/dz log p = [s((d − w) / e) − s(−(w + d) / e)] / e`: near zero inside, ±1/e far outside.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Uniform {
     half_width: f64,
