@@ -21,7 +21,9 @@ impl Vignette {
         let (_, height, width) = site.image;
         let offset = |i: usize, size: usize| (2 * i + 1) as f64 / size as f64 - 1.0;
         let weights: Vec<f64> = (0..height * width)
-            .map(|i| 1.0 / (1.0 + strength * (offset(i / width, height).powi(2) + offset(i % width, width).powi(2)) / 2.0))
+            .map(|i| {
+                1.0 / (1.0 + strength * (offset(i / width, height).powi(2) + offset(i % width, width).powi(2)) / 2.0)
+            })
             .collect();
         let weights = Tensor::from_vec(weights, (1, 1, height, width), &Device::Cpu)?;
         Ok(Self { weights: weights.to_dtype(site.dtype)?.to_device(site.device)? })
