@@ -128,7 +128,7 @@ pub(crate) fn read(path: &Path) -> Result<Sparse<f64>> {
         _ => return Err("expected a name that ends in .mtx or .npz".into()),
     };
     match std::fs::metadata(path) {
-        Ok(about) if !about.is_file() => return Err("not a regular file".into()),
+        Ok(about) if !about.is_file() => Err("not a regular file".into()),
         Ok(_) => format(&std::fs::read(path).map_err(|error| error.to_string())?),
         Err(error) => Err(error.to_string()),
     }

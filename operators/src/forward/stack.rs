@@ -26,10 +26,10 @@ impl Stack {
         if operators.is_empty() {
             return Err(Error::config("stack", "operators is empty, expected at least 1"));
         }
-        let shape = |(index, operator): (usize, &Box<dyn ForwardOperator>)| {
-            measurement_shape(&**operator, site).map_err(|error| located("stack", &place(index), error))
+        let shape = |(index, operator): (usize, &dyn ForwardOperator)| {
+            measurement_shape(operator, site).map_err(|error| located("stack", &place(index), error))
         };
-        let shapes = operators.iter().enumerate().map(shape).collect::<Result<_>>()?;
+        let shapes = operators.iter().map(AsRef::as_ref).enumerate().map(shape).collect::<Result<_>>()?;
         Ok(Self { operators, shapes })
     }
 
@@ -43,8 +43,8 @@ impl Stack {
 
     /// Flattens the measurements of all parts and puts one behind the other.
     fn join(&self, measure: impl Fn(&dyn ForwardOperator) -> Result<Tensor>) -> Result<Tensor> {
-        let part = |(operator, shape): (&Box<dyn ForwardOperator>, &Vec<usize>)| {
-            let y = measure(&**operator)?;
+        let part = |(operator, shape): (&dyn ForwardOperator, &Vec<usize>)| {
+            let y = measure(operator)?;
             if y.dims()[1..] != shape[..] {
                 // An operator for any size has been given another one than at the start.
                 let (what, expected) = ("part of a measurement of stack".into(), format!("[_, {}]", list(shape)));
@@ -52,7 +52,7 @@ impl Stack {
             }
             Ok(y.flatten_from(1)?)
         };
-        let parts = self.operators.iter().zip(&self.shapes).map(part).collect::<Result<Vec<_>>>()?;
+        let parts = self.operators.iter().map(AsRef::as_ref).zip(&self.shapes).map(part).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 1)?)
     }
 
