@@ -349,7 +349,7 @@ impl RowMap for Projection {
                 for column in 0..width {
                     let line = &columns.values[(column * channels + channel) * (height + 2) + 1..];
                     let own = &line[first..];
-                    x.chunks_mut(width).zip(own).for_each(|(x, &value)| x[column] = x[column] + value);
+                    x.chunks_mut(width).zip(own).for_each(|(x, &value)| x[column] += value);
                 }
             });
         });
