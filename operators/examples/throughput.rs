@@ -1,5 +1,5 @@
 //! Times `A x` followed by `Aᵀ y` for one operator: `throughput NAME SETTINGS [CxHxW] [SECONDS]` prints milliseconds, a line
-//! a call. The command of `benches/peers/operators.py`.
+//! a call. The command of `benches/peers/throughput.py`.
 
 use candle_core::{DType, Device};
 use std::time::Instant;

@@ -46,7 +46,7 @@ impl Case {
 ///
 /// The example of a program names one that no machine is sure to have, and a program has no derivative for candle to
 /// find; its laws are checked in `own.rs`, with programs made for that.
-fn build(entry: &Entry<BuildOperator>, site: Site<'_>) -> Option<Box<dyn ForwardOperator>> {
+pub(crate) fn build(entry: &Entry<BuildOperator>, site: Site<'_>) -> Option<Box<dyn ForwardOperator>> {
     let mut table: toml::Table = entry.example.parse().unwrap();
     let (_, height, width) = site.image;
     // A matrix fits images of one size: its file is written for the one at hand.

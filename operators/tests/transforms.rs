@@ -235,7 +235,7 @@ fn coefficients_are_those_of_sylvesters_matrix() {
         let x = values(&x);
         let some = (0..pixels).step_by((pixels / 64).max(1)).chain([pixels - 1, pixels / 3]);
         for k in some {
-            let sign = |p: usize| if (p & k).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |p: usize| if (p & k).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             let expected: f64 = x.iter().enumerate().map(|(p, x)| sign(p) * x).sum::<f64>() / (pixels as f64).sqrt();
             assert!((y[k] - expected).abs() < 1e-11, "{size:?} at {k}");
         }

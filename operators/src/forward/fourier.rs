@@ -271,11 +271,11 @@ impl RowMap for Sampling {
                 }
                 // From kx = 1 on the opposite runs from W − 1 down; at 0 it is 0.
                 let first = factor(mask_there[0]);
-                row[0] = row[0] + Complex::new(re_there[0] * first, -im_there[0] * first);
+                row[0] += Complex::new(re_there[0] * first, -im_there[0] * first);
                 let there = re_there.iter().zip(im_there).zip(mask_there).rev();
                 for (value, ((&re, &im), &sampled)) in row[1..].iter_mut().zip(there) {
                     let factor = factor(sampled);
-                    *value = *value + Complex::new(re * factor, -im * factor);
+                    *value += Complex::new(re * factor, -im * factor);
                 }
             });
             self.dft.plane_by_rows(rows, x);

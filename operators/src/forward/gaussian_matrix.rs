@@ -87,14 +87,14 @@ fn dot<A: Copy + Into<f64>, T: Real>(a: &[A], x: &[T]) -> T {
     let rest = blocks.remainder().iter().zip(x_blocks.remainder());
     let rest = rest.fold(T::zero(), |sum, (&a, &x)| sum + T::of(a.into()) * x);
     for (a, x) in blocks.zip(x_blocks) {
-        sums.iter_mut().zip(a).zip(x).for_each(|((sum, &a), &x)| *sum = *sum + T::of(a.into()) * x);
+        sums.iter_mut().zip(a).zip(x).for_each(|((sum, &a), &x)| *sum += T::of(a.into()) * x);
     }
     sums.into_iter().fold(rest, |sum, term| sum + term)
 }
 
 /// `x += factor · a`.
 fn add<A: Copy + Into<f64>, T: Real>(factor: T, a: &[A], x: &mut [T]) {
-    x.iter_mut().zip(a).for_each(|(x, &a)| *x = *x + factor * T::of(a.into()));
+    x.iter_mut().zip(a).for_each(|(x, &a)| *x += factor * T::of(a.into()));
 }
 
 impl Dense {

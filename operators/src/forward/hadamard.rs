@@ -163,7 +163,7 @@ impl Walsh {
             let (block, rest) = x.split_at_mut(length);
             walsh(block);
             let norm = T::of(1.0 / (length as f64).sqrt());
-            block.iter_mut().for_each(|value| *value = *value * norm);
+            block.iter_mut().for_each(|value| *value *= norm);
             x = rest;
         }
     }

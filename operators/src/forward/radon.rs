@@ -37,7 +37,7 @@ pub struct Radon {
 const FRACTION: u32 = 40;
 const ONE: f64 = (1u64 << FRACTION) as f64;
 
-/// Angles whose projections read a line of the image while it is in the cache.
+/// Angles whose projections read a line of the image while it is in the cache, and lines that read a projection.
 const GROUP: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +75,24 @@ struct Projection {
     degrees: Vec<f64>,
 }
 
-/// Where lines of rays cross one line of pixels: `weights[d] = (index, 1 − f, f)` for the detectors from `first` on, the
-/// index counted from one pixel before the line.
+/// Where rays cross one line of pixels: for the detectors from `first` on, the pixel before the crossing and the fraction
+/// of a pixel after it.
 struct Crossings<T> {
     first: usize,
+    count: usize,
+    /// Counted from one pixel before the line; in whole blocks, of which only `count` mean something.
     index: Vec<u32>,
     fraction: Vec<T>,
 }
 
+/// Positions that are computed side by side, so that a compiler may use vectors.
+const LANES: usize = 8;
+
 impl<T: Real> Crossings<T> {
-    fn new(detectors: usize) -> Self {
-        Self { first: 0, index: Vec::with_capacity(detectors), fraction: Vec::with_capacity(detectors) }
+    /// For as many as this at a time.
+    fn new(most: usize) -> Self {
+        let length = most.next_multiple_of(LANES);
+        Self { first: 0, count: 0, index: vec![0; length], fraction: vec![T::zero(); length] }
     }
 
     /// Crossings with the line `offset` lines after the centre; `length` pixels, the centre at `centre`.
@@ -96,22 +103,65 @@ impl<T: Real> Crossings<T> {
         let step_fixed = (step.abs() * ONE) as i64;
         let start = ((centre + 1.0 + first_detector * step + offset * shift) * ONE).floor() as i64;
         let end = ((length as i64 + 1) << FRACTION) - start;
-        // Crossings from one pixel before the line up to one after it, both exclusive.
-        let crossing = |distance: i64| (distance.max(0) as u64).div_ceil(step_fixed as u64).min(detectors as u64);
+        // From one pixel before the line up to one after it, which has a weight of zero.
+        let crossing = |distance: i64| {
+            let steps = (distance.max(0) as u64).div_ceil(step_fixed.max(1) as u64);
+            steps.min(detectors as u64) as usize
+        };
         let (first, last) = (crossing(-start), crossing(end));
-        self.first = first as usize;
-        self.index.clear();
-        self.fraction.clear();
-        if first >= last {
-            return;
-        }
-        let start = (start + first as i64 * step_fixed) as u64;
-        let position = |i: u64| start + i * step_fixed as u64;
-        self.index.extend((0..last - first).map(|i| (position(i) >> FRACTION) as u32));
+        (self.first, self.count) = (first, last.saturating_sub(first));
+        self.fill(start + first as i64 * step_fixed, step_fixed, i64::MAX);
+    }
+
+    /// Positions `start + i · step`, held between 0 and `last`.
+    #[inline]
+    fn fill(&mut self, start: i64, step: i64, last: i64) {
         // 31 bits of the fraction fit an i32, whose conversion to a float is one instruction.
         const SCALE: f64 = 1.0 / (1u64 << 31) as f64;
-        let bits = |i: u64| ((position(i) >> (FRACTION - 31)) & 0x7fff_ffff) as i32;
-        self.fraction.extend((0..last - first).map(|i| T::of(f64::from(bits(i)) * SCALE)));
+        let mut lanes: [i64; LANES] = std::array::from_fn(|i| start + i as i64 * step);
+        let blocks = self.count.div_ceil(LANES);
+        let blocks = self.index.chunks_exact_mut(LANES).zip(self.fraction.chunks_exact_mut(LANES)).take(blocks);
+        for (index, fraction) in blocks {
+            for ((index, fraction), lane) in index.iter_mut().zip(fraction).zip(&mut lanes) {
+                let position = if last == i64::MAX { *lane } else { (*lane).clamp(0, last) };
+                *index = (position >> FRACTION) as u32;
+                *fraction = T::of(f64::from(((position >> (FRACTION - 31)) & 0x7fff_ffff) as i32) * SCALE);
+                *lane += step * LANES as i64;
+            }
+        }
+    }
+
+    /// `sum += (1 − f) line[i] + f line[i + 1]` for each crossing.
+    #[inline]
+    fn gather(&self, line: &[T], sums: &mut [T]) {
+        let sums = &mut sums[self.first..][..self.count];
+        for ((sum, &index), &fraction) in sums.iter_mut().zip(&self.index).zip(&self.fraction) {
+            if let Some(&[left, right]) = line.get(index as usize..index as usize + 2) {
+                *sum += left + fraction * (right - left);
+            }
+        }
+    }
+
+    /// The transpose: `line[i] += (1 − f) value`, `line[i + 1] += f value`. Every second crossing goes to another line;
+    /// crossings are at least a pixel apart, so that none waits for the sum of the one before.
+    #[inline]
+    fn scatter(&self, values: &[T], even: &mut [T], odd: &mut [T]) {
+        let add = |line: &mut [T], index: u32, fraction: T, value: T| {
+            if let Some([left, right]) = line.get_mut(index as usize..index as usize + 2) {
+                let part = fraction * value;
+                *left += value - part;
+                *right += part;
+            }
+        };
+        let values = &values[self.first..][..self.count];
+        let pairs = self.index.chunks_exact(2).zip(self.fraction.chunks_exact(2)).zip(values.chunks_exact(2));
+        for ((index, fraction), value) in pairs {
+            add(even, index[0], fraction[0], value[0]);
+            add(odd, index[1], fraction[1], value[1]);
+        }
+        if let [value] = values.chunks_exact(2).remainder() {
+            add(even, self.index[self.count - 1], self.fraction[self.count - 1], *value);
+        }
     }
 }
 
@@ -181,18 +231,13 @@ impl Projection {
             for (ray, sums) in rays.iter().zip(&mut sums) {
                 crossings.find(ray, self.detectors, number as f64 - middle, centre, lines.length);
                 for (line, sums) in line.chunks(padded).zip(sums.chunks_mut(self.detectors)) {
-                    let sums = &mut sums[crossings.first..];
-                    for ((sum, &index), &fraction) in sums.iter_mut().zip(&crossings.index).zip(&crossings.fraction) {
-                        if let Some(&[left, right]) = line.get(index as usize..index as usize + 2) {
-                            *sum = *sum + left + fraction * (right - left);
-                        }
-                    }
+                    crossings.gather(line, sums);
                 }
             }
         }
         for (ray, sums) in rays.iter().zip(&mut sums) {
             let length = T::of(ray.slopes().0.abs());
-            sums.iter_mut().for_each(|sum| *sum = *sum * length);
+            sums.iter_mut().for_each(|sum| *sum *= length);
             if ray.backwards() {
                 sums.chunks_mut(self.detectors).for_each(<[T]>::reverse);
             }
@@ -217,26 +262,23 @@ impl Projection {
                 }
             }
         });
-        lines.values.par_chunks_mut((channels * padded).max(1)).enumerate().for_each_init(
-            || Crossings::<T>::new(self.detectors),
-            |crossings, (number, line)| {
+        let group = channels * padded;
+        lines.values.par_chunks_mut((group * GROUP).max(1)).enumerate().for_each_init(
+            || (Crossings::<T>::new(self.detectors), Vec::new()),
+            |(crossings, odd), (block, lines)| {
+                odd.clear();
+                odd.resize(lines.len(), T::zero());
                 for (ray, own) in rays.iter().zip(sorted.chunks(channels * self.detectors)) {
-                    crossings.find(ray, self.detectors, number as f64 - middle, centre, length);
-                    for (line, own) in line.chunks_mut(padded).zip(own.chunks(self.detectors)) {
-                        let own = &own[crossings.first..];
-                        // Crossings are at least one pixel apart, so every second of them has pixels of its own and need
-                        // not wait for the one before.
-                        for parity in 0..2 {
-                            let index = crossings.index.iter().zip(&crossings.fraction).zip(own);
-                            for ((&index, &fraction), &value) in index.skip(parity).step_by(2) {
-                                if let Some([left, right]) = line.get_mut(index as usize..index as usize + 2) {
-                                    let part = fraction * value;
-                                    (*left, *right) = (*left + (value - part), *right + part);
-                                }
-                            }
+                    for (i, (even, odd)) in lines.chunks_mut(group).zip(odd.chunks_mut(group)).enumerate() {
+                        let offset = (block * GROUP + i) as f64 - middle;
+                        crossings.find(ray, self.detectors, offset, centre, length);
+                        let planes = even.chunks_mut(padded).zip(odd.chunks_mut(padded));
+                        for ((even, odd), own) in planes.zip(own.chunks(self.detectors)) {
+                            crossings.scatter(own, even, odd);
                         }
                     }
                 }
+                lines.iter_mut().zip(odd.iter()).for_each(|(even, &odd)| *even += odd);
             },
         );
     }
@@ -307,7 +349,7 @@ impl RowMap for Projection {
                 for column in 0..width {
                     let line = &columns.values[(column * channels + channel) * (height + 2) + 1..];
                     let own = &line[first..];
-                    x.chunks_mut(width).zip(own).for_each(|(x, &value)| x[column] = x[column] + value);
+                    x.chunks_mut(width).zip(own).for_each(|(x, &value)| x[column] += value);
                 }
             });
         });
@@ -407,28 +449,33 @@ impl Projection {
                 to[1..=detectors].copy_from_slice(&padded[..detectors]);
             },
         );
-        let (plane, angles) = (self.height * self.width, self.degrees.len());
-        let mut x = vec![T::zero(); y.len() / (angles * detectors) * plane];
+        let (width, angles) = (self.width, self.degrees.len());
+        let channels = y.len() / (angles * detectors);
         let directions: Vec<(f64, f64)> = self.degrees.iter().map(|&a| libm::sincos(a * (PI / 180.0))).collect();
         let scale = T::of(PI / angles as f64);
-        x.par_chunks_mut(self.width).enumerate().for_each(|(line, x)| {
-            let (channel, row) = (line / self.height, line % self.height);
-            let across = row as f64 - (self.height / 2) as f64;
-            let own = &filtered[channel * angles * (detectors + 2)..];
-            for (&(sin, cos), projection) in directions.iter().zip(own.chunks(detectors + 2)) {
-                let start = 1.0 + (detectors / 2) as f64 - (self.width / 2) as f64 * cos - across * sin;
-                for (column, value) in x.iter_mut().enumerate() {
-                    let position = start + column as f64 * cos;
-                    if position < 0.0 {
-                        continue;
-                    }
-                    let index = position as usize;
-                    if let Some(&[left, right]) = projection.get(index..index + 2) {
-                        *value = *value + left + T::of(position - index as f64) * (right - left);
+        let last = (((detectors + 1) as u64) << FRACTION) as i64 - 1;
+        // `[row][channel][column]`, so that planes share the positions.
+        let mut rows = vec![T::zero(); self.height * channels * width];
+        rows.par_chunks_mut((channels * width).max(1)).enumerate().for_each_init(
+            || Crossings::<T>::new(width),
+            |crossings, (row, planes)| {
+                let across = row as f64 - (self.height / 2) as f64;
+                crossings.count = width;
+                for (angle, &(sin, cos)) in directions.iter().enumerate() {
+                    let start = 1.0 + (detectors / 2) as f64 - (width / 2) as f64 * cos - across * sin;
+                    crossings.fill((start * ONE).floor() as i64, (cos * ONE) as i64, last);
+                    for (channel, line) in planes.chunks_mut(width).enumerate() {
+                        let projection = &filtered[(channel * angles + angle) * (detectors + 2)..][..detectors + 2];
+                        crossings.gather(projection, line);
                     }
                 }
-            }
-            x.iter_mut().for_each(|value| *value = *value * scale);
+            },
+        );
+        let mut x = vec![T::zero(); rows.len()];
+        x.par_chunks_mut(width).enumerate().for_each(|(line, x)| {
+            let (channel, row) = (line / self.height, line % self.height);
+            let own = &rows[(row * channels + channel) * width..][..width];
+            x.iter_mut().zip(own).for_each(|(to, &from)| *to = from * scale);
         });
         x
     }
