@@ -14,6 +14,8 @@ mod inpaint;
 mod models;
 // The commands about operators.
 mod operators_cli;
+// The commands that restore whole photos.
+mod restoring_cli;
 // Samplers against exact posteriors.
 mod posterior;
 // Denoisers, padded and tiled.
