@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import deepinv.physics as physics
-from deepinv.physics.blur import gaussian_blur, bicubic_filter
+from deepinv.physics.functional.blur import bicubic_filter, gaussian_blur
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/release/examples/throughput"
@@ -36,6 +36,10 @@ def rows(kernel):
     return "[" + ", ".join("[" + ", ".join(f"{value:.9e}" for value in line) + "]" for line in lines) + "]"
 
 
+def four(kernel):
+    return kernel.reshape(1, 1, *kernel.shape[-2:])
+
+
 def blur(kernel, padding):
     theirs = {"zero": "constant"}.get(padding, padding)
     make = physics.BlurFFT(img_size=SIZE, filter=kernel) if theirs == "fft" else physics.Blur(filter=kernel, padding=theirs)
@@ -45,14 +49,14 @@ def blur(kernel, padding):
 
 def downsampling(kernel, factor, padding):
     theirs = physics.Downsampling(img_size=SIZE, filter=kernel, factor=factor, padding=padding)
-    settings = f'kernel = {{ shape = "values", rows = {rows(kernel)} }}\nfactor = {factor}\npadding = "{padding}"'
+    settings = f'kernel = "bicubic"\nfactor = {factor}\npadding = "{padding}"'
     return theirs, "downsample_kernel", settings
 
 
 def cases():
     """Name: deepinv's operator, its input, the name of ours, its settings, the size of ours."""
     x = torch.randn(1, *SIZE)
-    gaussian = gaussian_blur(sigma=3.0)
+    gaussian = four(gaussian_blur(sigma=3.0))
     line = motion(61)
     mask = (torch.rand(1, 1, *SIZE[1:]) > 0.7).float()
     yield "mask, 70 % missing", physics.Inpainting(SIZE, mask=mask), x, "inpaint_random", "missing = 0.7", SIZE
@@ -62,7 +66,7 @@ def cases():
     for padding in ["reflect", "circular"]:
         yield f"motion blur 61², {padding}", *insert(blur(line, padding), x)
     yield "motion blur 61², circular, deepinv's FFT", *insert(blur(line, "fft"), x)
-    bicubic = bicubic_filter(4)
+    bicubic = four(bicubic_filter(4))
     for padding in ["circular", "reflect"]:
         yield f"bicubic filter ×4, {padding}", *insert(downsampling(bicubic, 4, padding), x)
     yield "bicubic ×4, MATLAB", physics.DownsamplingMatlab(img_size=SIZE, factor=4), x, "downsample", "factor = 4", SIZE
@@ -78,7 +82,7 @@ def cases():
     )
     small = (3, 32, 32)
     dense = physics.CompressedSensing(m=768, img_size=small)
-    yield "dense Gaussian matrix, 768 × 3072", dense, torch.randn(1, *small), "gaussian_matrix", "measurements = 768", small
+    yield "dense Gaussian matrix, 768 × 3072", dense, torch.randn(1, *small), "gaussian_matrix", "keep = 0.25", small
     planes = torch.randn(3, 2, *SIZE[1:])
     mri = physics.MRI(mask=mask, img_size=SIZE[1:])
     yield "Fourier samples (deepinv's image is complex)", mri, planes, "fourier_subsample", "keep = 0.3", SIZE

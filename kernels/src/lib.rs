@@ -18,6 +18,7 @@ mod affine;
 mod amx;
 mod attention;
 pub mod ceiling;
+mod collect;
 mod correlation;
 mod dispatch;
 mod epilogue;
@@ -34,6 +35,7 @@ mod weight_gradient;
 mod winograd;
 
 pub use adam::{Adam, AdamOptions, Moments};
+pub use collect::collect_chunks;
 pub use fourier::FourierPlans;
 pub use fused::{Error, FusedNetwork, Gradients, Parameters, Tape};
 pub use isa::{InstructionSet, InstructionSetError};

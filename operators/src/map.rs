@@ -64,6 +64,18 @@ pub(crate) trait RowMap: Debug + Send + Sync + 'static {
     /// `y = A x`; `y` arrives as zeros, `shape` is that of `x`.
     fn forward<T: Real>(&self, shape: &[usize], x: &[T], y: &mut [T]);
 
+    /// `A x` of all rows at once, for maps whose time is that of the memory: nothing is filled with zeros first.
+    fn forward_all<T: Real>(&self, shape: &[usize], x: &[T]) -> Option<Vec<T>> {
+        let _ = (shape, x);
+        None
+    }
+
+    /// `Aᵀ y` of all rows at once; see [`forward_all`](Self::forward_all).
+    fn transpose_all<T: Real>(&self, shape: &[usize], y: &[T]) -> Option<Vec<T>> {
+        let _ = (shape, y);
+        None
+    }
+
     /// `x = Aᵀ y`; `x` arrives as zeros, `shape` is that of `x`.
     fn transpose<T: Real>(&self, shape: &[usize], y: &[T], x: &mut [T]);
 }
@@ -109,6 +121,13 @@ struct Op<M> {
 
 impl<M: RowMap> Op<M> {
     fn rows<T: Real>(&self, argument: &[T]) -> Vec<T> {
+        let all = match self.transposed {
+            false => self.map.forward_all(&self.input, argument),
+            true => self.map.transpose_all(&self.input, argument),
+        };
+        if let Some(all) = all {
+            return all;
+        }
         let (inputs, outputs): (usize, usize) = (self.input.iter().product(), self.output.iter().product());
         let (from, to) = if self.transposed { (outputs, inputs) } else { (inputs, outputs) };
         let rows = argument.len().checked_div(from).unwrap_or(0);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::grayscale::shape;
@@ -11,6 +10,7 @@ use super::{BuildOperator, ForwardOperator, LinearOperator, SpectralOperator};
 use crate::map::{self, Real, RowMap};
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
+use tweedie_kernels::collect_chunks;
 
 /// The colours of the four pixels at the top left, row by row; they repeat over the image.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -100,33 +100,38 @@ impl RowMap for Mosaic {
         Ok(vec![3, self.height, self.width])
     }
 
-    fn forward<T: Real>(&self, _: &[usize], x: &[T], y: &mut [T]) {
-        let (width, plane) = (self.width.max(1), self.height * self.width);
-        y.par_chunks_mut(width).with_min_len(32).enumerate().for_each(|(row, y)| {
-            let (start, [even, odd]) = self.line(row);
-            let (even, odd) = (&x[even * plane + start..][..width], &x[odd * plane + start..][..width]);
-            for ((y, even), odd) in y.chunks_mut(2).zip(even.chunks(2)).zip(odd.chunks(2)) {
-                y[0] = even[0];
-                if let ([_, y], [_, odd]) = (y, odd) {
-                    *y = *odd;
-                }
-            }
-        });
+    fn forward<T: Real>(&self, shape: &[usize], x: &[T], y: &mut [T]) {
+        if let Some(all) = self.forward_all(shape, x) {
+            y.copy_from_slice(&all);
+        }
     }
 
-    fn transpose<T: Real>(&self, _: &[usize], y: &[T], x: &mut [T]) {
-        let width = self.width.max(1);
-        x.par_chunks_mut(width).with_min_len(32).enumerate().for_each(|(line, x)| {
-            let (channel, row) = (line / self.height, line % self.height);
+    fn transpose<T: Real>(&self, shape: &[usize], y: &[T], x: &mut [T]) {
+        if let Some(all) = self.transpose_all(shape, y) {
+            x.copy_from_slice(&all);
+        }
+    }
+
+    fn forward_all<T: Real>(&self, _: &[usize], x: &[T]) -> Option<Vec<T>> {
+        let (width, plane) = (self.width.max(1), self.height * self.width);
+        Some(collect_chunks(x.len() / 3, width, |line| {
+            let (image, row) = (line.start / plane, line.start % plane / width);
+            let (start, [even, odd]) = self.line(row);
+            let of = |channel: usize| &x[(3 * image + channel) * plane + start..][..width];
+            let pixels = of(even).iter().zip(of(odd)).enumerate();
+            pixels.map(|(column, (&even, &odd))| if column % 2 == 0 { even } else { odd })
+        }))
+    }
+
+    fn transpose_all<T: Real>(&self, _: &[usize], y: &[T]) -> Option<Vec<T>> {
+        let (width, plane) = (self.width.max(1), self.height * self.width);
+        Some(collect_chunks(3 * y.len(), width, |line| {
+            let (image, channel, row) = (line.start / (3 * plane), line.start / plane % 3, line.start % plane / width);
             let (start, seen) = self.line(row);
-            let keep = seen.map(|seen| if seen == channel { T::one() } else { T::zero() });
-            if keep.iter().all(|keep| keep.is_zero()) {
-                return;
-            }
-            for (x, y) in x.chunks_mut(2).zip(y[start..][..width].chunks(2)) {
-                x.iter_mut().zip(y).zip(keep).for_each(|((x, &y), keep)| *x = y * keep);
-            }
-        });
+            let [even, odd] = seen.map(|seen| seen == channel);
+            let pixels = y[image * plane + start..][..width].iter().enumerate();
+            pixels.map(move |(column, &y)| if if column % 2 == 0 { even } else { odd } { y } else { T::zero() })
+        }))
     }
 }
 

@@ -144,7 +144,7 @@ impl RowMap for Dense {
 
     fn transpose<T: Real>(&self, _: &[usize], y: &[T], x: &mut [T]) {
         /// Pixels whose sums stay in the first cache.
-        const TILE: usize = 1024;
+        const TILE: usize = 256;
         let norm = T::of(1.0 / (self.rows as f64).sqrt());
         x.par_chunks_mut(TILE).enumerate().for_each(|(tile, x)| {
             let first = tile * TILE;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::{ForwardOperator, LinearOperator, SpectralOperator, check_image, like};
@@ -12,6 +11,7 @@ use crate::map::{self, Real, RowMap};
 use crate::registry::Site;
 use crate::rng::Rng;
 use crate::{Error, Result};
+use tweedie_kernels::collect_chunks;
 
 mod file;
 mod half;
@@ -127,17 +127,24 @@ impl RowMap for Seen {
         self.output_shape(output)
     }
 
-    fn forward<T: Real>(&self, _: &[usize], x: &[T], y: &mut [T]) {
-        /// Values that one thread takes at a time; a chunk lies in one copy of the mask.
-        const CHUNK: usize = 1 << 15;
+    fn forward<T: Real>(&self, shape: &[usize], x: &[T], y: &mut [T]) {
+        if let Some(all) = self.forward_all(shape, x) {
+            y.copy_from_slice(&all);
+        }
+    }
+
+    fn forward_all<T: Real>(&self, _: &[usize], x: &[T]) -> Option<Vec<T>> {
         let period = self.seen.len().max(1);
-        y.par_chunks_mut(period).zip(x.par_chunks(period)).for_each(|(y, x)| {
-            let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(self.seen.par_chunks(CHUNK));
-            chunks.for_each(|((y, x), seen)| {
-                let pixels = y.iter_mut().zip(x).zip(seen);
-                pixels.for_each(|((y, &x), &seen)| *y = if seen { x } else { T::zero() });
-            });
-        });
+        // As many lines at a time as divide the image: so that a run of pixels lies in one copy of the mask.
+        let lines = (1..=32).rev().find(|&lines| self.height.is_multiple_of(lines)).unwrap_or(1);
+        Some(collect_chunks(x.len(), (self.width * lines).max(1), |run| {
+            let seen = &self.seen[run.start % period..][..run.len()];
+            x[run].iter().zip(seen).map(|(&x, &seen)| if seen { x } else { T::zero() })
+        }))
+    }
+
+    fn transpose_all<T: Real>(&self, shape: &[usize], y: &[T]) -> Option<Vec<T>> {
+        self.forward_all(shape, y)
     }
 
     fn transpose<T: Real>(&self, shape: &[usize], y: &[T], x: &mut [T]) {
