@@ -52,6 +52,7 @@ const DEEP: f64 = 16.0;
 /// `docs/restoring.md`.
 const INPAINT: &str = include_str!("../../configs/inpaint.toml");
 const DENOISE: &str = include_str!("../../configs/denoise.toml");
+const COLORIZE: &str = include_str!("../../configs/colorize.toml");
 const LINEAR: &str = include_str!("../../configs/restore.toml");
 const OTHER: &str = include_str!("../../configs/restore_nonlinear.toml");
 
@@ -91,6 +92,7 @@ impl Auto {
             {
                 DENOISE
             }
+            _ if case.luma.is_some() => COLORIZE,
             (Some(_), Some(_)) => LINEAR,
             _ => OTHER,
         })
