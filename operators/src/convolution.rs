@@ -6,49 +6,12 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use realfft::num_complex::Complex;
-use serde::Deserialize;
 
 use crate::dft::{Dft, Filter};
 use crate::kernel::Kernel;
 use crate::map::{self, Real, RowMap};
+use crate::padding::Padding;
 use crate::{Error, Result};
-
-/// What a blur sees beyond the border of an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Padding {
-    /// The opposite side: the image is a torus.
-    Circular,
-    /// The mirror image, the border's pixel not repeated: `c b | a b c | b a`.
-    #[default]
-    Reflect,
-    /// The border's pixel: `a a | a b c | c c`.
-    Replicate,
-    /// Zeros.
-    Zero,
-    /// Nothing: the measurement holds the pixels whose whole neighbourhood is inside.
-    Valid,
-}
-
-impl Padding {
-    /// The pixel of a line of `size` that stands at `position`, inside or outside.
-    fn source(self, position: isize, size: usize) -> Option<usize> {
-        let size = size as isize;
-        let inside = match self {
-            _ if (0..size).contains(&position) => position,
-            Self::Zero | Self::Valid => return None,
-            Self::Circular => position.rem_euclid(size),
-            Self::Replicate => position.clamp(0, size - 1),
-            // The mirrored line has a period of 2 (size − 1); a single pixel is its own mirror image.
-            Self::Reflect if size == 1 => 0,
-            Self::Reflect => {
-                let folded = position.rem_euclid(2 * (size - 1));
-                folded.min(2 * (size - 1) - folded)
-            }
-        };
-        Some(inside as usize)
-    }
-}
 
 /// One dimension: `y[p] = Σ_j t[j] x̃[p + j]` with the padded line `x̃[i] = x[source[i]]`.
 #[derive(Clone, Debug)]
@@ -73,7 +36,8 @@ impl Axis {
             Padding::Valid => (image + 1 - taps, 0),
             _ => (image, centre + 1 - taps as isize),
         };
-        let source: Vec<_> = (0..output + taps - 1).map(|i| padding.source(start + i as isize, image)).collect();
+        let source: Vec<_> =
+            (0..output + taps - 1).map(|i| padding.pixel((start + i as isize) as i64, image)).collect();
         let mut positions = vec![Vec::new(); image];
         for (position, pixel) in source.iter().enumerate() {
             if let Some(pixel) = *pixel {
@@ -516,8 +480,8 @@ mod tests {
 
     use super::*;
 
-    const PADDINGS: [Padding; 5] =
-        [Padding::Circular, Padding::Reflect, Padding::Replicate, Padding::Zero, Padding::Valid];
+    const PADDINGS: [Padding; 6] =
+        [Padding::Circular, Padding::Reflect, Padding::Replicate, Padding::Zero, Padding::Symmetric, Padding::Valid];
 
     fn numbers(count: usize) -> Vec<f64> {
         (0..count).map(|i| ((i * i + 5 * i) as f64 * 0.61).sin()).collect()
@@ -549,9 +513,9 @@ mod tests {
         let mut y = vec![0.0; rows * columns];
         for (i, sum) in y.iter_mut().enumerate() {
             for (j, tap) in kernel.values().iter().enumerate() {
-                let place = |p: usize, centre: usize, q: usize| p as isize + centre as isize - q as isize;
-                let row = padding.source(place(i / columns, centre.0, j / kernel.width()), height);
-                let column = padding.source(place(i % columns, centre.1, j % kernel.width()), width);
+                let place = |p: usize, centre: usize, q: usize| p as i64 + centre as i64 - q as i64;
+                let row = padding.pixel(place(i / columns, centre.0, j / kernel.width()), height);
+                let column = padding.pixel(place(i % columns, centre.1, j % kernel.width()), width);
                 if let (Some(row), Some(column)) = (row, column) {
                     *sum += tap * x[row * width + column];
                 }

@@ -89,7 +89,7 @@ impl Dft {
                     row[columns - 1].im = T::zero();
                 }
                 plans.rows_back.process_with_scratch(row, line, scratch).expect("lengths are the plan's");
-                line.iter_mut().for_each(|value| *value = *value * norm);
+                line.iter_mut().for_each(|value| *value *= norm);
             },
         );
     }
@@ -154,7 +154,7 @@ impl Filter {
             let transfer = &self.transfer[channel % self.transfer.len()];
             for (value, &k) in spectrum.iter_mut().zip(transfer) {
                 let k = factor(k);
-                *value = *value * Complex::new(T::of(k.re), T::of(k.im));
+                *value *= Complex::new(T::of(k.re), T::of(k.im));
             }
             self.dft.plane(spectrum, y);
         });

@@ -564,4 +564,19 @@ impl Config {
             }
         }
     }
+
+    /// [`build`](Self::build), turned by 180° if the operator `name` is told to correlate.
+    ///
+    /// # Errors
+    /// [`Error::Config`] also if a picture is turned already.
+    pub(crate) fn oriented(&self, correlate: bool, name: &str, folder: &Path) -> Result<Kernel> {
+        match (correlate, self) {
+            (true, Self::Image { correlate: true, .. }) => {
+                let reason = "correlate is set for the kernel and for the operator, expected once";
+                Err(Error::config(name, reason))
+            }
+            (true, _) => Ok(self.build(folder)?.turned()),
+            (false, _) => self.build(folder),
+        }
+    }
 }

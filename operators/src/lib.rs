@@ -69,7 +69,7 @@
 //! | `gaussian_matrix` | `keep`, `seed` | singular values | dense, for small images |
 //! | `radon` | `angles`, `detectors` | adjoint | parallel beams; filtered back-projection |
 //! | `downsample` | `factor`, `kernel`, `antialias`, `align`, `cutoff` | singular values | as MATLAB's imresize |
-//! | `downsample_kernel` | `factor`, `kernel`, `padding` | singular values; Gram matrix if circular | every f-th pixel of a filtered image |
+//! | `downsample_kernel` | `factor`, `kernel`, `correlate`, `padding` | singular values; Gram matrix if circular | every f-th pixel of a filtered image |
 //! | `blur_separable` | `taps` or `sigma`, `padding`, `cutoff` | singular values | any border |
 //! | `gaussian` | `sigma` | `gaussian_sigma` | σ = 0 is a measurement without noise |
 //! | `poisson` | `rate`, `clamp` | | photon counts |
@@ -116,13 +116,13 @@ mod sparse;
 
 pub use check::{AdjointCheck, Law, Report, check_adjoint, check_operator};
 pub use conjugate::{CgInfo, CgParams, conjugate_gradients};
-pub use convolution::Padding;
 pub use description::Description;
 pub use error::{Error, Result};
 pub use forward::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, OPERATORS, SpectralOperator};
 pub use kernel::Kernel;
 pub use measurement::Measurement;
 pub use noise::{BuildNoise, NOISES, NoiseModel};
+pub use padding::Padding;
 pub use pullback::{Pullback, pullback};
 pub use registry::{Entry, Site, find};
 pub use rng::Rng;

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-/// How an image goes on beyond its border; `a b c` stands for one of its lines.
+use crate::{Error, Result};
+
+/// How an image goes on beyond its border, by the word that configurations use; `a b c` stands for one of its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -17,10 +19,23 @@ pub enum Padding {
     Replicate,
     /// `b a | a b c | c b`
     Symmetric,
+    /// `| a b c |`, nothing: a measurement holds the pixels whose whole neighbourhood is inside. Only blurs know it.
+    Valid,
 }
 
 impl Padding {
-    /// Which of `size ≥ 1` pixels is seen at `index`; none where the border is zero.
+    /// Refuses a border of nothing in the name of an operator whose measurements have one size whatever the kernel.
+    pub(crate) fn fills(self, name: &str) -> Result<()> {
+        match self {
+            Self::Valid => {
+                let reason = "padding is valid, expected circular, zero, reflect, replicate or symmetric";
+                Err(Error::config(name, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which of `size ≥ 1` pixels is seen at `index`; none where the border is zero or nothing.
     pub(crate) fn pixel(self, index: i64, size: usize) -> Option<usize> {
         let size = size as i64;
         let mirrored = |period: i64, last: i64| match index.rem_euclid(period) {
@@ -29,7 +44,7 @@ impl Padding {
         };
         let pixel = match self {
             Self::Circular => index.rem_euclid(size),
-            Self::Zero => return (0..size).contains(&index).then_some(index as usize),
+            Self::Zero | Self::Valid => return (0..size).contains(&index).then_some(index as usize),
             Self::Reflect => mirrored((2 * size - 2).max(1), 2 * size - 2),
             Self::Replicate => index.clamp(0, size - 1),
             Self::Symmetric => mirrored(2 * size, 2 * size - 1),

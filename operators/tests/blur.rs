@@ -6,12 +6,13 @@ use tweedie_operators::{ForwardOperator, Kernel, LinearOperator, OPERATORS, Padd
 use crate::goldens::{Golden, SIZES};
 use crate::{inner, norm, random, relative_error, site, values};
 
-const PADDINGS: [(&str, Padding); 5] = [
+const PADDINGS: [(&str, Padding); 6] = [
     ("circular", Padding::Circular),
     ("reflect", Padding::Reflect),
     ("replicate", Padding::Replicate),
     ("zero", Padding::Zero),
     ("valid", Padding::Valid),
+    ("symmetric", Padding::Symmetric),
 ];
 
 fn kernel_of(file: &Tensor) -> Kernel {
@@ -30,7 +31,7 @@ fn check(name: &str, padding: Padding, cutoff: f64, prepare: fn(Kernel) -> Kerne
 #[test]
 fn blurs_give_the_numbers_of_deepinv() {
     let all = [
-        ("gaussian", &PADDINGS[..]),
+        ("gaussian", &PADDINGS[..5]),
         ("anisotropic", &PADDINGS[..2]),
         ("motion", &[PADDINGS[0], PADDINGS[1], PADDINGS[3], PADDINGS[4]]),
         ("evensize", &PADDINGS[..2]),
@@ -87,6 +88,7 @@ fn around(line: &[f64], padding: Padding, i: isize) -> f64 {
         Padding::Circular => pick(i, |i, n| if i < 0 { i + n } else { i - n }),
         Padding::Reflect => pick(i, |i, n| if i < 0 { -i } else { 2 * (n - 1) - i }),
         Padding::Replicate => pick(i, |i, n| if i < 0 { 0 } else { n - 1 }),
+        Padding::Symmetric => pick(i, |i, n| if i < 0 { -i - 1 } else { 2 * n - 1 - i }),
         Padding::Zero | Padding::Valid => {
             if (0..n).contains(&i) {
                 line[i as usize]
@@ -94,6 +96,7 @@ fn around(line: &[f64], padding: Padding, i: isize) -> f64 {
                 0.0
             }
         }
+        _ => panic!("unknown padding"),
     }
 }
 
@@ -278,7 +281,7 @@ fn pictures_and_tables_are_kernels() {
     assert_eq!(back, y("padding = 'circular'\ncorrelate = true\nkernel = { shape = 'image', file = 'kernel.ppm' }"));
     let both = "correlate = true\nkernel = { shape = 'image', file = 'kernel.ppm', correlate = true }";
     let message = blur(both).unwrap_err().to_string();
-    assert_eq!(message, "blur: correlate is set for the kernel and for the blur, expected once");
+    assert_eq!(message, "blur: correlate is set for the kernel and for the operator, expected once");
     let message = blur("kernel = { shape = 'image', file = 'none.png' }").unwrap_err().to_string();
     assert!(message.starts_with("blur: kernel: file ") && message.contains("none.png"), "{message}");
 }

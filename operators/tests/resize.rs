@@ -122,6 +122,49 @@ fn both_closed_forms_of_a_proximal_map_agree() {
 }
 
 #[test]
+fn a_table_of_values_is_the_filter_of_that_name() {
+    let x = random(&[1, 2, 12, 18], 1, DType::F64);
+    let forward = |settings: &str| {
+        let entry = find(OPERATORS, "downsample_kernel").unwrap();
+        entry.create(settings.parse().unwrap(), site((2, 12, 18), DType::F64)).unwrap().forward(&x).unwrap()
+    };
+    let taps = LowPass::Bicubic.taps(3);
+    let rows: Vec<Vec<f64>> = taps.iter().map(|y| taps.iter().map(|x| y * x).collect()).collect();
+    for more in ["", "correlate = true", "padding = 'reflect'", "padding = 'zero'\ncorrelate = true"] {
+        let named = forward(&format!("factor = 3\nkernel = 'bicubic'\n{more}"));
+        let table = forward(&format!("factor = 3\nkernel = {{ shape = 'values', rows = {rows:?} }}\n{more}"));
+        assert!(relative_error(&table, &named) < 1e-14, "{more}");
+    }
+}
+
+#[test]
+fn a_stride_keeps_every_pixel_of_the_blur_that_it_would_keep() {
+    let x = random(&[1, 1, 11, 14], 1, DType::F64);
+    let forward = |name: &str, settings: &str| {
+        let entry = find(OPERATORS, name).unwrap();
+        entry.create(settings.parse().unwrap(), site((1, 11, 14), DType::F64)).unwrap().forward(&x).unwrap()
+    };
+    let kernels = [
+        "{ shape = 'values', rows = [[0.1, 0.7, 0.2, 0.4], [0.3, -0.2, 0.5, 0.6]] }",
+        "{ shape = 'values', rows = [[0.1, 0.7, 0.2], [0.3, -0.2, 0.5], [0.9, 0.8, 0.6]] }",
+        "{ shape = 'gaussian', sigma = 1.0 }",
+    ];
+    for kernel in kernels {
+        for padding in ["circular", "zero", "reflect", "replicate", "symmetric"] {
+            for correlate in [false, true] {
+                let settings = format!("kernel = {kernel}\npadding = '{padding}'\ncorrelate = {correlate}\n");
+                let blurred =
+                    forward("blur", &(settings.clone() + if padding == "circular" { "cutoff = 0" } else { "" }));
+                let kept = |count: u32| Tensor::arange_step(0, count, 3, &Device::Cpu).unwrap();
+                let expected = blurred.index_select(&kept(11), 2).unwrap().index_select(&kept(14), 3).unwrap();
+                let got = forward("downsample_kernel", &(settings.clone() + "factor = 3"));
+                assert!(relative_error(&got, &expected) < 1e-14, "{settings}");
+            }
+        }
+    }
+}
+
+#[test]
 fn gram_matrices_of_any_kernel_are_inverted() {
     for (rows, columns, factor) in [(3, 5, 2), (9, 14, 4), (2, 2, 3), (30, 31, 2)] {
         let site = site((1, 12, 24), DType::F64);
@@ -256,6 +299,18 @@ fn kernels_and_factors_that_do_not_fit_are_refused() {
     assert_eq!(message, "blur_separable: sigma is 10, expected a number above 0, at most 9 for an image of 9x6");
     let message = refusal("blur_separable", "taps = []");
     assert_eq!(message, "blur_separable: taps are [], expected finite ones, not all zero");
+    let message = refusal("downsample_kernel", "factor = 2\nkernel = 3");
+    let expected = "kernel is 3, expected a name such as \"bicubic\" or a table with a shape";
+    assert!(message.starts_with("downsample_kernel: ") && message.contains(expected), "{message}");
+    let message = refusal("downsample_kernel", "factor = 2\nkernel = 'box'");
+    assert!(message.contains("unknown variant `box`, expected one of `bicubic`, `bilinear`, `gaussian`"), "{message}");
+    let message = refusal("downsample_kernel", "factor = 2\nkernel = { shape = 'gaussian' }");
+    assert!(message.contains("missing field `sigma`"), "{message}");
+    for (name, settings) in [("downsample_kernel", "factor = 2"), ("blur_separable", "sigma = 1")] {
+        let message = refusal(name, &format!("padding = 'valid'\n{settings}"));
+        let expected = "padding is valid, expected circular, zero, reflect, replicate or symmetric";
+        assert_eq!(message, format!("{name}: {expected}"));
+    }
     let build = |kernel: Tensor| {
         DownsampleKernel::new(&kernel, 2, Padding::Zero, site((3, 6, 9), DType::F32)).unwrap_err().to_string()
     };

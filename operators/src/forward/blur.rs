@@ -9,10 +9,11 @@ use realfft::num_complex::Complex;
 use serde::Deserialize;
 
 use super::{BuildOperator, ForwardOperator, LinearOperator, SpectralOperator, check_image};
-use crate::convolution::{self, Choice, Convolution, Padding, check};
+use crate::convolution::{self, Choice, Convolution, check};
 use crate::dft::{Dft, Filter, Hartley};
 use crate::kernel::{self, Kernel};
 use crate::map::{self, Real, RowMap};
+use crate::padding::Padding;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
@@ -261,8 +262,8 @@ impl RowMap for PhasedHartley {
 struct Config {
     /// The point-spread function.
     kernel: kernel::Config,
-    /// What lies beyond the border.
-    #[serde(default)]
+    /// What lies beyond the border; default reflect.
+    #[serde(default = "Config::padding")]
     padding: Padding,
     /// Correlation with the kernel in place of convolution; default false.
     #[serde(default)]
@@ -277,15 +278,12 @@ impl Config {
         Blur::CUTOFF
     }
 
+    fn padding() -> Padding {
+        Padding::Reflect
+    }
+
     fn kernel(&self, folder: &Path) -> Result<Kernel> {
-        let kernel = self.kernel.build(folder)?;
-        match (self.correlate, &self.kernel) {
-            (true, kernel::Config::Image { correlate: true, .. }) => {
-                Err(Error::config("blur", "correlate is set for the kernel and for the blur, expected once"))
-            }
-            (true, _) => Ok(kernel.turned()),
-            (false, _) => Ok(kernel),
-        }
+        self.kernel.oriented(self.correlate, "blur", folder)
     }
 }
 
@@ -297,7 +295,7 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
         ("kernel", "table with shape = gaussian, uniform, disk, line, trajectory, image or values, and its settings"),
         (
             "padding",
-            "border: circular, reflect, replicate, zero or valid; default reflect, the edge pixel not repeated",
+            "border: circular, reflect, replicate, zero, symmetric or valid; default reflect, the edge pixel not repeated",
         ),
         ("correlate", "whether to correlate instead of to convolve, as with the kernel turned by 180°; default false"),
         ("cutoff", "circular only: smallest singular value seen, relative to the largest, 0 to 1; default 1e-6"),

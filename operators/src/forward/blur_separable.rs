@@ -26,9 +26,10 @@ impl BlurSeparable {
     /// Singular values of either of the two matrices below `cutoff` are set to 0 in the operator itself.
     ///
     /// # Errors
-    /// [`Error::Config`] unless both kernels have a tap that is not 0 and all taps are finite, and `cutoff` is finite, at
-    /// least 0 and below the largest singular value.
+    /// [`Error::Config`] for [`Padding::Valid`], and unless both kernels have a tap that is not 0 and all taps are finite,
+    /// and `cutoff` is finite, at least 0 and below the largest singular value.
     pub fn new(vertical: &[f64], horizontal: &[f64], padding: Padding, cutoff: f64, site: Site<'_>) -> Result<Self> {
+        padding.fills(NAME)?;
         for taps in [vertical, horizontal] {
             if taps.iter().all(|&tap| tap == 0.0) || !taps.iter().all(|tap| tap.is_finite()) {
                 return Err(Error::config(NAME, format!("taps are {taps:?}, expected finite ones, not all zero")));

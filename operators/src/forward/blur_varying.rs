@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::{BuildOperator, ForwardOperator, LinearOperator, check_image};
-use crate::convolution::{self, Choice, Convolution, Padding};
+use crate::convolution::{self, Choice, Convolution};
 use crate::kernel::{self, Kernel};
 use crate::map::{self, Real, RowMap};
+use crate::padding::Padding;
 use crate::registry::{Entry, Site};
 use crate::{Error, Result};
 
@@ -190,9 +191,15 @@ struct Config {
     kernels: Vec<kernel::Config>,
     /// Rows and columns of points.
     grid: [usize; 2],
-    /// What lies beyond the border.
-    #[serde(default)]
+    /// What lies beyond the border; default reflect.
+    #[serde(default = "Config::padding")]
     padding: Padding,
+}
+
+impl Config {
+    fn padding() -> Padding {
+        Padding::Reflect
+    }
 }
 
 /// `blur_varying`
@@ -204,7 +211,7 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
         ("grid", "[rows, columns] of points spread from corner to corner"),
         (
             "padding",
-            "border: circular, reflect, replicate, zero or valid; default reflect, the edge pixel not repeated",
+            "border: circular, reflect, replicate, zero, symmetric or valid; default reflect, the edge pixel not repeated",
         ),
     ],
     example: "grid = [1, 2]\nkernels = [{ shape = 'gaussian', sigma = 0.7 }, { shape = 'line', length = 3, angle = 45 }]",

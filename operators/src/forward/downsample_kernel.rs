@@ -6,9 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use realfft::num_complex::Complex;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use toml::{Table, Value};
 
 use super::{BuildOperator, ForwardOperator, GramOperator, LinearOperator, SpectralOperator};
 use crate::dft::{Dft, Filter};
+use crate::kernel::{self, Kernel};
 use crate::map::{Real, RowMap, apply, transpose};
 use crate::padding::Padding;
 use crate::registry::{Entry, Site};
@@ -76,8 +79,9 @@ impl DownsampleKernel {
     ///
     /// # Errors
     /// [`Error::Shape`] for another shape or no taps, [`Error::NonFinite`] for taps that are not finite, [`Error::Config`] if
-    /// all taps are 0, or unless `factor` is at least 1 and at most the image's smaller side.
+    /// all taps are 0, for [`Padding::Valid`], or unless `factor` is at least 1 and at most the image's smaller side.
     pub fn new(kernel: &Tensor, factor: usize, padding: Padding, site: Site<'_>) -> Result<Self> {
+        padding.fills(NAME)?;
         let (_, height, width) = site.image;
         if factor == 0 || factor > height.min(width) {
             let reason =
@@ -187,28 +191,23 @@ struct Gram {
 }
 
 impl Gram {
-    /// The samples at multiples of `f` of the kernel's autocorrelation are the kernel of `AAᵀ`.
+    /// By the spectrum of the kernel on the torus of the image.
     fn new(kernel: &Taps, factor: usize, (height, width): (usize, usize)) -> Self {
-        let dft = Dft::new(height / factor, width / factor);
-        let mut correlation = vec![0f64; dft.height * dft.width];
-        let overlap = |length: usize, shift: i64| {
-            let shifted = move |i: &usize| (0..length as i64).contains(&(*i as i64 + shift));
-            (0..length).filter(shifted).map(move |i| (i, (i as i64 + shift) as usize))
-        };
-        let reach = |length: usize| ((length - 1) / factor) as i64;
-        for v in -reach(kernel.rows)..=reach(kernel.rows) {
-            for u in -reach(kernel.columns)..=reach(kernel.columns) {
-                let mut sum = 0.0;
-                for (a, b) in overlap(kernel.rows, v * factor as i64) {
-                    for (c, d) in overlap(kernel.columns, u * factor as i64) {
-                        sum += kernel.taps[a * kernel.columns + c] * kernel.taps[b * kernel.columns + d];
-                    }
-                }
-                let (row, column) = (v.rem_euclid(dft.height as i64), u.rem_euclid(dft.width as i64));
-                correlation[row as usize * dft.width + column as usize] += sum;
-            }
+        let image = Dft::new(height, width);
+        let mut plane = vec![0f64; height * width];
+        for (i, tap) in kernel.taps.iter().enumerate() {
+            plane[i / kernel.columns % height * width + i % kernel.columns % width] += tap;
         }
-        let transfer = dft.spectrum(&correlation).into_iter().map(|g| g.re.max(0.0)).collect();
+        let spectrum = image.spectrum(&plane);
+        let dft = Dft::new(height / factor, width / factor);
+        // |K|² does not depend on where the kernel's centre is.
+        let folded = |(kx, ky): (usize, usize)| {
+            let onto = (0..factor).flat_map(|a| (0..factor).map(move |b| (a, b)));
+            let power = |(a, b)| image.at(&spectrum, ky + a * dft.height, kx + b * dft.width).norm_sqr();
+            onto.map(power).sum::<f64>() / (factor * factor) as f64
+        };
+        let frequencies = (0..dft.columns()).flat_map(|kx| (0..dft.height).map(move |ky| (kx, ky)));
+        let transfer = frequencies.map(folded).collect();
         Self { dft, transfer }
     }
 
@@ -363,16 +362,80 @@ struct Config {
     factor: usize,
     /// The filter; default bicubic.
     #[serde(default)]
-    kernel: LowPass,
+    kernel: Choice,
+    /// Correlation with the kernel in place of convolution; default false.
+    #[serde(default)]
+    correlate: bool,
     /// What lies beyond the border; default circular.
     #[serde(default = "Config::padding")]
     padding: Padding,
+}
+
+/// A filter in a configuration.
+#[derive(Clone, Debug)]
+enum Choice {
+    /// Made for the factor, `kernel = "bicubic"`.
+    Made(LowPass),
+    /// Like that of a blur, `kernel = { shape = "gaussian", sigma = 1.0 }`.
+    Shaped(kernel::Config),
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self::Made(LowPass::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    /// Chosen by the type of the value, so that an error speaks of what was meant; an untagged enum would list nothing.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let made = match Value::deserialize(deserializer)? {
+            Value::Table(table) => Table::try_into(table).map(Self::Shaped),
+            name @ Value::String(_) => name.try_into().map(Self::Made),
+            other => {
+                let reason = format!("kernel is {other}, expected a name such as \"bicubic\" or a table with a shape");
+                return Err(D::Error::custom(reason));
+            }
+        };
+        made.map_err(|error| D::Error::custom(error.message()))
+    }
 }
 
 impl Config {
     fn padding() -> Padding {
         Padding::Circular
     }
+
+    /// `[K, L]`, centred at `⌊K/2⌋`, `⌊L/2⌋`.
+    fn kernel(&self, site: Site<'_>) -> Result<Tensor> {
+        match &self.kernel {
+            Choice::Made(filter) => {
+                // Before the taps are made, whose number grows with the factor.
+                let (_, height, width) = site.image;
+                let mut taps = filter.taps(self.factor.clamp(1, height.min(width).max(1)));
+                if self.correlate {
+                    taps.reverse();
+                    // The middle of an even number of taps was the second of two, and is the first now.
+                    if taps.len().is_multiple_of(2) {
+                        taps.insert(0, 0.0);
+                    }
+                }
+                let line = Tensor::new(taps.as_slice(), &Device::Cpu)?;
+                Ok(line.unsqueeze(1)?.matmul(&line.unsqueeze(0)?)?)
+            }
+            Choice::Shaped(config) => centred(&config.oriented(self.correlate, NAME, site.folder)?),
+        }
+    }
+}
+
+/// `[K, L]`: the kernel with zeros around it, as few as bring its centre to `⌊K/2⌋`, `⌊L/2⌋`.
+fn centred(kernel: &Kernel) -> Result<Tensor> {
+    let (height, width) = (kernel.height(), kernel.width());
+    let values = Tensor::from_slice(kernel.values(), (height, width), &Device::Cpu)?;
+    let around =
+        |size: usize, centre: usize| ((size - 1).saturating_sub(2 * centre), (2 * centre).saturating_sub(size));
+    let ((above, below), (left, right)) = (around(height, kernel.centre().0), around(width, kernel.centre().1));
+    Ok(values.pad_with_zeros(0, above, below)?.pad_with_zeros(1, left, right)?)
 }
 
 /// `downsample_kernel`
@@ -381,19 +444,19 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
     about: "Every f-th pixel of a filtered image",
     fields: &[
         ("factor", "every how many pixels one is kept, at least 1"),
-        ("kernel", "bicubic, bilinear or gaussian, made for the factor; default bicubic"),
+        (
+            "kernel",
+            "bicubic, bilinear or gaussian, made for the factor, or a table as the kernel of blur; default bicubic",
+        ),
+        ("correlate", "whether to correlate instead of to convolve, as with the kernel turned by 180°; default false"),
         ("padding", "beyond the border: circular, zero, reflect, replicate or symmetric; default circular"),
     ],
     example: "factor = 2",
     build: BuildOperator::reshaping(
         |table, site| {
-            let Config { factor, kernel, padding } = table.try_into()?;
-            // Before the taps are made, whose number grows with the factor.
-            let (_, height, width) = site.image;
-            let taps = kernel.taps(factor.clamp(1, height.min(width).max(1)));
-            let columns = Tensor::new(taps.as_slice(), &Device::Cpu)?;
-            let kernel = columns.unsqueeze(1)?.matmul(&columns.unsqueeze(0)?)?;
-            Ok(Box::new(DownsampleKernel::new(&kernel, factor, padding, site)?))
+            let config: Config = table.try_into()?;
+            let kernel = config.kernel(site)?;
+            Ok(Box::new(DownsampleKernel::new(&kernel, config.factor, config.padding, site)?))
         },
         |table, y, _| {
             let Config { factor, .. } = table.clone().try_into()?;
