@@ -7,7 +7,7 @@
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior |
 //! | `samplers` | `priors`, `models`, `schedules` |
 //! | `catalog` | `samplers`, whose list it holds |
-//! | `inpaint` | all but `catalog` |
+//! | `restore` | all above |
 //! | `cli` | everything; nothing but the program uses it |
 //!
 //! All but the first two rows may use `error`. `tweedie-operators` and `tweedie-kernels` know nothing of what is above
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 9] = ["error", "image", "schedules", "models", "priors", "samplers", "catalog", "inpaint", "cli"];
+const MODULES: [&str; 9] = ["error", "image", "schedules", "models", "priors", "samplers", "catalog", "restore", "cli"];
 
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
@@ -27,7 +27,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "priors" => &["error", "models"],
         "samplers" => &["error", "priors", "models", "schedules"],
         "catalog" => &["samplers"],
-        "inpaint" => &["error", "image", "schedules", "models", "priors", "samplers"],
+        "restore" => &["error", "image", "schedules", "models", "priors", "samplers", "catalog"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),
     }
@@ -38,8 +38,9 @@ fn module(name: &str) -> &str {
     match name {
         "Error" | "Result" => "error",
         "Catalog" => "catalog",
-        "inpaint_observed" | "plan_inpaint" => "inpaint",
-        name if name.starts_with("Inpaint") || name == "Progress" => "inpaint",
+        "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels" => "restore",
+        "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" => "restore",
+        name if name.starts_with("Restor") => "restore",
         name => name,
     }
 }

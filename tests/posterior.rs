@@ -4,14 +4,14 @@
 //! posterior `N((m σ_y² + y τ²) / (τ² + σ_y²), v)`, `v = τ² σ_y² / (τ² + σ_y²)`; an unseen one keeps its prior.
 
 use crate::models::{EMBEDDED, scattered_image};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::ops::RangeInclusive;
 use tweedie::priors::{Denoiser, Gaussian as GaussianPrior};
-use tweedie::samplers::{Problem, Renoise, SAMPLERS, Sampler, Step, find_sampler};
+use tweedie::samplers::{BuildSampler, Problem, Renoise, SAMPLERS, Sampler, Step, find_sampler};
 use tweedie::{Error, Result};
 use tweedie_operators::forward::{ForwardOperator, Inpaint};
 use tweedie_operators::noise::{Gaussian, NoiseModel};
-use tweedie_operators::{Measurement, Rng};
+use tweedie_operators::{Entry, Measurement, Rng};
 
 /// Mean and standard deviation of the prior, and a size at which a chessboard hides half of the pixels.
 const MEAN: f64 = 0.3;
@@ -302,12 +302,37 @@ fn tmpd_estimates_the_exact_posterior_mean_of_a_gaussian_prior() {
     }
 }
 
+/// Those that anneal: `tweedie` takes one step, and has tests of its own.
+fn annealed_samplers() -> impl Iterator<Item = &'static Entry<BuildSampler>> {
+    SAMPLERS.iter().filter(|entry| entry.name != "tweedie")
+}
+
+#[test]
+fn tweedie_is_the_exact_posterior_mean_of_noise_alone_and_says_what_it_needs() {
+    let site = tweedie_operators::Site::new((3, 8, 8), &Device::Cpu, DType::F32);
+    let identity = tweedie_operators::forward::Identity::new(site).unwrap();
+    let (prior, noise) = (prior(), Gaussian::new(0.2).unwrap());
+    let measurement = measure(&identity, &noise, 2);
+    let x = draw(sampler("tweedie", "").as_ref(), &prior, &measurement, 1).unwrap();
+    // N(m, s²) seen through noise of σ: (s² y + σ² m) / (s² + σ²).
+    let (variance, noise) = (STD * STD, 0.04);
+    for (x, y) in values(&x).iter().zip(values(&measurement.y)) {
+        let expected = (variance * f64::from(y) + noise * MEAN) / (variance + noise);
+        assert!((f64::from(*x) - expected).abs() < 1e-5, "{x} and {expected}");
+    }
+    let (mask, none) = (chessboard(), Gaussian::new(0.0).unwrap());
+    for measurement in [measure(&mask, &Gaussian::new(0.2).unwrap(), 1), measure(&identity, &none, 1)] {
+        let message = draw(sampler("tweedie", "").as_ref(), &prior, &measurement, 1).unwrap_err().to_string();
+        assert!(message.starts_with("tweedie needs an operator whose singular values are all the same"), "{message}");
+    }
+}
+
 #[test]
 fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     let message = |name: &str, settings: &str| {
         find_sampler(SAMPLERS, name, toml::from_str(settings).unwrap()).unwrap_err().to_string()
     };
-    for entry in SAMPLERS {
+    for entry in annealed_samplers() {
         let text = message(entry.name, "stepz = 3");
         let own = match entry.name {
             "ddnm" => "expected `annealing`",
@@ -330,7 +355,7 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     }
     assert_eq!(message("pigdm", "prior_std = 0.0"), "prior_std is 0, expected 0.001 to 1000");
     assert_eq!(message("dps", "scale = -1.0"), "scale is -1, expected 0 to 1000000");
-    assert_eq!(message("pgdm", ""), "unknown sampler `pgdm`; known: ddnm, pigdm, dps, tmpd");
+    assert_eq!(message("pgdm", ""), "unknown sampler `pgdm`; known: ddnm, pigdm, dps, tmpd, tweedie");
 }
 
 #[test]
@@ -338,7 +363,7 @@ fn a_row_does_not_depend_on_the_other_rows_and_a_seed_gives_the_same_bits_again(
     let (operator, noise) = (chessboard(), Gaussian::new(0.0).unwrap());
     let measurement = measure(&operator, &noise, 3);
     let gaussian = prior();
-    for entry in SAMPLERS {
+    for entry in annealed_samplers() {
         let sampler = sampler(entry.name, entry.example);
         for prior in [&gaussian, EMBEDDED.denoiser()] {
             let what = format!("{} with {prior:?}", entry.name).chars().take(60).collect::<String>();
@@ -383,7 +408,7 @@ impl Denoiser for Broken {
 fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level() {
     let (operator, noise) = (chessboard(), Gaussian::new(0.0).unwrap());
     let measurement = measure(&operator, &noise, 2);
-    for entry in SAMPLERS {
+    for entry in annealed_samplers() {
         let sampler = sampler(entry.name, entry.example);
         let sigmas = sampler.annealing().sigmas(&(0.002..=80.0));
         for value in [f64::NAN, f64::INFINITY] {
@@ -403,7 +428,7 @@ fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level(
 fn an_observer_sees_every_step_and_its_error_ends_the_run() {
     let (prior, operator, noise) = (prior(), chessboard(), Gaussian::new(0.0).unwrap());
     let measurement = measure(&operator, &noise, 2);
-    for entry in SAMPLERS {
+    for entry in annealed_samplers() {
         let sampler = sampler(entry.name, entry.example);
         let sigmas = sampler.annealing().sigmas(&prior.sigma_range());
         let problem = Problem { prior: &prior, measurement: &measurement, guess: None };

@@ -94,7 +94,12 @@ fn colorize_keeps_the_luma_and_takes_the_colour_of_hints() {
 
 #[test]
 fn what_degrade_saves_restore_undoes() {
-    let folder = Folder::with_photo(24, 16);
+    let folder = Folder::new();
+    let blocks = image::RgbImage::from_fn(40, 32, |x, y| {
+        let dark = (x / 8 + y / 8) % 2 == 0;
+        image::Rgb(if dark { [60, 40, 90] } else { [200, 180, 150] })
+    });
+    blocks.save(folder.path("photo.png")).unwrap();
     folder.write(
         "blur.toml",
         "[operator]\nname = \"blur\"\nkernel = { shape = \"gaussian\", sigma = 0.8 }\n\
@@ -105,8 +110,8 @@ fn what_degrade_saves_restore_undoes() {
     assert_eq!(folder.bytes("blurred.png"), folder.bytes("again.png"), "the seed decides");
     folder.succeed("degrade photo.png --operator blur.toml --seed 1 -o other.png");
     assert_ne!(folder.bytes("blurred.png"), folder.bytes("other.png"));
-    folder.succeed(&format!("restore y.safetensors --steps 4 {GAUSSIAN} -o from-numbers.png"));
-    folder.succeed(&format!("restore blurred.png --operator blur.toml --steps 4 {GAUSSIAN} -o from-picture.png"));
+    folder.succeed("restore y.safetensors --steps 4 -o from-numbers.png");
+    folder.succeed("restore blurred.png --operator blur.toml --steps 4 -o from-picture.png");
     let truth = folder.open("photo.png").to_rgb8();
     let error = |name: &str| {
         let squares = truth
@@ -117,7 +122,7 @@ fn what_degrade_saves_restore_undoes() {
         (squares / truth.len() as f64).sqrt()
     };
     for name in ["from-numbers.png", "from-picture.png"] {
-        assert!(error(name) < 0.95 * error("blurred.png"), "{name}: {} beside {}", error(name), error("blurred.png"));
+        assert!(error(name) < 0.7 * error("blurred.png"), "{name}: {} beside {}", error(name), error("blurred.png"));
     }
 }
 
@@ -186,7 +191,6 @@ fn plans_say_what_the_photo_is_taken_for() {
     assert_eq!(folder.names(), ["mask.png", "photo.png"]);
 }
 
-/// The standard tasks of the field, each damaged and restored.
 #[test]
 fn a_users_matrix_and_program_restore_as_the_built_in_operator_does() {
     let python = std::env::var("TWEEDIE_PYTHON").unwrap_or_else(|_| "python3".into());

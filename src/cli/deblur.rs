@@ -23,7 +23,7 @@ pub(crate) struct Deblur {
     /// Noise's std in 8-bit levels, or auto
     ///
     /// auto estimates it from the photo.
-    #[arg(long, value_name = "L", value_parser = super::flags::noise, default_value = "auto",
+    #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "auto",
         help_heading = super::MEASUREMENT)]
     noise: Noise,
 }

@@ -17,7 +17,7 @@ pub(crate) struct Denoise {
     /// Its standard deviation in 8-bit levels, or auto
     ///
     /// 25 is what the literature calls σ = 25; auto estimates it from the photo.
-    #[arg(long, value_name = "L", value_parser = super::flags::noise, default_value = "auto",
+    #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "auto",
         help_heading = super::MEASUREMENT)]
     noise: Noise,
 }

@@ -25,7 +25,7 @@ pub(crate) struct Upscale {
     /// Noise's std in 8-bit levels, or auto
     ///
     /// Noise of the small photo, such as traces of JPEG; auto estimates it.
-    #[arg(long, value_name = "L", value_parser = super::flags::noise, default_value = "0",
+    #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "0",
         help_heading = super::MEASUREMENT)]
     noise: Noise,
 }
