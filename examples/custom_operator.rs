@@ -1,11 +1,17 @@
 //! An operator of one's own, beside the built-in ones: `cargo run --example custom_operator`.
 //!
+//! With arguments it is the command line of `tweedie` with one operator more:
+//! `cargo run --example custom_operator -- operators vignette`.
+//!
 //! [`Vignette`] writes `forward` alone, which is enough for every method that differentiates; [`LinearVignette`] adds the
 //! adjoint, which opens the methods that need a linear operator.
 
+use std::process::ExitCode;
+
 use candle_core::{DType, Device, Tensor};
+use tweedie::Catalog;
 use tweedie_operators::{
-    BuildOperator, Entry, ForwardOperator, LinearOperator, Measurement, OPERATORS, Result, Rng, Site, find, noise,
+    BuildOperator, Entry, ForwardOperator, LinearOperator, Measurement, Result, Rng, Site, find, noise,
 };
 
 /// `y = w ⊙ x`: a lens that is darker towards its corners.
@@ -66,14 +72,22 @@ const VIGNETTE: Entry<BuildOperator> = Entry {
     build: BuildOperator::same_shape(|_, site| Ok(Box::new(LinearVignette(Vignette::new(0.5, site)?)))),
 };
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut operators = OPERATORS.to_vec();
-    operators.push(VIGNETTE);
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut catalog = Catalog::default();
+    catalog.operators.push(VIGNETTE);
+    if std::env::args_os().len() > 1 {
+        return Ok(tweedie::cli::run(&catalog));
+    }
+    check(&catalog)?;
+    Ok(ExitCode::SUCCESS)
+}
 
+/// The same in a program, without a command line.
+fn check(catalog: &Catalog) -> Result<(), Box<dyn std::error::Error>> {
     // Its name works inside other operators as well.
     let settings = r#"operators = [{ name = "vignette" }, { name = "downsample_box", factor = 2 }]"#;
-    let site = Site { operators: &operators, ..Site::new((3, 8, 8), &Device::Cpu, DType::F64) };
-    let operator = find(&operators, "compose")?.create(settings.parse()?, site)?;
+    let site = Site { operators: &catalog.operators, ..Site::new((3, 8, 8), &Device::Cpu, DType::F64) };
+    let operator = find(&catalog.operators, "compose")?.create(settings.parse()?, site)?;
 
     let x = Rng::new(1, 0..1).normal_like(&Tensor::zeros((1, 3, 8, 8), DType::F64, &Device::Cpu)?)?;
     let noise = noise::Gaussian::new(0.01)?;
