@@ -41,7 +41,7 @@ fn chessboard() -> Inpaint {
 }
 
 /// A measurement of rows that all differ.
-fn measure<'a>(operator: &'a Inpaint, noise: &'a Gaussian, rows: usize) -> Measurement<'a> {
+fn measure<'a>(operator: &'a dyn ForwardOperator, noise: &'a Gaussian, rows: usize) -> Measurement<'a> {
     let truth = scattered_image((rows, 3, 8, 8), 31);
     let mut rng = Rng::new(77, 0..rows as u64);
     Measurement::simulate(operator, noise, &truth, &mut rng).unwrap()
