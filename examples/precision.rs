@@ -18,11 +18,12 @@ use tweedie_operators::{Measurement, Rng, Site, find};
 
 const PHOTOS: [&str; 3] = ["astronaut", "chelsea", "rocket"];
 const SIGMAS: [f64; 8] = [0.01, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 50.0];
-/// Name, operator, its settings.
-const TASKS: [(&str, &str, &str); 3] = [
-    ("inpaint 70 %", "inpaint_random", "missing = 0.7"),
-    ("upscale ×4", "downsample_box", "factor = 4"),
-    ("colourise", "grayscale", ""),
+/// Name, operator, its settings, standard deviation of the noise.
+const TASKS: [(&str, &str, &str, f64); 4] = [
+    ("inpaint 70 %", "inpaint_random", "missing = 0.7", 0.0),
+    ("upscale ×4", "downsample_box", "factor = 4", 0.0),
+    ("deblur", "blur", "kernel = { shape = 'gaussian', sigma = 2.0 }", 0.0157),
+    ("colourise", "grayscale", "", 0.0),
 ];
 const SETTINGS: &str = "iterations = 2\nridge = 0.1\nannealing = { steps = 10, sigma_start = 1.0, sigma_end = 0.05 }";
 
@@ -72,10 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("| {sigma} | {:.1e} | {:.1e} |", errors.0, errors.1);
     }
     println!("\nPSNR in dB\n\n| task | photo | f32 | bf16 | difference |\n| --- | --- | --- | --- | --- |");
-    for (task, operator, settings) in TASKS {
+    for (task, operator, settings, sigma) in TASKS {
         let site = Site::new((3, side, side), &Device::Cpu, DType::F32);
         let operator = find(OPERATORS, operator)?.create(toml::from_str(settings)?, site)?;
-        let noise = Gaussian::new(0.0)?;
+        let noise = Gaussian::new(sigma)?;
         let measurement = Measurement::simulate(operator.as_ref(), &noise, &truth, &mut Rng::new(1, 0..3))?;
         let sampler = find_sampler(SAMPLERS, "tmpd", toml::from_str(SETTINGS)?)?;
         let mut restored = Vec::new();

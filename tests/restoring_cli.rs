@@ -175,7 +175,7 @@ fn what_cannot_be_is_refused_with_what_can() {
         refused(&folder, line, 2, message);
     }
     let small = Folder::with_photo(8, 8);
-    refused(&small, "denoise photo.png --noise auto", 2, "");
+    refused(&small, "denoise photo.png --noise auto", 2, "--noise L gives it");
 }
 
 #[test]
@@ -225,5 +225,36 @@ fn a_users_matrix_and_program_restore_as_the_built_in_operator_does() {
     for result in &results[1..] {
         let most = result.iter().zip(results[0].iter()).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(most <= Some(1), "differs by {most:?} levels");
+    }
+}
+
+/// A measurement is data: it starts no program, claims no size that memory cannot hold, and holds numbers.
+#[test]
+fn hostile_measurements_are_refused() {
+    let folder = Folder::with_photo(8, 8);
+    let file = |name: &str, operator: &str, image: &str, y: &[f32]| {
+        let bytes: Vec<u8> = y.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, y.len()], &bytes).unwrap();
+        let metadata = [("format", "tweedie measurement 1"), ("operator", operator), ("folder", ""), ("image", image)];
+        let metadata = metadata.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        folder.write(name, safetensors::serialize([("y", view)], Some(metadata)).unwrap());
+    };
+    let identity = "[operator]\nname = \"identity\"\n";
+    let program = "[operator]\nname = \"process\"\ncommand = [\"touch\", \"started\"]\n";
+    let nested = format!(
+        "[operator]\nname = \"compose\"\noperators = [{{ name = \"scale\", factor = 2.0, operator = {} }}]\n",
+        "{ name = \"process\", command = [\"touch\", \"started\"] }"
+    );
+    for (operator, image, y, message) in [
+        (program, "3x2x2", [0.0; 12], "measurements start no programs"),
+        (&*nested, "3x2x2", [0.0; 12], "measurements start no programs"),
+        (identity, "3x65536x65536", [0.0; 12], "an image of `3x65536x65536`"),
+        (identity, "3xfoox2x2", [0.0; 12], "an image of `3xfoox2x2`"),
+        (identity, "3x2x2", [f32::NAN; 12], "y that is not finite"),
+        (identity, "3x2x2", [0.0; 12], "measurement of an image of 2x2 has shape [1, 12]"),
+        ("operator = 1", "3x2x2", [0.0; 12], "invalid type"),
+    ] {
+        file("y.safetensors", operator, image, &y);
+        refused(&folder, &format!("restore y.safetensors {GAUSSIAN} -o out.png"), 2, message);
     }
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import deepinv.physics as physics
-from deepinv.physics.functional.blur import bicubic_filter, gaussian_blur
+from deepinv.physics.blur import bicubic_filter, gaussian_blur
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/release/examples/throughput"

@@ -249,7 +249,16 @@ impl Kernel {
     /// [`Error::Config`] with the file's name if it is no PNG, JPEG, BMP or PNM picture, is black or too large.
     pub fn picture(file: &Path) -> Result<Self> {
         let wrong = |reason: String| refuse(format!("file {}: {reason}", file.display()));
-        let picture = image::open(file).map_err(|error| wrong(error.to_string()))?.into_rgb16();
+        let reader = || -> Result<image::ImageReader<std::io::BufReader<std::fs::File>>> {
+            let reader = image::ImageReader::open(file).map_err(|error| wrong(error.to_string()))?;
+            reader.with_guessed_format().map_err(|error| wrong(error.to_string()))
+        };
+        // The size is judged before anything is decoded.
+        let (width, height) = reader()?.into_dimensions().map_err(|error| wrong(error.to_string()))?;
+        if width.max(height) > 4096 {
+            return Err(wrong(format!("{width}x{height} pixels, expected at most 4096 a side")));
+        }
+        let picture = reader()?.decode().map_err(|error| wrong(error.to_string()))?.into_rgb16();
         let values = picture.pixels().map(|pixel| pixel.0.iter().map(|&value| f64::from(value)).sum()).collect();
         let reason = |error| match error {
             Error::Config { reason, .. } => wrong(reason),

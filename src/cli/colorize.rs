@@ -30,7 +30,7 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Colorize, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "colorize", common: &arguments.common, second: arguments.hints.as_deref() };
+    let task = Task { verb: "colorize", common: &arguments.common, second: arguments.hints.as_deref(), is_photo: true };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;
         let hints = arguments.hints.as_ref().map(|path| Photo::open(path, &job.decoding())).transpose()?;

@@ -70,7 +70,7 @@ fn kernel(text: &str) -> Result<Kernel, String> {
 /// Runs the command.
 pub(crate) fn run(arguments: &Deblur, session: Session<'_>) -> Outcome<()> {
     let file = arguments.kernel.table.get("file").and_then(toml::Value::as_str).map(Path::new);
-    let task = Task { verb: "deblur", common: &arguments.common, second: file };
+    let task = Task { verb: "deblur", common: &arguments.common, second: file, is_photo: true };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;
         let levels = arguments.noise.levels(&photo)?;

@@ -10,6 +10,7 @@ use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, Strip, wri
 use crate::{Catalog, Error, Measured, degrade};
 use candle_core::{DType, Device};
 use clap::builder::RangedU64ValueParser;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tweedie_operators::{Description, Site};
 
@@ -31,7 +32,7 @@ pub(crate) struct Degrade {
     /// Seed of the noise
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = MEASUREMENT)]
     seed: u64,
-    /// File, folder/ or - [default: <stem>.degrade.png]
+    /// File, folder/ or - [<stem>.degrade.png]
     ///
     /// The measurement as a picture, if it is one: rounded to the photo's depth and clamped.
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
@@ -41,14 +42,14 @@ pub(crate) struct Degrade {
     /// A safetensors file that `restore` accepts: the numbers as measured, with the operator and the noise.
     #[arg(long, value_name = "FILE", help_heading = INPUT_OUTPUT)]
     save_measurement: Option<PathBuf>,
-    /// Quality of a lossy output, 1 to 100
+    /// Quality if lossy, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
     quality: u8,
     /// Metadata to leave out: all or gps
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
     strip: Option<Stripped>,
-    /// Refuse photos with more pixels
+    /// Refuse larger photos
     #[arg(long, value_name = "N", default_value_t = DecodeOptions::default().max_pixels,
         value_parser = RangedU64ValueParser::<u64>::new().range(1..), help_heading = INPUT_OUTPUT)]
     max_pixels: u64,
@@ -60,6 +61,7 @@ pub(crate) struct Degrade {
 const EXAMPLES: &str = "\
 Examples:
   tweedie degrade photo.png --operator blur.toml -o blurred.png
+  tweedie degrade photo.png --operator configs/operators/super_resolution_x4.toml
   tweedie degrade photo.png --operator blur.toml --seed 1 --save-measurement y.safetensors";
 
 /// Runs the command.
@@ -85,9 +87,21 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
         }
         outputs.check(&inputs, arguments.force)?;
     }
+    if picture == Some(&Target::Stdout) && std::io::stdout().is_terminal() {
+        return Err(Failure::usage("standard output is a terminal, which cannot show a photo")
+            .hint("redirect it: -o - > out.png"));
+    }
     if let Some(path) = &arguments.save_measurement {
+        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
+            let message = format!("{}: a measurement is a safetensors file", path.display());
+            return Err(Failure::usage(message).hint(format!("{}.safetensors", path.display())));
+        }
         let one = Outputs { samples: vec![Target::File(path.clone())], mean: None, std: None, sheet: None };
         one.check(&inputs, arguments.force)?;
+        if outputs.files().any(|output| output == path) && picture.is_some() {
+            let message = format!("{}: is the name of the picture and of the measurement", path.display());
+            return Err(Failure::usage(message));
+        }
     }
 
     let description = Description::open(&arguments.operator).map_err(Error::from)?;
@@ -99,22 +113,7 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
     let (operator, noise) = description.build(site, &catalog.noises).map_err(Error::from)?;
     let degraded = degrade(&photo, &*operator, &*noise, arguments.seed)?;
 
-    if let Some(path) = &arguments.save_measurement {
-        let text = std::fs::read_to_string(&arguments.operator);
-        let text = text.map_err(|source| Error::Io { path: arguments.operator.clone(), source })?;
-        let folder = arguments.operator.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
-        let folder = folder.map_err(|source| Error::Io { path: arguments.operator.clone(), source })?;
-        let folder = folder.to_string_lossy().into_owned();
-        let measured = Measured { y: degraded.y.clone(), description: text, folder, image };
-        measured.save(path, arguments.force)?;
-        console.note(&format!("wrote {}", path.display()));
-    }
-    let Some(target) = picture else { return Ok(()) };
-    let Some(picture) = &degraded.picture else {
-        return Err(Failure::usage(format!("the measurement has shape {:?}, which is no picture", degraded.y.dims()))
-            .hint("--save-measurement FILE.safetensors without -o keeps it"));
-    };
+    // Whatever can be refused is refused before anything is written.
     let software = format!(
         "tweedie {} degrade, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
@@ -123,15 +122,68 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
     );
     let strip = arguments.strip.map_or(Strip::None, Into::into);
     let encoding = EncodeOptions { quality: arguments.quality, strip, software: Some(software) };
-    match target {
-        Target::Stdout => print(&picture.encode(OutputFormat::Png, &encoding)?)?,
-        Target::File(path) => {
-            let format = OutputFormat::from_path(path)?;
+    let drawn = match picture {
+        None => None,
+        Some(target) => {
+            let Some(picture) = &degraded.picture else {
+                return Err(Failure::usage(format!(
+                    "the measurement has shape {:?}, which is no picture",
+                    degraded.y.dims()
+                ))
+                .hint("--save-measurement FILE.safetensors without -o keeps it"));
+            };
+            let format = match target {
+                Target::Stdout => OutputFormat::Png,
+                Target::File(path) => OutputFormat::from_path(path)?,
+            };
             picture.check_encode(format, &encoding)?;
+            picture
+                .warnings()
+                .iter()
+                .filter(|warning| !photo.warnings().contains(warning))
+                .for_each(|w| console.warn(w));
             picture.encode_warnings(format, &encoding).iter().for_each(|warning| console.warn(warning));
-            write_atomically(path, &picture.encode(format, &encoding)?, arguments.force)?;
+            Some((target, picture.encode(format, &encoding)?))
+        }
+    };
+    if let Some(path) = &arguments.save_measurement {
+        let text = std::fs::read_to_string(&arguments.operator);
+        let text = text.map_err(|source| Error::Io { path: arguments.operator.clone(), source })?;
+        let folder = folder_of_files(&description, &arguments.operator, path)?;
+        let measured = Measured { y: degraded.y.clone(), description: text, folder, image };
+        measured.save(path, arguments.force)?;
+        console.note(&format!("wrote {}", path.display()));
+    }
+    match drawn {
+        None => {}
+        Some((Target::Stdout, bytes)) => print(&bytes)?,
+        Some((Target::File(path), bytes)) => {
+            write_atomically(path, &bytes, arguments.force)?;
             console.note(&format!("wrote {}", path.display()));
         }
     }
     Ok(())
+}
+
+/// Where the files start that a description names, as it is written into a measurement beside it: nothing if it names none,
+/// the way from the measurement's folder if that leads downwards, else the whole path.
+fn folder_of_files(description: &Description, operator: &Path, measurement: &Path) -> Outcome<String> {
+    fn names_files(value: &toml::Value) -> bool {
+        match value {
+            toml::Value::Table(table) => {
+                table.iter().any(|(key, value)| key == "file" || key == "command" || names_files(value))
+            }
+            toml::Value::Array(values) => values.iter().any(names_files),
+            _ => false,
+        }
+    }
+    if !names_files(&toml::Value::Table(description.operator.clone())) {
+        return Ok(String::new());
+    }
+    let folder = |file: &Path| {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().map_err(|source| Error::Io { path: file.into(), source })
+    };
+    let (here, there) = (folder(measurement)?, folder(operator)?);
+    Ok(there.strip_prefix(&here).unwrap_or(&there).to_string_lossy().into_owned())
 }

@@ -14,7 +14,7 @@ use crate::Case;
 pub(crate) struct Denoise {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Its standard deviation in 8-bit levels, or auto
+    /// Its std in 8-bit levels, or auto
     ///
     /// 25 is what the literature calls σ = 25; auto estimates it from the photo.
     #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "auto",
@@ -30,7 +30,7 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Denoise, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "denoise", common: &arguments.common, second: None };
+    let task = Task { verb: "denoise", common: &arguments.common, second: None, is_photo: true };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;
         let levels = arguments.noise.levels(&photo)?;

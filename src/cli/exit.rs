@@ -46,7 +46,13 @@ impl ExitCode {
             Error::Image(error) if error.is_resource() => Self::Resources,
             // The plan is checked before anything is computed, so a limit that is too small is a usage error.
             Error::Config { .. } | Error::Unknown { .. } | Error::Memory { .. } => Self::Usage,
-            Error::Operator(OperatorError::Config { .. } | OperatorError::Unknown { .. }) => Self::Usage,
+            // What does not fit together is found before anything is sampled.
+            Error::Operator(
+                OperatorError::Config { .. }
+                | OperatorError::Unknown { .. }
+                | OperatorError::Shape { .. }
+                | OperatorError::Unsupported { .. },
+            ) => Self::Usage,
             Error::Model { .. } => Self::Model,
             Error::Device { .. } => Self::Resources,
             Error::Io { source, .. } if is_full(source) => Self::Resources,

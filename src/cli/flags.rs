@@ -118,8 +118,8 @@ pub(crate) fn noise(text: &str) -> Result<Noise, String> {
 pub(crate) fn size(text: &str) -> Result<(usize, usize), String> {
     let sizes = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
     match sizes {
-        Some((height, width)) if (1..=65_535).contains(&height) && (1..=65_535).contains(&width) => Ok((height, width)),
-        _ => Err("expected height and width in pixels, such as 256x384".into()),
+        Some((height, width)) if (1..=16_384).contains(&height) && (1..=16_384).contains(&width) => Ok((height, width)),
+        _ => Err("expected HEIGHTxWIDTH in pixels, such as 256x384, sides from 1 to 16384".into()),
     }
 }
 
@@ -128,7 +128,9 @@ impl Noise {
     pub(crate) fn levels(self, photo: &Photo) -> Outcome<f64> {
         match self {
             Self::Levels(levels) => Ok(levels),
-            Self::Auto => Ok(estimate_levels(photo)?),
+            Self::Auto => estimate_levels(photo).map_err(|error| {
+                Failure::from(error).hint("--noise L gives it, in 8-bit levels; 0 is none beyond rounding")
+            }),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Inpaint, session: Session<'_>) -> Outcome<()> {
         Some(MaskSource::File(path)) => Some(path.as_path()),
         _ => None,
     };
-    let task = Task { verb: "inpaint", common: &arguments.common, second };
+    let task = Task { verb: "inpaint", common: &arguments.common, second, is_photo: true };
     restoring::run(&task, session, |job| {
         let mut photo = job.read()?;
         let mask = mask(arguments, &source, job, &mut photo)?;

@@ -35,7 +35,12 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Restore, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "restore", common: &arguments.common, second: arguments.operator.as_deref() };
+    let task = Task {
+        verb: "restore",
+        common: &arguments.common,
+        second: arguments.operator.as_deref(),
+        is_photo: !is_measurement(&arguments.common.image),
+    };
     let described = |path: &Path| format!("operator of {}", path.display());
     let catalog = session.catalog;
     restoring::run(&task, session, |job| {
@@ -48,7 +53,7 @@ pub(crate) fn run(arguments: &Restore, session: Session<'_>) -> Outcome<()> {
             }
             let description = match given {
                 Some(description) => description,
-                None => Description::parse(&measured.description, &measured.folder).map_err(crate::Error::from)?,
+                None => measured.described(file)?,
             };
             let case = Case::measured(&measured, &description, catalog)?;
             let (_, height, width) = measured.image;

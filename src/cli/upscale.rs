@@ -18,7 +18,9 @@ pub(crate) struct Upscale {
     /// A whole number or a ratio above 1, at most 16.
     #[arg(short, long, value_name = "X", default_value = "2", help_heading = super::MEASUREMENT)]
     scale: String,
-    /// How it was made small: bicubic, box, lanczos
+    /// bicubic, box or lanczos
+    ///
+    /// How the photo was made small.
     #[arg(short, long, value_name = "KERNEL", value_enum, default_value_t, hide_possible_values = true,
         help_heading = super::MEASUREMENT)]
     kernel: Kernel,
@@ -57,7 +59,7 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Upscale, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "upscale", common: &arguments.common, second: None };
+    let task = Task { verb: "upscale", common: &arguments.common, second: None, is_photo: true };
     restoring::run(&task, session, |job| {
         let photo = job.read()?;
         let levels = arguments.noise.levels(&photo)?;

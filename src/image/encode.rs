@@ -178,7 +178,7 @@ impl Photo {
     pub fn encode_warnings(&self, format: OutputFormat, options: &EncodeOptions) -> Vec<String> {
         let mut warnings = Vec::new();
         if format.is_lossy() {
-            warnings.push(format!("{} is lossy: pixels outside the mask change too", format.name()));
+            warnings.push(format!("{} is lossy: every pixel changes a little, outside a mask too", format.name()));
             if self.depth() == Depth::Sixteen {
                 warnings.push(format!("16 bits are reduced to 8 for {}", format.name()));
             }

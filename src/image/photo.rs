@@ -332,9 +332,13 @@ impl Photo {
             Samples::U16(_) => Samples::U16(samples),
         };
         let mut metadata = self.metadata.clone();
-        metadata.icc = None;
+        let mut warnings = self.warnings.clone();
+        if metadata.icc.take().is_some() {
+            let kinds = if channels < 3 { ("colour", "grey") } else { ("grey", "colour") };
+            warnings.push(format!("the colour profile is for {}, the result is in {}: left out", kinds.0, kinds.1));
+        }
         metadata.png_colour.retain(|(name, _)| name == b"pHYs");
-        Self { channels, samples, metadata, ..self.clone() }
+        Self { channels, samples, metadata, warnings, ..self.clone() }
     }
 
     /// Colour of a region, on the encoded values: `2 v / 255 − 1`, or `2 v / 65535 − 1`.

@@ -15,6 +15,9 @@ use std::path::Path;
 use tweedie_operators::noise::Gaussian;
 use tweedie_operators::{Description, ForwardOperator, NoiseModel, Site};
 
+/// Largest side of an image that a file may claim, in pixels.
+const MAX_SIDE: usize = 16_384;
+
 const FORMAT: &str = "tweedie measurement 1";
 
 /// A measurement with the description of how it was made.
@@ -24,7 +27,7 @@ pub struct Measured {
     pub y: Tensor,
     /// TOML of operator and noise.
     pub description: String,
-    /// The folder that relative names of files in the description start from.
+    /// The folder that relative names of files in the description start from, itself relative to the measurement's.
     pub folder: String,
     /// `(channels, height, width)` of what was measured.
     pub image: (usize, usize, usize),
@@ -75,8 +78,11 @@ impl Measured {
             return Err(refuse(format!("a file of the format `{format}`")));
         }
         let image = get("image")?;
-        let sizes: Vec<usize> = image.split('x').filter_map(|size| size.parse().ok()).collect();
-        let [channels, height, width] = sizes[..] else { return Err(refuse(format!("an image of `{image}`"))) };
+        let sizes: Result<Vec<usize>, _> = image.split('x').map(str::parse).collect();
+        let (channels, height, width) = match sizes.as_deref() {
+            Ok(&[channels @ 1..=16, height @ 1..=MAX_SIDE, width @ 1..=MAX_SIDE]) => (channels, height, width),
+            _ => return Err(refuse(format!("an image of `{image}`"))),
+        };
         let y = file.tensor("y").map_err(|error| refuse(error.to_string()))?;
         if y.dtype() != Dtype::F32 || y.shape().first() != Some(&1) {
             return Err(refuse(format!("y of {:?} in {:?}", y.shape(), y.dtype())));
@@ -91,6 +97,39 @@ impl Measured {
         }
         let y = Tensor::from_vec(values, y.shape(), &Device::Cpu)?;
         Ok(Self { y, description: get("operator")?, folder: get("folder")?, image: (channels, height, width) })
+    }
+}
+
+/// Whether a description would start a program.
+fn starts_program(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Table(table) => {
+            table.get("name").and_then(toml::Value::as_str) == Some("process") || table.values().any(starts_program)
+        }
+        toml::Value::Array(values) => values.iter().any(starts_program),
+        _ => false,
+    }
+}
+
+impl Measured {
+    /// The description that came with the measurement at `path`.
+    ///
+    /// # Errors
+    /// `Operator` if it is none; `Config` if it would start a program: a measurement is data, and whoever wants a program
+    /// run says so in a description of their own.
+    pub fn described(&self, path: &Path) -> Result<Description> {
+        let folder = path.parent().unwrap_or(Path::new("")).join(&self.folder);
+        let description = Description::parse(&self.description, folder)?;
+        if starts_program(&toml::Value::Table(description.operator.clone())) {
+            return Err(Error::Config {
+                name: path.display().to_string(),
+                got: "a measurement whose operator is a program".into(),
+                expected:
+                    "that operator in a file of its own, with --operator FILE.toml: measurements start no programs"
+                        .into(),
+            });
+        }
+        Ok(description)
     }
 }
 

@@ -100,13 +100,15 @@ impl Restored {
     }
 
     /// Lines about samples that look wrong where every pixel is new: of one colour, or saturated, where the photo is not.
-    pub fn warnings_of_whole(&self, photo: &Photo) -> Vec<String> {
+    ///
+    /// Without a photo to compare with, as for a measurement, such samples are always told.
+    pub fn warnings_of_whole(&self, photo: Option<&Photo>) -> Vec<String> {
         let everywhere = |photo: &Photo| {
             let last = photo.channels() - 1;
             let visible = move |photo: &Photo, x, y| !photo.has_alpha() || photo.sample(x, y, last) > 0;
             (saturated(photo, |x, y| visible(photo, x, y)), has_one_color(photo, |x, y| visible(photo, x, y)))
         };
-        let (known, known_flat) = everywhere(photo);
+        let (known, known_flat) = photo.map_or((0.0, false), everywhere);
         let of = self.samples.len();
         let found: Vec<_> = self.samples.iter().map(everywhere).collect();
         let at_end = found.iter().filter(|(share, _)| known < 0.25 && *share > 0.5).count();

@@ -45,9 +45,10 @@ impl Case {
             let expected = "a number or a ratio above 1, at most 16, such as 2 or 3/2".into();
             return Err(Error::Config { name: "scale".into(), got: scale.into(), expected });
         }
+        let factor = scale.parse().map_or_else(|_| toml::Value::String(scale.into()), toml::Value::Float);
         let y = colours(photo)?;
         let table = toml::Table::from_iter([
-            ("factor".into(), toml::Value::String(scale.into())),
+            ("factor".into(), factor),
             ("kernel".into(), toml::Value::String(kernel.name().into())),
         ]);
         let entry = find(OPERATORS, "downsample")?;

@@ -6,7 +6,6 @@
 //! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | singular values, the pullback |
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
-//!
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
 //!
 //! All but the last anneal ([`anneal`]); they differ in one closure.

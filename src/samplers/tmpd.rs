@@ -40,7 +40,8 @@ impl Sampler for Tmpd {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
             let misfit = (&measurement.y - operator.forward(&denoised)?)?;
             // Noise in coordinates that A never reaches says nothing, and would cost gradients.
-            let misfit = match operator.as_spectral() {
+            let unreached = if operator.reaches_everything() { None } else { operator.as_spectral() };
+            let misfit = match unreached {
                 Some(spectral) => spectral.forward(&spectral.pseudo_inverse(&misfit)?)?,
                 None => misfit,
             };
@@ -49,9 +50,10 @@ impl Sampler for Tmpd {
             let through = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?);
             let x0 = self.solve(operator, through, misfit, ridge, denoised)?;
             drop(pullback);
-            match operator.as_spectral() {
-                Some(spectral) if sigma_y == 0.0 => project(spectral, &x0, &measurement.y),
-                _ => Ok(x0),
+            // A decomposition may have to be found first: it is asked for only where it is used.
+            match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
+                Some(spectral) => project(spectral, &x0, &measurement.y),
+                None => Ok(x0),
             }
         })
     }

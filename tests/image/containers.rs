@@ -197,7 +197,7 @@ fn an_explicit_jpeg_says_that_it_is_lossy_and_reduces_the_depth() {
     let deep = Photo::from_u16(16, 16, 1, vec![0x8080; 256]).unwrap();
     assert_eq!(
         deep.encode_warnings(OutputFormat::Jpeg, &EncodeOptions::default()),
-        ["JPEG is lossy: pixels outside the mask change too", "16 bits are reduced to 8 for JPEG"]
+        ["JPEG is lossy: every pixel changes a little, outside a mask too", "16 bits are reduced to 8 for JPEG"]
     );
     let back = decode(&encode(&deep, OutputFormat::Jpeg)).unwrap();
     assert_eq!((back.depth(), back.channels()), (Depth::Eight, 1));

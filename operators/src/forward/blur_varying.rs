@@ -222,14 +222,14 @@ pub(crate) const ENTRY: Entry<BuildOperator> = Entry {
                 config.kernels.iter().map(|kernel| kernel.build(site.folder)).collect::<Result<_>>()?;
             Ok(Box::new(BlurVarying::new(&kernels, config.grid, config.padding, site)?))
         },
-        |table, y, _| {
+        |table, y, site| {
             let config: Config = table.clone().try_into()?;
             let [channels, height, width] = *y else {
                 return Err(Error::config("blur_varying", format!("measurement is {y:?}, expected [C, H, W]")));
             };
             match (config.padding, config.kernels.first()) {
                 (Padding::Valid, Some(kernel)) => {
-                    let kernel = kernel.build(std::path::Path::new(""))?;
+                    let kernel = kernel.build(site.folder)?;
                     Ok((channels, height + kernel.height() - 1, width + kernel.width() - 1))
                 }
                 _ => Ok((channels, height, width)),

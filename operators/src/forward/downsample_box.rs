@@ -96,6 +96,10 @@ impl LinearOperator for DownsampleBox {
         Ok((self.spread(y)? / (self.factor * self.factor) as f64)?)
     }
 
+    fn reaches_everything(&self) -> bool {
+        true
+    }
+
     fn as_spectral(&self) -> Option<&dyn SpectralOperator> {
         Some(self)
     }

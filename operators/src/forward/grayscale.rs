@@ -238,6 +238,10 @@ impl LinearOperator for Grayscale {
         Ok(y.broadcast_mul(&like(&self.weights, y)?)?)
     }
 
+    fn reaches_everything(&self) -> bool {
+        true
+    }
+
     fn as_spectral(&self) -> Option<&dyn SpectralOperator> {
         Some(self)
     }

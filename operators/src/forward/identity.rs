@@ -36,6 +36,10 @@ impl LinearOperator for Identity {
         Ok(y.clone())
     }
 
+    fn reaches_everything(&self) -> bool {
+        true
+    }
+
     fn as_spectral(&self) -> Option<&dyn SpectralOperator> {
         Some(self)
     }

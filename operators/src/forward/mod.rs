@@ -194,6 +194,11 @@ pub trait LinearOperator: ForwardOperator {
         None
     }
 
+    /// Whether every measurement is that of some image, so that `A A⁺ = 1`; `false`, the default, if that is not known.
+    fn reaches_everything(&self) -> bool {
+        false
+    }
+
     /// With a closed form for `(AAᵀ + λI)⁻¹`; `None`, the default, if none is known. Beside
     /// [`as_spectral`](Self::as_spectral), which says more, only where it is cheaper.
     fn as_gram(&self) -> Option<&dyn GramOperator> {

@@ -270,6 +270,9 @@ impl Program {
         if folder != Path::new("") {
             command_line.current_dir(folder);
         }
+        // An interrupt from the terminal is for the one who started the program, who then stops it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command_line, 0);
         let mut child = command_line.spawn().map_err(|error| refuse(&error))?;
         let (Some(stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())

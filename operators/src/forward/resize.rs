@@ -171,6 +171,8 @@ impl Factor {
 #[derive(Clone, Debug)]
 pub struct Resize {
     map: Separable,
+    /// No singular value was set to 0.
+    is_whole: bool,
 }
 
 impl Resize {
@@ -198,7 +200,10 @@ impl Resize {
             return Err(Error::config("downsample", reason));
         }
         let matrix = |size| factor.matrix(size, kernel, antialias, align);
-        Ok(Self { map: Separable::new("downsample", matrix(height), matrix(width), cutoff, site)? })
+        Ok(Self {
+            map: Separable::new("downsample", matrix(height), matrix(width), cutoff, site)?,
+            is_whole: cutoff == 0.0,
+        })
     }
 }
 
@@ -215,6 +220,10 @@ impl ForwardOperator for Resize {
 impl LinearOperator for Resize {
     fn adjoint(&self, y: &Tensor) -> Result<Tensor> {
         self.map.adjoint(y)
+    }
+
+    fn reaches_everything(&self) -> bool {
+        self.is_whole
     }
 
     /// Found when first asked for, by decompositions of `W₁` and `W₂`.

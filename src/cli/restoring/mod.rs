@@ -113,11 +113,12 @@ pub(crate) struct Task<'a> {
     pub(crate) verb: &'static str,
     pub(crate) common: &'a Common,
     pub(crate) second: Option<&'a Path>,
+    /// Whether the input is a photo, and not a measurement.
+    pub(crate) is_photo: bool,
 }
 
 /// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is
-/// loaded. `work` reads the photo, makes the work of it, and says in
-/// a few words what the photo is taken for.
+/// loaded. `work` reads the photo, makes the work of it, and says in a few words what the photo is taken for.
 pub(crate) fn run(
     task: &Task<'_>,
     Session { catalog, instruction_set, console, events }: Session<'_>,
@@ -174,7 +175,7 @@ pub(crate) fn run(
         mask,
         second: task.second,
         measurement: &measurement,
-        size: (canvas.width(), canvas.height()),
+        canvas,
         model: &model,
         plan: &plan,
         device: device::name(model.device()),
@@ -215,7 +216,7 @@ pub(crate) fn run(
     job.check_unchanged()?;
     let wrong = match mask {
         Some(mask) => result.warnings(&photo, mask),
-        None => result.warnings_of_whole(&photo),
+        None => result.warnings_of_whole(task.is_photo.then_some(&photo)),
     };
     for warning in wrong {
         if !warnings.contains(&warning) {

@@ -22,8 +22,8 @@ pub(super) struct Report<'a> {
     pub(super) second: Option<&'a Path>,
     /// What was measured, in a few words.
     pub(super) measurement: &'a str,
-    /// Width and height of the result.
-    pub(super) size: (usize, usize),
+    /// What the result is painted on.
+    pub(super) canvas: &'a Photo,
     pub(super) model: &'a Model,
     pub(super) plan: &'a Plan,
     pub(super) device: String,
@@ -34,10 +34,11 @@ impl Report<'_> {
     pub(super) fn warnings(&self) -> Outcome<Vec<String>> {
         let mut lost = Vec::new();
         for format in self.job.photo_formats()? {
-            lost.extend(self.photo.encode_warnings(format, &self.job.encoding()));
+            lost.extend(self.canvas.encode_warnings(format, &self.job.encoding()));
         }
         let mut warnings: Vec<String> = Vec::new();
-        let all = self.photo.warnings().iter().chain(self.mask.map_or(&[][..], Mask::warnings));
+        let all =
+            self.photo.warnings().iter().chain(self.canvas.warnings()).chain(self.mask.map_or(&[][..], Mask::warnings));
         let all = all.chain(&self.plan.warnings).chain(&lost);
         for warning in all {
             if !warnings.contains(warning) {
@@ -65,8 +66,8 @@ impl Report<'_> {
             width: self.photo.width(),
             height: self.photo.height(),
             masked_pixels: self.mask.map(Mask::count),
-            output_width: self.size.0,
-            output_height: self.size.1,
+            output_width: self.canvas.width(),
+            output_height: self.canvas.height(),
             model: &self.model.name,
             model_hash: &self.model.hash,
             device: &self.device,
@@ -104,8 +105,9 @@ impl Report<'_> {
             None => ("measurement", self.measurement.to_string()),
         };
         let mut size = format!("{}x{}, {}", photo.width(), photo.height(), kind(photo));
-        if self.size != (photo.width(), photo.height()) {
-            size += &format!(", becomes {}x{}", self.size.0, self.size.1);
+        let (width, height) = (self.canvas.width(), self.canvas.height());
+        if (width, height) != (photo.width(), photo.height()) {
+            size += &format!(", becomes {width}x{height}");
         }
         let samples = self.job.arguments.samples;
         text += &table(&[

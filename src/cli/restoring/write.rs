@@ -157,9 +157,9 @@ impl Writer<'_> {
     /// Largest difference of a sample outside the mask between the input and the file at `path`; `None` if the file
     /// has another depth, so that its samples cannot be compared.
     fn known_change(&self, path: &Path) -> Outcome<Option<u16>> {
+        let Report { photo, mask: Some(mask), .. } = self.report else { return Ok(None) };
         let options = DecodeOptions { max_pixels: u64::MAX, ..DecodeOptions::default() };
         let written = Photo::open(path, &options)?;
-        let Report { photo, mask: Some(mask), .. } = self.report else { return Ok(None) };
         let form = |photo: &Photo| (photo.width(), photo.height(), photo.depth(), photo.has_alpha());
         if form(&written) != form(photo) {
             return Ok(None);
