@@ -71,7 +71,7 @@ impl Abilities {
     fn of_example(entry: &Entry<BuildOperator>, catalog: &Catalog) -> Result<Self> {
         // A list starts no programs, not even one of the example's name that lies around.
         if entry.name == "process" {
-            return Err(tweedie_operators::Error::config("process", "its example is a program of yours").into());
+            return Err(tweedie_operators::Error::config("process", "its example is a program of yours"));
         }
         let site = Site { operators: &catalog.operators, ..Site::new((3, 8, 8), &Device::Cpu, DType::F32) };
         Ok(Self::of(&*entry.create(entry.example.parse()?, site)?))
