@@ -97,7 +97,7 @@ impl LinearOperator for Blur {
 #[derive(Clone, Debug)]
 struct Circular {
     sum: Arc<Convolution>,
-    /// In place of the sum where some frequencies are left out.
+    /// In place of the sum where some frequencies are left out, or where it is faster.
     filter: Option<Arc<Filter>>,
     /// `V`.
     hartley: Arc<Hartley>,
@@ -119,9 +119,23 @@ impl Circular {
         let phase = transfer.iter().map(unit).collect();
         let phased = Arc::new(PhasedHartley { dft: dft.clone(), phase });
         let hartley = Arc::new(Hartley(dft.clone()));
-        let filter = incomplete.then(|| Arc::new(Filter { dft, transfer: vec![transfer] }));
+        // A fixed rule: a transform and its inverse take the time of about thirty taps, on sizes that transforms are fast at.
+        let taps = kernel.values().iter().filter(|&&value| value != 0.0).count();
+        let faster = taps > 32 && site.device.is_cpu() && is_smooth(height) && is_smooth(width);
+        let filter = (incomplete || faster).then(|| Arc::new(Filter { dft, transfer: vec![transfer] }));
         Ok(Self { sum, filter, hartley, phased, singular_values })
     }
+}
+
+/// Whether a number has no prime factor above 7.
+fn is_smooth(size: usize) -> bool {
+    let mut rest = size.max(1);
+    for prime in [2, 3, 5, 7] {
+        while rest.is_multiple_of(prime) {
+            rest /= prime;
+        }
+    }
+    rest == 1
 }
 
 impl ForwardOperator for Circular {
