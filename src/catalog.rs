@@ -1,6 +1,7 @@
 //! Everything that has a name.
 
 use crate::samplers::{BuildSampler, SAMPLERS};
+use crate::solvers::{BuildSolver, SOLVERS};
 use tweedie_operators::{BuildNoise, BuildOperator, Entry, NOISES, OPERATORS};
 
 /// What configurations and the command line can name.
@@ -31,11 +32,18 @@ pub struct Catalog {
     pub noises: Vec<Entry<BuildNoise>>,
     /// Sampling methods.
     pub samplers: Vec<Entry<BuildSampler>>,
+    /// Methods that draw from the prior alone.
+    pub solvers: Vec<Entry<BuildSolver>>,
 }
 
 /// What is built in.
 impl Default for Catalog {
     fn default() -> Self {
-        Self { operators: OPERATORS.to_vec(), noises: NOISES.to_vec(), samplers: SAMPLERS.to_vec() }
+        Self {
+            operators: OPERATORS.to_vec(),
+            noises: NOISES.to_vec(),
+            samplers: SAMPLERS.to_vec(),
+            solvers: SOLVERS.to_vec(),
+        }
     }
 }

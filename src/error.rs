@@ -32,6 +32,16 @@ pub enum Error {
         /// The names there are, separated by commas.
         known: String,
     },
+    /// A method needs more than the measurement offers.
+    #[error("{method} needs {needs}; these methods would work: {instead}")]
+    Unsuitable {
+        /// The method that was asked for.
+        method: &'static str,
+        /// What is missing.
+        needs: &'static str,
+        /// Methods that need less, separated by commas.
+        instead: String,
+    },
     /// A model file cannot be used.
     #[error("model {model}: {reason}")]
     Model {

@@ -10,6 +10,7 @@ pub mod priors;
 mod restore;
 pub mod samplers;
 pub mod schedules;
+pub mod solvers;
 
 pub use catalog::Catalog;
 pub use error::{Error, Result};

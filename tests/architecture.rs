@@ -5,8 +5,9 @@
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior |
-//! | `samplers` | `priors`, `models`, `schedules` |
-//! | `catalog` | `samplers`, whose list it holds |
+//! | `solvers` | `priors`, `models`, `schedules` |
+//! | `samplers` | the same and `solvers` |
+//! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
 //! | `cli` | everything; nothing but the program uses it |
 //!
@@ -17,7 +18,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 9] = ["error", "image", "schedules", "models", "priors", "samplers", "catalog", "restore", "cli"];
+const MODULES: [&str; 10] =
+    ["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog", "restore", "cli"];
 
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
@@ -25,9 +27,10 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "image" | "schedules" => &[],
         "models" => &["error", "priors"],
         "priors" => &["error", "models"],
-        "samplers" => &["error", "priors", "models", "schedules"],
-        "catalog" => &["samplers"],
-        "restore" => &["error", "image", "schedules", "models", "priors", "samplers", "catalog"],
+        "solvers" => &["error", "priors", "models", "schedules"],
+        "samplers" => &["error", "priors", "models", "schedules", "solvers"],
+        "catalog" => &["samplers", "solvers"],
+        "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),
     }

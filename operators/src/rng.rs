@@ -1,5 +1,6 @@
 //! Random numbers that depend on what they are for, and on nothing else.
 
+use std::collections::VecDeque;
 use std::f64::consts::FRAC_PI_2;
 use std::ops::Range;
 
@@ -28,12 +29,34 @@ pub struct Rng {
     samples: Range<u64>,
     draw: u64,
     origin: (usize, usize),
+    /// Numbers to hand out instead.
+    recorded: Option<VecDeque<Tensor>>,
 }
 
 impl Rng {
     /// One stream for each of `samples`, at the first draw.
     pub fn new(seed: u64, samples: Range<u64>) -> Self {
-        Self { seed, samples, draw: 0, origin: (0, 0) }
+        Self { seed, samples, draw: 0, origin: (0, 0), recorded: None }
+    }
+
+    /// Hands out `draws`, whatever is asked for, in their order: the random numbers of another program, to compare results
+    /// with it. Every draw needs the shape that is asked for; [`normal_like`](Self::normal_like) keeps all digits of f64.
+    pub fn recorded(streams: usize, draws: impl IntoIterator<Item = Tensor>) -> Self {
+        Self { recorded: Some(draws.into_iter().collect()), ..Self::new(0, 0..streams as u64) }
+    }
+
+    /// The next recorded draw; `None` without a record.
+    fn replay(&mut self, shape: &[usize]) -> Result<Option<Tensor>> {
+        let Some(draws) = &mut self.recorded else { return Ok(None) };
+        let what = format!("recorded draw {}", self.draw);
+        self.draw += 1;
+        match draws.pop_front() {
+            Some(draw) if draw.elem_count() == shape.iter().product::<usize>() => Ok(Some(draw.reshape(shape)?)),
+            draw => {
+                let got = draw.map_or_else(Vec::new, |draw| draw.dims().to_vec());
+                Err(Error::Shape { what, got, expected: format!("{shape:?}") })
+            }
+        }
     }
 
     /// The same streams for tensors whose top-left pixel is at `origin = (y, x)` of the whole photo.
@@ -64,6 +87,9 @@ impl Rng {
     /// # Errors
     /// [`Error::Shape`] if `B` is another number.
     pub fn normal(&mut self, shape: (usize, usize, usize, usize), device: &Device) -> Result<Tensor> {
+        if let Some(draw) = self.replay(&[shape.0, shape.1, shape.2, shape.3])? {
+            return Ok(draw.to_dtype(DType::F32)?.to_device(device)?);
+        }
         self.fill(shape, device, |Line { mut words, x: from, .. }, row| {
             // A pair starts at an even x, wherever the crop starts.
             let head = from % 2;
@@ -88,6 +114,9 @@ impl Rng {
     /// # Errors
     /// [`Error::Shape`] if `B` is another number.
     pub fn uniform(&mut self, shape: (usize, usize, usize, usize), device: &Device) -> Result<Tensor> {
+        if let Some(draw) = self.replay(&[shape.0, shape.1, shape.2, shape.3])? {
+            return Ok(draw.to_dtype(DType::F32)?.to_device(device)?);
+        }
         self.fill(shape, device, |Line { mut words, x: from, .. }, row| {
             if from % 2 == 1 {
                 words.next_u32();
@@ -102,6 +131,9 @@ impl Rng {
     /// # Shapes
     /// `like`: `[B, ..]`. Tensors of four dimensions are images; all others count as one line of pixels.
     pub fn normal_like(&mut self, like: &Tensor) -> Result<Tensor> {
+        if let Some(draw) = self.replay(like.dims())? {
+            return Ok(draw.to_dtype(like.dtype())?.to_device(like.device())?);
+        }
         Ok(self.normal(lines(like), like.device())?.reshape(like.shape())?.to_dtype(like.dtype())?)
     }
 
@@ -110,6 +142,9 @@ impl Rng {
     /// # Shapes
     /// As [`normal_like`](Self::normal_like).
     pub fn uniform_like(&mut self, like: &Tensor) -> Result<Tensor> {
+        if let Some(draw) = self.replay(like.dims())? {
+            return Ok(draw.to_dtype(like.dtype())?.to_device(like.device())?);
+        }
         Ok(self.uniform(lines(like), like.device())?.reshape(like.shape())?.to_dtype(like.dtype())?)
     }
 

@@ -45,7 +45,9 @@ impl ExitCode {
             Error::Image(error) if error.is_usage() => Self::Usage,
             Error::Image(error) if error.is_resource() => Self::Resources,
             // The plan is checked before anything is computed, so a limit that is too small is a usage error.
-            Error::Config { .. } | Error::Unknown { .. } | Error::Memory { .. } => Self::Usage,
+            Error::Config { .. } | Error::Unknown { .. } | Error::Unsuitable { .. } | Error::Memory { .. } => {
+                Self::Usage
+            }
             // What does not fit together is found before anything is sampled.
             Error::Operator(
                 OperatorError::Config { .. }

@@ -19,7 +19,7 @@ mod upscale;
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use crate::models::{Model, ModelOptions};
-use crate::samplers::{BuildSampler, Problem, SAMPLERS, Sampler, Step};
+use crate::samplers::{BuildSampler, Problem, SAMPLERS, Sampler, Step, check_suitable};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
 use plan::tiled;
@@ -144,6 +144,8 @@ impl<'a> Restoration<'a> {
         let region = Region { x: 0, y: 0, width, height };
         let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
         let sampler = plan::sampler(plan::Auto::of(case, options)?, options)?;
+        let measurement = Measurement { operator: &*case.operator, noise: &*case.noise, y: case.y.clone() };
+        check_suitable(&*sampler, options.samplers, &measurement)?;
         plan::prepare(Source::Whole(case), &case.canvas, parts, sampler, 0.0, options, model)
     }
 

@@ -1,8 +1,8 @@
 //! Denoising diffusion null-space model, Wang et al. (2023), <https://arxiv.org/abs/2212.00490>.
 
-use super::anneal::{Annealing, Estimate, anneal_with};
-use super::{BuildSampler, Observer, Problem, Sampler, settings};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings};
 use crate::Result;
+use crate::solvers::{Estimate, anneal};
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, Rng, SpectralOperator};
@@ -27,7 +27,7 @@ impl Sampler for Ddnm {
         let operator = problem.measurement.spectral("ddnm")?;
         let y = &problem.measurement.y;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal_with(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let denoised = problem.prior.denoise(x, level.from)?;
             let eps = ((x - &denoised)? / level.from)?;
             Ok(Estimate { x0: project(operator, &denoised, y)?, eps: Some(eps) })
@@ -36,6 +36,10 @@ impl Sampler for Ddnm {
 
     fn name(&self) -> &'static str {
         ENTRY.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { structure: Structure::SingularValues, noise: Noise::Any, noiseless: true }
     }
 
     fn annealing(&self) -> &Annealing {

@@ -1,7 +1,8 @@
 //! Diffusion posterior sampling, Chung et al. (2023), <https://arxiv.org/abs/2209.14687>.
 
-use super::{Annealing, BuildSampler, Observer, Problem, Renoise, Sampler, anneal, settings, within};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, Rng};
@@ -28,7 +29,7 @@ impl Sampler for Dps {
     ) -> Result<Tensor> {
         let measurement = problem.measurement;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
             let residual = measurement.operator.forward(&denoised)?.broadcast_sub(&measurement.y)?;
             let norm = residual.sqr()?.flatten_from(1)?.sum_keepdim(1)?.sqrt()?;
@@ -44,6 +45,10 @@ impl Sampler for Dps {
 
     fn name(&self) -> &'static str {
         ENTRY.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { structure: Structure::Derivative, noise: Noise::Any, noiseless: false }
     }
 
     fn annealing(&self) -> &Annealing {

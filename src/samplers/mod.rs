@@ -8,24 +8,28 @@
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
 //!
-//! All but the last anneal ([`anneal`]); they differ in one closure.
+//! All but the last anneal ([`crate::solvers::anneal`]); they differ in one closure.
 
-mod anneal;
+mod annealing;
 mod ddnm;
 mod dps;
+mod needs;
 mod pigdm;
 mod tmpd;
 mod tweedie;
 
-pub use anneal::{Annealing, Estimate, Level, Renoise, anneal};
+pub use crate::solvers::{Observer, Renoise, Step};
+pub use annealing::Annealing;
 pub use ddnm::Ddnm;
 pub use dps::Dps;
+pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
 pub use pigdm::Pigdm;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 pub(crate) use tweedie::even_gain;
 
 use crate::priors::Denoiser;
+use crate::solvers::{settings, within};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::fmt::Debug;
@@ -41,6 +45,22 @@ pub struct Problem<'a> {
     pub measurement: &'a Measurement<'a>,
     /// A first guess `[B, C, H, W]`, noise is added to it; without one, sampling starts from noise around zero.
     pub guess: Option<Tensor>,
+}
+
+impl Problem<'_> {
+    /// The first state of most methods, at noise level `sigma`: the guess, or zero, plus `σ n`; one draw.
+    ///
+    /// # Shapes
+    /// Returns `[B, C, H, W]`, one row per stream, in the type and on the device of `y`; `shape` is `(C, H, W)`.
+    pub fn start(&self, (channels, height, width): (usize, usize, usize), sigma: f64, rng: &mut Rng) -> Result<Tensor> {
+        let y = &self.measurement.y;
+        let noise = rng.normal((rng.streams(), channels, height, width), y.device())?;
+        let x = (noise.to_dtype(y.dtype())? * sigma)?;
+        Ok(match &self.guess {
+            Some(guess) => x.broadcast_add(&guess.to_dtype(y.dtype())?)?,
+            None => x,
+        })
+    }
 }
 
 /// A method.
@@ -63,6 +83,17 @@ pub trait Sampler: Debug + Send + Sync {
     /// Its name in [`SAMPLERS`].
     fn name(&self) -> &'static str;
 
+    /// What it needs of a measurement.
+    fn needs(&self) -> Needs;
+
+    /// Whether the measurement is enough for it; by default whether it meets [`needs`](Self::needs).
+    ///
+    /// # Errors
+    /// `Operator` (`Unsupported`), naming what is missing.
+    fn check(&self, measurement: &Measurement<'_>) -> Result<()> {
+        self.needs().check(self.name(), measurement)
+    }
+
     /// The noise levels it visits and how it renoises.
     fn annealing(&self) -> &Annealing;
 
@@ -73,36 +104,6 @@ pub trait Sampler: Debug + Send + Sync {
 
     /// How many times a step applies the pullback of its evaluation.
     fn pullbacks(&self) -> usize;
-}
-
-/// Progress bars, snapshots, tests. Any `FnMut(&Step) -> Result<()>` is an observer.
-pub trait Observer {
-    /// Called after every step.
-    ///
-    /// # Errors
-    /// An error stops the run and is returned by it.
-    fn step(&mut self, step: &Step<'_>) -> Result<()>;
-}
-
-impl<F: FnMut(&Step<'_>) -> Result<()>> Observer for F {
-    fn step(&mut self, step: &Step<'_>) -> Result<()> {
-        self(step)
-    }
-}
-
-/// What an observer sees.
-#[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
-    /// From 0.
-    pub index: usize,
-    /// Steps in all.
-    pub total: usize,
-    /// The noise level of `x`.
-    pub sigma: f64,
-    /// The state before the step.
-    pub x: &'a Tensor,
-    /// The estimate of the clean image.
-    pub x0: &'a Tensor,
 }
 
 /// Builds a sampler from its settings.
@@ -122,23 +123,4 @@ pub fn find_sampler(list: &[Entry<BuildSampler>], name: &str, settings: toml::Ta
         known: list.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
     })?;
     (entry.build)(settings)
-}
-
-/// A table of settings as the typed configuration of the sampler `name`.
-fn settings<C: serde::de::DeserializeOwned>(name: &str, table: toml::Table) -> Result<C> {
-    let got = table.to_string().trim().replace('\n', ", ");
-    table.try_into().map_err(|error: toml::de::Error| Error::Config {
-        name: format!("configuration of the sampler {name}"),
-        got,
-        expected: error.message().to_owned(),
-    })
-}
-
-/// `value` if it lies in `range`.
-fn within(name: &str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
-    if range.contains(&value) {
-        return Ok(value);
-    }
-    let expected = format!("{} to {}", range.start(), range.end());
-    Err(Error::Config { name: name.into(), got: value.to_string(), expected })
 }

@@ -1,8 +1,9 @@
 //! Pseudo-inverse guidance, Song et al. (2023), <https://openreview.net/forum?id=9_gsMA8MRKQ>.
 
 use super::ddnm::project;
-use super::{Annealing, BuildSampler, Observer, Problem, Sampler, anneal, settings, within};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, Rng};
@@ -34,7 +35,7 @@ impl Sampler for Pigdm {
         let operator = measurement.spectral("pigdm")?;
         let sigma_y = measurement.gaussian_sigma("pigdm")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));
             let spread = prior * noise / (prior + noise);
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
@@ -49,6 +50,10 @@ impl Sampler for Pigdm {
 
     fn name(&self) -> &'static str {
         ENTRY.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { structure: Structure::SingularValues, noise: Noise::Gaussian, noiseless: false }
     }
 
     fn annealing(&self) -> &Annealing {

@@ -2,8 +2,9 @@
 //! Peng et al. (2024), <https://arxiv.org/abs/2402.02149>.
 
 use super::ddnm::project;
-use super::{Annealing, BuildSampler, Observer, Problem, Sampler, anneal, settings, within};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, LinearOperator, Rng};
@@ -36,7 +37,7 @@ impl Sampler for Tmpd {
         let operator = measurement.linear("tmpd")?;
         let sigma_y = measurement.gaussian_sigma("tmpd")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem, shape, &sigmas, self.annealing.renoise, rng, observer, |x, level| {
+        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
             let misfit = (&measurement.y - operator.forward(&denoised)?)?;
             // Noise in coordinates that A never reaches says nothing, and would cost gradients.
@@ -60,6 +61,10 @@ impl Sampler for Tmpd {
 
     fn name(&self) -> &'static str {
         ENTRY.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { structure: Structure::Linear, noise: Noise::Gaussian, noiseless: false }
     }
 
     fn annealing(&self) -> &Annealing {

@@ -1,12 +1,11 @@
 //! The posterior mean by Tweedie's formula, for measurements that are noise and nothing else.
 
-use super::anneal::Annealing;
-use super::{BuildSampler, Observer, Problem, Sampler, Step, settings};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Step, Structure, settings};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use std::ops::RangeInclusive;
-use tweedie_operators::{Entry, ForwardOperator, LinearOperator, Rng};
+use tweedie_operators::{Entry, ForwardOperator, LinearOperator, Measurement, Rng};
 
 /// `E[x₀ | y] = D(A⁺ y; σ_y / s)` for an operator all of whose singular values are `s`, one evaluation: white noise seen through
 /// such an operator is white noise of the image. Every sample is this mean; it has the least squared error of all estimates.
@@ -29,11 +28,7 @@ impl Sampler for Tweedie {
         let measurement = problem.measurement;
         let sigma_y = measurement.gaussian_sigma("tweedie")?;
         let gain = even_gain(measurement.operator)?;
-        let (Some(gain), true) = (gain, sigma_y > 0.0) else {
-            let needs =
-                "an operator whose singular values are all the same, as the identity's, and noise of sigma above 0";
-            return Err(tweedie_operators::Error::Unsupported { method: "tweedie", needs }.into());
-        };
+        let (Some(gain), true) = (gain, sigma_y > 0.0) else { return refuse() };
         let x = measurement.spectral("tweedie")?.pseudo_inverse(&measurement.y)?;
         let range = problem.prior.sigma_range();
         // Less noise than the prior was trained for is treated as the least it knows.
@@ -46,13 +41,24 @@ impl Sampler for Tweedie {
             });
         }
         let x0 = problem.prior.denoise(&x, sigma)?;
-        super::anneal::check_finite(&x0, 0, sigma)?;
+        crate::solvers::check_finite(&x0, 0, sigma)?;
         observer.step(&Step { index: 0, total: 1, sigma, x: &x, x0: &x0 })?;
         Ok(x0)
     }
 
     fn name(&self) -> &'static str {
         ENTRY.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { structure: Structure::SingularValues, noise: Noise::GaussianAboveZero, noiseless: false }
+    }
+
+    fn check(&self, measurement: &Measurement<'_>) -> Result<()> {
+        match (even_gain(measurement.operator)?, measurement.noise.gaussian_sigma()) {
+            (Some(_), Some(sigma)) if sigma > 0.0 => Ok(()),
+            _ => refuse(),
+        }
     }
 
     fn annealing(&self) -> &Annealing {
@@ -66,6 +72,11 @@ impl Sampler for Tweedie {
     fn pullbacks(&self) -> usize {
         0
     }
+}
+
+fn refuse<T>() -> Result<T> {
+    let needs = "an operator whose singular values are all the same, as the identity's, and noise of sigma above 0";
+    Err(tweedie_operators::Error::Unsupported { method: "tweedie", needs }.into())
 }
 
 /// The singular value of an operator that has only one, above zero, in an image's every direction.

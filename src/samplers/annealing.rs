@@ -1,0 +1,54 @@
+//! Which noise levels a method visits, as its settings say it.
+
+use super::within;
+use crate::Result;
+use crate::schedules::{Karras, Schedule};
+use crate::solvers::Renoise;
+use serde::Deserialize;
+use std::ops::RangeInclusive;
+
+/// Noise levels of a run: Karras' schedule from `sigma_start` to `sigma_end`, and how fresh noise enters.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Annealing {
+    /// Number of noise levels above zero.
+    pub steps: usize,
+    /// First noise level, pixels in [-1, 1]; limited to what the prior is good for.
+    pub sigma_start: f64,
+    /// Last noise level above zero.
+    pub sigma_end: f64,
+    /// ρ of the schedule: larger values spend more levels on small noise.
+    pub rho: f64,
+    /// Fresh noise.
+    pub renoise: Renoise,
+}
+
+impl Default for Annealing {
+    fn default() -> Self {
+        Self { steps: 20, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0, renoise: Renoise::All }
+    }
+}
+
+impl Annealing {
+    /// The settings, if each is in its range.
+    pub(super) fn checked(self) -> Result<Self> {
+        within("steps", self.steps as f64, 1.0..=100_000.0)?;
+        within("sigma_start", self.sigma_start, 1e-3..=1e4)?;
+        within("sigma_end", self.sigma_end, 1e-4..=self.sigma_start)?;
+        within("rho", self.rho, 0.1..=100.0)?;
+        if let Renoise::Fraction(fraction) | Renoise::Ddim(fraction) = self.renoise {
+            within("renoise", fraction, 0.0..=1.0)?;
+        }
+        Ok(self)
+    }
+
+    /// The noise levels within what a prior is good for, the last one 0.
+    pub fn sigmas(&self, range: &RangeInclusive<f64>) -> Vec<f64> {
+        let start = self.sigma_start.min(*range.end());
+        let end = self.sigma_end.max(*range.start()).min(start);
+        if start == end {
+            return vec![start, 0.0];
+        }
+        Karras { steps: self.steps, rho: self.rho }.sigmas(&(end..=start))
+    }
+}
