@@ -68,6 +68,16 @@ pub enum Error {
         /// The flag that makes it fit.
         advice: String,
     },
+    /// The work does not fit the time that was allowed.
+    #[error("needs about {needs}, {limit} are left of the time allowed; {advice}")]
+    Time {
+        /// What the smallest plan needs.
+        needs: String,
+        /// What is left.
+        limit: String,
+        /// What makes it fit.
+        advice: String,
+    },
     /// A number stopped being one.
     #[error("model produced an invalid image: not finite at step {step}, sigma {sigma}")]
     NonFinite {

@@ -154,7 +154,7 @@ fn what_makes_no_sense_is_refused_before_the_model_is_loaded() {
         ("photo.png -m mask.png --samples 0", "invalid value '0' for '--samples <N>': 0 is not in 1..=10000"),
         ("photo.png -m mask.png --steps 0", "invalid value '0' for '--steps <N>': 0 is not in 1..=1000"),
         ("photo.png -m mask.png --tile 32", "32 is not in 64..=4096"),
-        ("photo.png -m mask.png --quality 101", "101 is not in 1..=100"),
+        ("photo.png -m mask.png --jpeg-quality 101", "101 is not in 1..=100"),
         ("photo.png -m mask.png --mask-threshold 256", "256 is not in 0..=255"),
         ("photo.png -m mask.png --mask-grow NaN", "expected a number of pixels from 0 to 1000"),
         ("photo.png -m mask.png --memory 5", "expected a size from 64M on, such as 512M, 2GiB or 1.5G"),

@@ -297,6 +297,30 @@ fn tmpd_estimates_the_exact_posterior_mean_of_a_gaussian_prior() {
     }
 }
 
+/// Drawing from the Gaussian at every step keeps the posterior's variance with any number of levels: what is lost is the last
+/// step's, which takes the mean, `v → v²/(v + σ²)`.
+#[test]
+fn tmpd_that_draws_has_the_posteriors_variance_after_few_steps() {
+    let (operator, prior) = (chessboard(), prior());
+    for (sigma_y, steps) in [(0.3, 8), (0.3, 20), (0.0, 8)] {
+        let noise = Gaussian::new(sigma_y).unwrap();
+        let measurement = measure(&operator, &noise, 128);
+        let (start, end) = (5.0, 0.05);
+        let settings = format!(
+            "iterations = 1\ndraw = true\nannealing = {{ steps = {steps}, sigma_start = {start:?}, sigma_end = {end} }}"
+        );
+        let tmpd = sampler("tmpd", &settings);
+        assert_eq!(tmpd.pullbacks(), 3);
+        let x = draw(tmpd.as_ref(), &prior, &measurement, 5).unwrap();
+        let spread = (STD * sigma_y).powi(2) / (STD.powi(2) + sigma_y.powi(2));
+        for (seen, v) in [(true, spread), (false, STD.powi(2))] {
+            let what = format!("sigma_y {sigma_y}, {steps} steps, seen {seen}");
+            let variance = if v > 0.0 { v * v / (v + end * end) } else { 0.0 };
+            assert_moments(&what, &moments(&x, &measurement.y, sigma_y, seen), variance);
+        }
+    }
+}
+
 /// Those that anneal: `tweedie` takes one step, and has tests of its own.
 fn annealed_samplers() -> impl Iterator<Item = &'static Entry<BuildSampler>> {
     SAMPLERS.iter().filter(|entry| entry.name != "tweedie")

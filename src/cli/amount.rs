@@ -1,4 +1,6 @@
-//! Amounts of memory as they are typed: `512M`, `2GiB`, `1.5G`, `1048576`.
+//! Amounts of memory and time as they are typed: `512M`, `2GiB`, `1.5G`, `1048576`; `20s`, `1.5m`, `2h`, `20`.
+
+use std::time::Duration;
 
 /// The bytes that `text` means: K, M, G and T are powers of 1024, with or without `B` or `iB`.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
@@ -22,9 +24,40 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// The time that `text` means: seconds, or a number with `s`, `m` or `h`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a time of at least a second, such as 20s, 1.5m or 2h";
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| EXPECTED.to_string())?;
+    let seconds = match unit.trim() {
+        "" | "s" => number,
+        "m" | "min" => 60.0 * number,
+        "h" => 3600.0 * number,
+        _ => return Err(EXPECTED.to_string()),
+    };
+    // A year is no limit.
+    if (1.0..=365.0 * 86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(EXPECTED.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_time};
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_understood_as_people_type_them() {
+        for (text, seconds) in [("20", 20.0), ("20s", 20.0), ("1.5m", 90.0), ("5 min", 300.0), ("2h", 7200.0)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in ["", "s", "-3", "0.5", "3d", "1e9h", "NaN"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_understood_as_people_type_them() {

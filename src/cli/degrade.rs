@@ -42,10 +42,10 @@ pub(crate) struct Degrade {
     /// A safetensors file that `restore` accepts: the numbers as measured, with the operator and the noise.
     #[arg(long, value_name = "FILE", help_heading = INPUT_OUTPUT)]
     save_measurement: Option<PathBuf>,
-    /// Quality if lossy, 1 to 100
+    /// Quality of a JPEG output, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
-    quality: u8,
+    jpeg_quality: u8,
     /// Metadata to leave out: all or gps
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
     strip: Option<Stripped>,
@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
         arguments.seed
     );
     let strip = arguments.strip.map_or(Strip::None, Into::into);
-    let encoding = EncodeOptions { quality: arguments.quality, strip, software: Some(software) };
+    let encoding = EncodeOptions { quality: arguments.jpeg_quality, strip, software: Some(software) };
     let drawn = match picture {
         None => None,
         Some(target) => {

@@ -56,7 +56,7 @@ impl ExitCode {
                 | OperatorError::Unsupported { .. },
             ) => Self::Usage,
             Error::Model { .. } => Self::Model,
-            Error::Device { .. } => Self::Resources,
+            Error::Device { .. } | Error::Time { .. } => Self::Resources,
             Error::Io { source, .. } if is_full(source) => Self::Resources,
             Error::Interrupted => super::interrupt::exit_code(),
             Error::Tensor(error) if error.to_string().to_ascii_lowercase().contains("out of memory") => Self::Resources,

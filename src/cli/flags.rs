@@ -7,6 +7,7 @@ use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
 use crate::estimate_levels;
 use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
 use crate::models::{Model, ModelOptions};
+use crate::samplers::Quality;
 use clap::builder::RangedU64ValueParser;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -163,6 +164,19 @@ pub(crate) struct SamplerFlags {
     /// Seed of all random numbers
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = SAMPLER)]
     pub(crate) seed: u64,
+    /// draft, standard or best
+    ///
+    /// Three points on the measured curve of time and error (docs/samplers.md): draft takes about a third of standard's time,
+    /// best two to three times as long. Other samplers than auto's own have one setting only.
+    #[arg(long, value_name = "QUALITY", value_enum, default_value_t, hide_possible_values = true,
+        help_heading = SAMPLER)]
+    quality: Effort,
+    /// Time to stay within, such as 20s or 5m
+    ///
+    /// From the start of the program: if the noise levels do not fit, fewer are taken, and the result then depends on how
+    /// fast the machine is. The number taken is reported; --steps repeats it.
+    #[arg(long, value_name = "TIME", value_parser = amount::parse_time, help_heading = SAMPLER)]
+    pub(crate) time_limit: Option<std::time::Duration>,
     /// Noise levels, 1 to 1000 [default: the sampler's]
     #[arg(long, value_name = "N", value_parser = range(1, 1000), help_heading = SAMPLER)]
     pub(crate) steps: Option<usize>,
@@ -174,6 +188,24 @@ pub(crate) struct SamplerFlags {
     /// By default 512 where each region that is sampled fits into one such window, else 384.
     #[arg(long, value_name = "PX", value_parser = range(64, 4096), help_heading = SAMPLER)]
     pub(crate) tile: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Effort {
+    Draft,
+    #[default]
+    Standard,
+    Best,
+}
+
+impl SamplerFlags {
+    pub(crate) fn quality(&self) -> Quality {
+        match self.quality {
+            Effort::Draft => Quality::Draft,
+            Effort::Standard => Quality::Standard,
+            Effort::Best => Quality::Best,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@
 
 mod case;
 mod colorize;
+mod deadline;
 mod deblur;
 mod degrade;
 mod denoise;
@@ -19,16 +20,20 @@ mod upscale;
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use crate::models::{Model, ModelOptions};
-use crate::samplers::{BuildSampler, Problem, SAMPLERS, Sampler, Step, check_suitable};
+use crate::priors::Denoiser;
+use crate::samplers::{
+    BuildSampler, Damage, Facts, Observer, Problem, Quality, SAMPLERS, Sampler, Step, Structure, check_suitable,
+};
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
 use plan::tiled;
 use region::{Part, parts};
 use result::Moments;
+use std::ops::Range;
 use std::time::Instant;
 use tweedie_operators::forward::Inpaint;
 use tweedie_operators::noise::Gaussian;
-use tweedie_operators::{Entry, Measurement, Rng};
+use tweedie_operators::{Entry, ForwardOperator, Measurement, NoiseModel, Rng};
 
 pub use case::{Case, estimate_levels};
 pub use degrade::{Degraded, degrade};
@@ -50,9 +55,14 @@ pub struct RestoreOptions<'a> {
     pub samplers: &'a [Entry<BuildSampler>],
     /// Name of the sampler, `auto` for the default.
     pub sampler: String,
+    /// How much time `auto` takes.
+    pub quality: Quality,
     /// Noise levels; `None` is the sampler's default.
     pub steps: Option<usize>,
-    /// Settings of the sampler that replace its defaults, as in `configs/inpaint.toml`.
+    /// When the samples are to be there: fewer noise levels are taken where that is needed, and the result then depends on how
+    /// fast the machine is, up to its number of steps. `None` is no limit.
+    pub deadline: Option<Instant>,
+    /// Settings of the sampler that replace its defaults, as in `configs/auto.toml`.
     pub settings: toml::Table,
     /// Largest side of a window in pixels, at least 64; `None` is 512 where every region fits into that, else 384.
     pub tile: Option<usize>,
@@ -70,7 +80,9 @@ impl Default for RestoreOptions<'_> {
             seed: 0,
             samplers: SAMPLERS,
             sampler: "auto".into(),
+            quality: Quality::Standard,
             steps: None,
+            deadline: None,
             settings: toml::Table::new(),
             tile: None,
             context: None,
@@ -130,9 +142,16 @@ impl<'a> Restoration<'a> {
         }
         let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
         let parts = parts(mask, options.context.unwrap_or(plan::CONTEXT));
-        let sampler = plan::sampler(plan::Auto::inpaint()?, options)?;
+        let facts = Facts {
+            damage: Damage::Holes,
+            structure: Structure::SingularValues,
+            gaussian: true,
+            values: 3 * photo.width() * photo.height(),
+            samples: options.samples,
+        };
+        let choice = plan::choose(&facts, options)?;
         let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
-        plan::prepare(Source::Holes(photo, unknown), photo, parts, sampler, deepest, options, model)
+        plan::prepare(Source::Holes(photo, unknown), photo, parts, choice, deepest, options, model)
     }
 
     /// Plans to restore a whole photo with `model`, whatever model `options` name.
@@ -143,10 +162,17 @@ impl<'a> Restoration<'a> {
         let (height, width) = case.size;
         let region = Region { x: 0, y: 0, width, height };
         let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
-        let sampler = plan::sampler(plan::Auto::of(case, options)?, options)?;
         let measurement = Measurement { operator: &*case.operator, noise: &*case.noise, y: case.y.clone() };
-        check_suitable(&*sampler, options.samplers, &measurement)?;
-        plan::prepare(Source::Whole(case), &case.canvas, parts, sampler, 0.0, options, model)
+        let mut facts = Facts::of(&measurement, (3, height, width), options.samples)?;
+        facts.damage = match facts.damage {
+            _ if case.luma.is_some() => Damage::Colours,
+            // Who asks for steps asks for a walk.
+            Damage::Noise if options.steps.is_some() => Damage::Other,
+            damage => damage,
+        };
+        let choice = plan::choose(&facts, options)?;
+        check_suitable(&*choice.build(options.samplers)?, options.samplers, &measurement)?;
+        plan::prepare(Source::Whole(case), &case.canvas, parts, choice, 0.0, options, model)
     }
 
     /// What it will do and cost.
@@ -174,19 +200,7 @@ impl<'a> Restoration<'a> {
         for part in &self.parts {
             let region = part.region;
             let prior = tiled(self.model.denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
-            let seen;
-            let seen = match &self.source {
-                Source::Holes(photo, unknown) => {
-                    seen = around(photo, &unknown.crop(region), region, device)?;
-                    Seen { operator: &seen.0, noise: &seen.1, y: seen.2.clone(), guess: Some(seen.3.clone()) }
-                }
-                Source::Whole(case) => Seen {
-                    operator: &*case.operator,
-                    noise: &*case.noise,
-                    y: case.y.to_device(device)?,
-                    guess: case.guess.as_ref().map(|guess| guess.to_device(device)).transpose()?,
-                },
-            };
+            let seen = self.seen(region)?;
             // What is painted: a part of the photo, or all of it, which may be a part of what is sampled.
             let (target, fill, offset) = match &self.source {
                 Source::Holes(..) => (region, part.fill.clone(), (0, 0)),
@@ -200,16 +214,11 @@ impl<'a> Restoration<'a> {
             for first in (0..self.samples).step_by(batch) {
                 let last = self.samples.min(first + batch);
                 let rows = last - first;
-                // One row is the measurement itself, not a copy of it.
-                let y = if rows == 1 { seen.y.clone() } else { Tensor::cat(&vec![&seen.y; rows], 0)? };
-                let measurement = Measurement { operator: seen.operator, noise: seen.noise, y };
-                let problem = Problem { prior: &prior, measurement: &measurement, guess: seen.guess.clone() };
-                let mut rng = Rng::new(self.seed, first as u64..last as u64).at((region.y, region.x));
                 let mut step = |step: &Step<'_>| -> Result<()> {
                     done += rows;
                     observer(Progress { done, total, sample: first, sigma: step.sigma })
                 };
-                let mut x = self.sampler.sample(&problem, (3, region.height, region.width), &mut rng, &mut step)?;
+                let mut x = self.draw(&*self.sampler, &prior, &seen, region, first..last, &mut step)?;
                 x = x.narrow(2, offset.0, target.height)?.narrow(3, offset.1, target.width)?;
                 if let Source::Whole(Case { luma: Some(luma), .. }) = &self.source {
                     x = colorize::with_luma(&x, &luma.to_device(device)?)?;
@@ -226,27 +235,75 @@ impl<'a> Restoration<'a> {
         }
         Ok(Restored { samples, moments, plan: self.plan, seconds: start.elapsed().as_secs_f64() })
     }
+
+    /// What was measured of a region, on the device.
+    fn seen(&self, region: Region) -> Result<Seen<'a>> {
+        let device = self.model.device();
+        match self.source {
+            Source::Holes(photo, ref unknown) => around(photo, &unknown.crop(region), region, device),
+            Source::Whole(case) => Ok(Seen {
+                by: By::Case(case),
+                y: case.y.to_device(device)?,
+                guess: case.guess.as_ref().map(|guess| guess.to_device(device)).transpose()?,
+            }),
+        }
+    }
+
+    /// Samples `rows` of a region.
+    fn draw(
+        &self,
+        sampler: &dyn Sampler,
+        prior: &dyn Denoiser,
+        seen: &Seen<'_>,
+        region: Region,
+        rows: Range<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        // One row is the measurement itself, not a copy of it.
+        let y = if rows.len() == 1 { seen.y.clone() } else { Tensor::cat(&vec![&seen.y; rows.len()], 0)? };
+        let measurement = Measurement { operator: seen.operator(), noise: seen.noise(), y };
+        let problem = Problem { prior, measurement: &measurement, guess: seen.guess.clone() };
+        let mut rng = Rng::new(self.seed, rows.start as u64..rows.end as u64).at((region.y, region.x));
+        sampler.sample(&problem, (3, region.height, region.width), &mut rng, observer)
+    }
 }
 
 /// One part's measurement, on the device.
 struct Seen<'a> {
-    operator: &'a dyn tweedie_operators::ForwardOperator,
-    noise: &'a dyn tweedie_operators::NoiseModel,
+    by: By<'a>,
     y: Tensor,
     guess: Option<Tensor>,
 }
 
+/// What measured it.
+enum By<'a> {
+    Mask(Inpaint, Gaussian),
+    Case(&'a Case),
+}
+
+impl Seen<'_> {
+    fn operator(&self) -> &dyn ForwardOperator {
+        match &self.by {
+            By::Mask(mask, _) => mask,
+            By::Case(case) => &*case.operator,
+        }
+    }
+
+    fn noise(&self) -> &dyn NoiseModel {
+        match &self.by {
+            By::Mask(_, noise) => noise,
+            By::Case(case) => &*case.noise,
+        }
+    }
+}
+
 /// A region of a photo as a measurement of the pixels that are known there, and a smooth fill of the others.
-fn around(
-    photo: &Photo,
-    unknown: &Mask,
-    region: Region,
-    device: &Device,
-) -> Result<(Inpaint, Gaussian, Tensor, Tensor)> {
+fn around(photo: &Photo, unknown: &Mask, region: Region, device: &Device) -> Result<Seen<'static>> {
     let known = unknown.tensor(Region { x: 0, y: 0, ..region }, device)?;
     let photographed = photo.tensor(region, device)?;
     let y = photographed.broadcast_mul(&known)?;
-    Ok((Inpaint::new(&known)?, Gaussian::new(0.0)?, y, filled(&photographed, unknown)?))
+    let guess = Some(filled(&photographed, unknown)?);
+    Ok(Seen { by: By::Mask(Inpaint::new(&known)?, Gaussian::new(0.0)?), y, guess })
 }
 
 /// `y` with its unknown pixels filled smoothly: `[1, C, h, w]`.

@@ -1,11 +1,11 @@
 //! What a run will do and cost.
 
 use super::region::Part;
-use super::{Case, Restoration, RestoreOptions, Source};
+use super::{Restoration, RestoreOptions, Source};
 use crate::image::Photo;
 use crate::models::Model;
 use crate::priors::{Denoiser, Tiled};
-use crate::samplers::{Sampler, even_gain, find_sampler};
+use crate::samplers::{Choice, Facts};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
@@ -48,57 +48,6 @@ pub(super) const CONTEXT: usize = 48;
 /// Beyond this distance in pixels from what is known a prior of small patches has nothing to say.
 const DEEP: f64 = 16.0;
 
-/// The samplers and settings that `auto` stands for, chosen by the measurements in `docs/inpainting.md` and
-/// `docs/restoring.md`.
-const INPAINT: &str = include_str!("../../configs/inpaint.toml");
-const DENOISE: &str = include_str!("../../configs/denoise.toml");
-const COLORIZE: &str = include_str!("../../configs/colorize.toml");
-const LINEAR: &str = include_str!("../../configs/restore.toml");
-const OTHER: &str = include_str!("../../configs/restore_nonlinear.toml");
-
-/// What `--sampler auto` stands for, as such a file says it.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Auto {
-    sampler: String,
-    settings: toml::Table,
-}
-
-impl Auto {
-    fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| Error::Config {
-            name: "configuration of auto".into(),
-            got: error.message().into(),
-            expected: "a sampler and its settings".into(),
-        })
-    }
-
-    /// For missing pixels.
-    pub(super) fn inpaint() -> Result<Self> {
-        Self::parse(INPAINT)
-    }
-
-    /// For whole photos, by what the measurement is.
-    pub(super) fn of(case: &Case, options: &RestoreOptions<'_>) -> Result<Self> {
-        let gaussian = case.noise.gaussian_sigma();
-        Self::parse(match (case.operator.as_linear(), gaussian) {
-            // One picture is asked for, and its posterior mean is known exactly.
-            (Some(_), Some(sigma))
-                if options.samples == 1
-                    && options.steps.is_none()
-                    && sigma > 0.0
-                    && case.y.dims()[1..] == [3, case.size.0, case.size.1]
-                    && even_gain(&*case.operator)?.is_some() =>
-            {
-                DENOISE
-            }
-            _ if case.luma.is_some() => COLORIZE,
-            (Some(_), Some(_)) => LINEAR,
-            _ => OTHER,
-        })
-    }
-}
-
 /// The prior for a part: windows that hold none of its pixels are left out.
 pub(super) fn tiled<'a>(prior: &'a dyn Denoiser, part: &Part, window: usize) -> Result<Tiled<'a>> {
     let size = (part.region.height, part.region.width);
@@ -107,28 +56,18 @@ pub(super) fn tiled<'a>(prior: &'a dyn Denoiser, part: &Part, window: usize) -> 
 }
 
 /// The sampler that the options name, with the settings of `auto` where it is that one.
-pub(super) fn sampler(auto: Auto, options: &RestoreOptions<'_>) -> Result<Box<dyn Sampler>> {
-    let automatic = options.sampler == "auto" || options.sampler == auto.sampler;
-    let mut settings = if automatic { auto.settings } else { toml::Table::new() };
-    merge(&mut settings, options.settings.clone());
-    let sampler = if automatic { &auto.sampler } else { &options.sampler };
-    if let Some(steps) = options.steps {
-        let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
-        merge(&mut settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
-    }
-    find_sampler(options.samplers, sampler, settings)
-}
-
-/// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.
-fn merge(table: &mut toml::Table, changes: toml::Table) {
-    for (key, change) in changes {
-        match (table.get_mut(&key), change) {
-            (Some(toml::Value::Table(inner)), toml::Value::Table(change)) => merge(inner, change),
-            (_, change) => {
-                table.insert(key, change);
-            }
-        }
-    }
+pub(super) fn choose(facts: &Facts, options: &RestoreOptions<'_>) -> Result<Choice> {
+    let auto = Choice::auto(facts, options.quality)?;
+    let choice = if options.sampler == "auto" || options.sampler == auto.sampler {
+        auto
+    } else {
+        Choice { sampler: options.sampler.clone(), settings: toml::Table::new() }
+    };
+    let choice = choice.with(options.settings.clone());
+    Ok(match options.steps {
+        Some(steps) => choice.with_steps(steps),
+        None => choice,
+    })
 }
 
 /// Checks everything, chooses the windows, and measures an evaluation.
@@ -138,7 +77,7 @@ pub(super) fn prepare<'a>(
     source: Source<'a>,
     canvas: &Photo,
     parts: Vec<Part>,
-    sampler: Box<dyn Sampler>,
+    choice: Choice,
     deepest: f64,
     options: &RestoreOptions<'_>,
     model: &'a Model,
@@ -153,7 +92,8 @@ pub(super) fn prepare<'a>(
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
         return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
-    let sigmas = sampler.evaluations(&model.denoiser().sigma_range());
+    let sampler = choice.build(options.samplers)?;
+    let range = model.denoiser().sigma_range();
 
     // The largest window that fits the memory allowed.
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
@@ -206,7 +146,7 @@ pub(super) fn prepare<'a>(
         windows += tiled.windows();
         network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
     }
-    let evaluations = if parts.is_empty() { 0 } else { sigmas * options.samples };
+    let evaluations = if parts.is_empty() { 0 } else { sampler.evaluations(&range) * options.samples };
     let network_pixels = network_pixels * evaluations as u64;
     // A window that is not kept runs forward once more for every pullback, each about as long as either.
     let pullbacks = sampler.pullbacks() as f64;
@@ -227,7 +167,7 @@ pub(super) fn prepare<'a>(
     }
     let plan = Plan {
         sampler: sampler.name(),
-        steps: sigmas,
+        steps: sampler.steps(&range),
         regions: parts.len(),
         windows,
         tile: window,
@@ -239,7 +179,11 @@ pub(super) fn prepare<'a>(
         warnings,
     };
     let (samples, seed) = (options.samples, options.seed);
-    Ok(Restoration { source, model, samples, seed, sampler, parts, kept, plan })
+    let restoration = Restoration { source, model, samples, seed, sampler, parts, kept, plan };
+    match options.deadline {
+        Some(deadline) => restoration.within(deadline, &choice, options),
+        None => Ok(restoration),
+    }
 }
 
 /// Memory that a run may fill without being told so, where that makes it faster.

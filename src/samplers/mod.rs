@@ -11,6 +11,8 @@
 //! All but the last anneal ([`crate::solvers::anneal`]); they differ in one closure.
 
 mod annealing;
+mod auto;
+mod covariance;
 mod ddnm;
 mod dps;
 mod needs;
@@ -20,13 +22,14 @@ mod tweedie;
 
 pub use crate::solvers::{Observer, Renoise, Step};
 pub use annealing::Annealing;
+pub use auto::{Choice, Damage, Facts, Quality};
 pub use ddnm::Ddnm;
 pub use dps::Dps;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
 pub use pigdm::Pigdm;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
-pub(crate) use tweedie::even_gain;
+use tweedie::even_gain;
 
 use crate::priors::Denoiser;
 use crate::solvers::{settings, within};
@@ -97,12 +100,17 @@ pub trait Sampler: Debug + Send + Sync {
     /// The noise levels it visits and how it renoises.
     fn annealing(&self) -> &Annealing;
 
-    /// Network evaluations of a sample, given the noise levels that the prior is good for.
-    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+    /// Steps of a run, which is how often an observer is called, given the noise levels that the prior is good for.
+    fn steps(&self, range: &RangeInclusive<f64>) -> usize {
         self.annealing().sigmas(range).len() - 1
     }
 
-    /// How many times a step applies the pullback of its evaluation.
+    /// Network evaluations of a sample; by default one a step.
+    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+        self.steps(range)
+    }
+
+    /// How many times an evaluation's pullback is applied.
     fn pullbacks(&self) -> usize;
 }
 

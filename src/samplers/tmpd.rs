@@ -1,6 +1,7 @@
 //! Tweedie moment projection, Boys et al. (2023), <https://arxiv.org/abs/2310.06721>, solved by conjugate gradients as in
 //! Peng et al. (2024), <https://arxiv.org/abs/2402.02149>.
 
+use super::covariance::{dot, root_times, shaped};
 use super::ddnm::project;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
@@ -23,6 +24,8 @@ pub struct Tmpd {
     iterations: usize,
     /// λ: `λ σ²` is added to the variance of the measurement, for what the Gaussian approximation does not know.
     ridge: f64,
+    /// Whether a draw from the Gaussian is taken, and not its mean.
+    draw: bool,
 }
 
 impl Sampler for Tmpd {
@@ -37,26 +40,45 @@ impl Sampler for Tmpd {
         let operator = measurement.linear("tmpd")?;
         let sigma_y = measurement.gaussian_sigma("tmpd")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
-            let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
-            let misfit = (&measurement.y - operator.forward(&denoised)?)?;
-            // Noise in coordinates that A never reaches says nothing, and would cost gradients.
-            let unreached = if operator.reaches_everything() { None } else { operator.as_spectral() };
-            let misfit = match unreached {
-                Some(spectral) => spectral.forward(&spectral.pseudo_inverse(&misfit)?)?,
-                None => misfit,
-            };
-            // Everything is divided by σ²: J in the place of Σ.
-            let ridge = (sigma_y / level.from).powi(2) + self.ridge;
-            let through = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?);
-            let x0 = self.solve(operator, through, misfit, ridge, denoised)?;
-            drop(pullback);
-            // A decomposition may have to be found first: it is asked for only where it is used.
-            match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
-                Some(spectral) => project(spectral, &x0, &measurement.y),
-                None => Ok(x0),
-            }
-        })
+        anneal(
+            problem.start(shape, sigmas[0], rng)?,
+            &sigmas,
+            self.annealing.renoise,
+            rng,
+            observer,
+            |x, level, rng| {
+                let (mut denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
+                let mut misfit = None;
+                if self.draw && level.to > 0.0 {
+                    // Matheron's rule: the correction for a draw of the prior and of the noise is a draw of the posterior.
+                    let root = root_times(|v| Ok(pullback.apply(v)?), &rng.normal_like(x)?)?;
+                    denoised = (denoised + root.affine(level.from, 0.0)?)?;
+                    let drawn = (&measurement.y - operator.forward(&denoised)?)?;
+                    misfit =
+                        Some(if sigma_y > 0.0 { (&drawn + (rng.normal_like(&drawn)? * sigma_y)?)? } else { drawn });
+                }
+                let misfit = match misfit {
+                    Some(misfit) => misfit,
+                    None => (&measurement.y - operator.forward(&denoised)?)?,
+                };
+                // Noise in coordinates that A never reaches says nothing, and would cost gradients.
+                let unreached = if operator.reaches_everything() { None } else { operator.as_spectral() };
+                let misfit = match unreached {
+                    Some(spectral) => spectral.forward(&spectral.pseudo_inverse(&misfit)?)?,
+                    None => misfit,
+                };
+                // Everything is divided by σ²: J in the place of Σ.
+                let ridge = (sigma_y / level.from).powi(2) + self.ridge;
+                let through = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?);
+                let x0 = self.solve(operator, through, misfit, ridge, denoised)?;
+                drop(pullback);
+                // A decomposition may have to be found first: it is asked for only where it is used.
+                match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
+                    Some(spectral) => project(spectral, &x0, &measurement.y),
+                    None => Ok(x0),
+                }
+            },
+        )
     }
 
     fn name(&self) -> &'static str {
@@ -72,7 +94,7 @@ impl Sampler for Tmpd {
     }
 
     fn pullbacks(&self) -> usize {
-        self.iterations
+        self.iterations + if self.draw { 2 } else { 0 }
     }
 }
 
@@ -120,18 +142,6 @@ impl Tmpd {
 /// Smallest eigenvalue of J that a step is taken for.
 const LEAST_EIGENVALUE: f64 = 0.02;
 
-/// Inner products of the rows: `[B]`.
-fn dot(a: &Tensor, b: &Tensor) -> candle_core::Result<Tensor> {
-    (a * b)?.flatten_from(1)?.sum(1)
-}
-
-/// One number per row, in a shape that broadcasts to `like`.
-fn shaped(numbers: &Tensor, like: &Tensor) -> candle_core::Result<Tensor> {
-    let mut shape = vec![1; like.rank()];
-    shape[0] = numbers.dim(0)?;
-    numbers.reshape(shape)
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
@@ -141,11 +151,13 @@ struct Config {
     iterations: usize,
     /// λ, in units of σ².
     ridge: f64,
+    /// Draw from the Gaussian in the place of its mean.
+    draw: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: Annealing::default(), iterations: 2, ridge: 0.0 }
+        Self { annealing: Annealing::default(), iterations: 2, ridge: 0.0, draw: false }
     }
 }
 
@@ -156,11 +168,17 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
         ("iterations", "conjugate gradients a step; default 2"),
         ("ridge", "λ, added to the measurement's variance in units of σ²; default 0"),
+        ("draw", "whether each step draws from its Gaussian in the place of its mean; default false"),
     ],
     example: "annealing = { steps = 4 }\niterations = 2",
     build: |table| {
-        let Config { annealing, iterations, ridge } = settings("tmpd", table)?;
+        let Config { annealing, iterations, ridge, draw } = settings("tmpd", table)?;
         within("iterations", iterations as f64, 1.0..=1000.0)?;
-        Ok(Box::new(Tmpd { annealing: annealing.checked()?, iterations, ridge: within("ridge", ridge, 0.0..=1e3)? }))
+        Ok(Box::new(Tmpd {
+            annealing: annealing.checked()?,
+            iterations,
+            ridge: within("ridge", ridge, 0.0..=1e3)?,
+            draw,
+        }))
     },
 };

@@ -65,7 +65,7 @@ impl Sampler for Tweedie {
         &self.annealing
     }
 
-    fn evaluations(&self, _: &RangeInclusive<f64>) -> usize {
+    fn steps(&self, _: &RangeInclusive<f64>) -> usize {
         1
     }
 

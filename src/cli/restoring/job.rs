@@ -101,7 +101,7 @@ impl<'a> Job<'a> {
     /// How pictures are encoded, without their provenance.
     pub(super) fn encoding(&self) -> EncodeOptions {
         let strip = self.arguments.strip.map_or(Strip::None, Into::into);
-        EncodeOptions { quality: self.arguments.quality, strip, software: None }
+        EncodeOptions { quality: self.arguments.jpeg_quality, strip, software: None }
     }
 
     /// An input that changed while it was worked on is another photo than the one that was restored.

@@ -45,17 +45,17 @@ pub(crate) struct Common {
     mean: bool,
     /// Write also a picture of the samples' spread
     ///
-    /// Black where known or certain; four levels stand for one 8-bit level of standard deviation. The default settings
-    /// draw samples that spread less than the posterior does (docs/inpainting.md), by about a third.
+    /// Black where known or certain; four levels stand for one 8-bit level of standard deviation. How well the spread fits
+    /// the errors was measured: docs/samplers.md.
     #[arg(long, help_heading = INPUT_OUTPUT)]
     std: bool,
     /// Write also a sheet with before and after
     #[arg(long, help_heading = INPUT_OUTPUT)]
     sheet: bool,
-    /// Quality of a lossy output, 1 to 100
+    /// Quality of a JPEG output, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
-    quality: u8,
+    jpeg_quality: u8,
     /// Metadata to leave out: all or gps
     ///
     /// gps leaves out where the photo was taken, all everything but the colour profile.
@@ -145,6 +145,8 @@ pub(crate) fn run(
         seed: arguments.sampler.seed,
         samplers: &catalog.samplers,
         sampler: arguments.sampler.sampler.clone(),
+        quality: arguments.sampler.quality(),
+        deadline: arguments.sampler.time_limit.map(|limit| clock + limit),
         steps: arguments.sampler.steps,
         tile: arguments.sampler.tile,
         memory: arguments.memory.memory,

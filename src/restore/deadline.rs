@@ -1,0 +1,81 @@
+//! Fewer noise levels, where time is short.
+
+use super::plan::tiled;
+use super::{Restoration, RestoreOptions};
+use crate::samplers::{Choice, Step};
+use crate::{Error, Result};
+use std::time::Instant;
+
+/// The part of the time that is left for what is not sampling: painting and writing.
+const RESERVE: f64 = 0.05;
+
+/// A plan whose estimate needs less than this part of the time is taken as it is, without measuring a step.
+const PLENTY: f64 = 0.4;
+
+/// Fewer levels than this are said to be few.
+const FEW: usize = 4;
+
+impl Restoration<'_> {
+    /// The same with as many of its noise levels as fit before `deadline`, measured on a real step of the largest part.
+    ///
+    /// # Errors
+    /// `Time` if one level is too many; those of a run.
+    pub(super) fn within(mut self, deadline: Instant, choice: &Choice, options: &RestoreOptions<'_>) -> Result<Self> {
+        let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+        let range = self.model.denoiser().sigma_range();
+        let planned = self.sampler.steps(&range);
+        let pixels = |part: &super::Part| part.region.width * part.region.height;
+        let Some(largest) = self.parts.iter().max_by_key(|part| pixels(part)) else { return Ok(self) };
+        if self.plan.seconds < PLENTY * left() || planned < 2 {
+            return Ok(self);
+        }
+        // The first step warms up, the second one is timed.
+        let probe = choice.clone().with_steps(planned.clamp(2, 3)).build(options.samplers)?;
+        let prior = tiled(self.model.denoiser(), largest, self.plan.tile)?.on(self.model.device())?.keeping(self.kept);
+        let seen = self.seen(largest.region)?;
+        let mut clock = Vec::new();
+        let mut observer = |_: &Step<'_>| {
+            clock.push(Instant::now());
+            if clock.len() < 2 { Ok(()) } else { Err(Error::Interrupted) }
+        };
+        match self.draw(&*probe, &prior, &seen, largest.region, 0..1, &mut observer) {
+            Ok(_) | Err(Error::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        let [first, second] = clock[..] else { return Ok(self) };
+        let all: usize = self.parts.iter().map(pixels).sum();
+        let share = all as f64 / pixels(largest) as f64 * self.samples as f64;
+        let step = (second - first).as_secs_f64() * share;
+        let budget = left() * (1.0 - RESERVE);
+        let most = self.sampler.annealing().steps;
+        let fits = |steps: &usize| -> Result<bool> {
+            let sampler = choice.clone().with_steps(*steps).build(options.samplers)?;
+            Ok(sampler.steps(&range) as f64 * step <= budget)
+        };
+        let mut steps = None;
+        for candidate in (1..=most).rev() {
+            if fits(&candidate)? {
+                steps = Some(candidate);
+                break;
+            }
+        }
+        let Some(steps) = steps else {
+            let advice = "allow more with --time-limit, draw fewer samples, or take a smaller photo".into();
+            let seconds = |s: f64| format!("{s:.1} s");
+            return Err(Error::Time { needs: seconds(step / (1.0 - RESERVE)), limit: seconds(left()), advice });
+        };
+        self.sampler = choice.clone().with_steps(steps).build(options.samplers)?;
+        let taken = self.sampler.steps(&range);
+        if taken < planned && taken < FEW {
+            self.plan
+                .warnings
+                .push(format!("the time limit leaves {taken} of {planned} noise levels: expect a rough result"));
+        }
+        let before = self.plan.evaluations.max(1);
+        self.plan.evaluations = self.sampler.evaluations(&range) * self.samples;
+        self.plan.network_pixels = self.plan.network_pixels / before as u64 * self.plan.evaluations as u64;
+        self.plan.steps = taken;
+        self.plan.seconds = taken as f64 * step;
+        Ok(self)
+    }
+}

@@ -1,0 +1,277 @@
+//! What `auto` stands for: a table of measured choices, the first row that fits.
+
+use super::{BuildSampler, Sampler, Structure, even_gain, find_sampler};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tweedie_operators::forward::LinearOperator;
+use tweedie_operators::{Entry, Measurement};
+
+/// The rows, chosen by the measurements in `docs/samplers.md`.
+const TABLE: &str = include_str!("../../configs/auto.toml");
+
+/// Three points on the measured curve of time and error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// A look at what comes out, in about a third of the time.
+    Draft,
+    /// Where more time begins to gain little.
+    #[default]
+    Standard,
+    /// Three times the time, for the last tenths of a decibel.
+    Best,
+}
+
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draft => "draft",
+            Self::Standard => "standard",
+            Self::Best => "best",
+        })
+    }
+}
+
+/// What has happened to a photo, where that decides more than the operator's structure does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// Pixels are missing, the others are exact.
+    Holes,
+    /// Only brightness is known, and perhaps some colours.
+    Colours,
+    /// White noise of one level, and nothing else.
+    Noise,
+    /// Anything else.
+    Other,
+}
+
+/// All that the choice depends on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// What has happened.
+    pub damage: Damage,
+    /// What is known of the operator.
+    pub structure: Structure,
+    /// Whether the noise is additive, white and Gaussian, σ = 0 included.
+    pub gaussian: bool,
+    /// Numbers of an image.
+    pub values: usize,
+    /// Samples that are asked for.
+    pub samples: usize,
+}
+
+impl Facts {
+    /// What a measurement of an image of `shape` (C, H, W) says of itself: [`Damage::Noise`] or [`Damage::Other`].
+    ///
+    /// # Errors
+    /// `Tensor` if memory runs out.
+    pub fn of(measurement: &Measurement<'_>, shape: (usize, usize, usize), samples: usize) -> Result<Self> {
+        let (channels, height, width) = shape;
+        let sigma = measurement.noise.gaussian_sigma();
+        // A decomposition may have to be found first: nothing but an operator that keeps the shape can be the identity.
+        let keeps_shape = measurement.y.dims()[1..] == [channels, height, width];
+        let noise = keeps_shape && sigma.is_some_and(|sigma| sigma > 0.0) && even_gain(measurement.operator)?.is_some();
+        let linear = measurement.operator.as_linear();
+        let structure = match linear {
+            None => Structure::Derivative,
+            Some(linear) if SMALL >= channels * height * width && LinearOperator::as_spectral(linear).is_some() => {
+                Structure::SingularValues
+            }
+            Some(_) => Structure::Linear,
+        };
+        Ok(Self {
+            damage: if noise { Damage::Noise } else { Damage::Other },
+            structure,
+            gaussian: sigma.is_some(),
+            values: channels * height * width,
+            samples,
+        })
+    }
+}
+
+/// Images of at most so many values are asked for their singular values, which for larger ones would take long to find.
+const SMALL: usize = 4096;
+
+/// What a row asks of the facts; what it does not name does not matter.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct When {
+    damage: Option<Damage>,
+    /// At least so much is known of the operator.
+    structure: Option<Known>,
+    gaussian: Option<bool>,
+    values_at_most: Option<usize>,
+    samples_at_least: Option<usize>,
+    samples_at_most: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Known {
+    Linear,
+    SingularValues,
+}
+
+impl When {
+    fn fits(&self, facts: &Facts) -> bool {
+        let structure = match self.structure {
+            None => Structure::Derivative,
+            Some(Known::Linear) => Structure::Linear,
+            Some(Known::SingularValues) => Structure::SingularValues,
+        };
+        self.damage.is_none_or(|damage| damage == facts.damage)
+            && facts.structure >= structure
+            && self.gaussian.is_none_or(|gaussian| gaussian == facts.gaussian)
+            && self.values_at_most.is_none_or(|most| facts.values <= most)
+            && self.samples_at_least.is_none_or(|least| facts.samples >= least)
+            && self.samples_at_most.is_none_or(|most| facts.samples <= most)
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    #[serde(default)]
+    when: When,
+    sampler: String,
+    /// Those of the standard quality.
+    #[serde(default)]
+    settings: toml::Table,
+    /// What is different for a draft.
+    #[serde(default)]
+    draft: toml::Table,
+    /// What is different for the best.
+    #[serde(default)]
+    best: toml::Table,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    row: Vec<Row>,
+}
+
+/// A sampler by its name, with the settings that replace its defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// Its name.
+    pub sampler: String,
+    /// Its settings.
+    pub settings: toml::Table,
+}
+
+impl Choice {
+    /// What `auto` stands for.
+    ///
+    /// # Errors
+    /// `Config` if the table inside the program has no row that fits, which a test rules out.
+    pub fn auto(facts: &Facts, quality: Quality) -> Result<Self> {
+        let refuse = |got: String| Error::Config {
+            name: "configs/auto.toml".into(),
+            got,
+            expected: "rows of a sampler and its settings, the last one for everything".into(),
+        };
+        let table: Table = toml::from_str(TABLE).map_err(|error| refuse(error.message().into()))?;
+        let row = table.row.into_iter().find(|row| row.when.fits(facts));
+        let Row { sampler, mut settings, draft, best, .. } = row.ok_or_else(|| refuse(format!("{facts:?}")))?;
+        merge(
+            &mut settings,
+            match quality {
+                Quality::Draft => draft,
+                Quality::Standard => toml::Table::new(),
+                Quality::Best => best,
+            },
+        );
+        Ok(Self { sampler, settings })
+    }
+
+    /// The same with `changes` in the place of its own settings, table by table.
+    #[must_use]
+    pub fn with(mut self, changes: toml::Table) -> Self {
+        merge(&mut self.settings, changes);
+        self
+    }
+
+    /// The same with so many noise levels.
+    #[must_use]
+    pub fn with_steps(self, steps: usize) -> Self {
+        let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
+        self.with(toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]))
+    }
+
+    /// The sampler, one of `list`.
+    ///
+    /// # Errors
+    /// As [`find_sampler`].
+    pub fn build(&self, list: &[Entry<BuildSampler>]) -> Result<Box<dyn Sampler>> {
+        find_sampler(list, &self.sampler, self.settings.clone())
+    }
+}
+
+/// Puts the entries of `changes` in the place of those of `table`, sub-table by sub-table.
+fn merge(table: &mut toml::Table, changes: toml::Table) {
+    for (key, change) in changes {
+        match (table.get_mut(&key), change) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(change)) => merge(inner, change),
+            (_, change) => {
+                table.insert(key, change);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samplers::SAMPLERS;
+
+    /// Everything that can be.
+    fn all_facts() -> Vec<Facts> {
+        let mut all = Vec::new();
+        for damage in [Damage::Holes, Damage::Colours, Damage::Noise, Damage::Other] {
+            for structure in [Structure::Derivative, Structure::Linear, Structure::SingularValues] {
+                for gaussian in [true, false] {
+                    for values in [8, 192, 100_000] {
+                        for samples in [1, 8] {
+                            all.push(Facts { damage, structure, gaussian, values, samples });
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_case_has_a_row_whose_sampler_can_do_it() {
+        for facts in all_facts() {
+            for quality in [Quality::Draft, Quality::Standard, Quality::Best] {
+                let choice = Choice::auto(&facts, quality).unwrap();
+                let needs = choice.build(SAMPLERS).unwrap().needs();
+                // What is only noise has singular values, all the same, and is Gaussian.
+                if facts.damage != Damage::Noise || (facts.gaussian && facts.structure == Structure::SingularValues) {
+                    assert!(needs.structure <= facts.structure, "{facts:?}: {choice:?}");
+                }
+                let any = matches!(needs.noise, crate::samplers::Noise::Any);
+                assert!(facts.gaussian || any || facts.damage == Damage::Noise, "{facts:?}: {choice:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_draft_costs_less_and_the_best_more() {
+        for facts in all_facts() {
+            let cost = |quality| {
+                let choice = Choice::auto(&facts, quality).unwrap();
+                let sampler = choice.build(SAMPLERS).unwrap();
+                sampler.evaluations(&(0.002..=80.0)) * (1 + sampler.pullbacks())
+            };
+            let [draft, standard, best] = [Quality::Draft, Quality::Standard, Quality::Best].map(cost);
+            let one = standard == 1;
+            assert!(one || (2 * draft <= standard && 2 * standard <= best), "{facts:?}: {draft} {standard} {best}");
+        }
+    }
+}
