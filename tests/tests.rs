@@ -20,3 +20,7 @@ mod restoring_cli;
 mod posterior;
 // Denoisers, padded and tiled.
 mod priors;
+// Schedules and solvers against the programs of their authors, and against closed forms.
+mod schedules;
+// What every solver promises.
+mod solvers;

@@ -16,10 +16,29 @@ const SCHEMA: u32 = 1;
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Event<'a> {
     Start(Box<Start<'a>>),
-    Step { done: usize, total: usize, sample: usize, sigma: f64 },
+    #[serde(rename = "start")]
+    Drawing(Box<Drawing<'a>>),
+    Step {
+        done: usize,
+        total: usize,
+        sample: usize,
+        sigma: f64,
+    },
     File(Box<Written<'a>>),
-    Summary { files: usize, dry_run: bool, seconds: f64, sampling_seconds: f64, exit_code: u8 },
-    Error { message: String, hints: &'a [String], exit_code: u8 },
+    #[serde(rename = "file")]
+    Drawn(Box<Drawn<'a>>),
+    Summary {
+        files: usize,
+        dry_run: bool,
+        seconds: f64,
+        sampling_seconds: f64,
+        exit_code: u8,
+    },
+    Error {
+        message: String,
+        hints: &'a [String],
+        exit_code: u8,
+    },
 }
 
 /// What is about to be done.
@@ -84,6 +103,51 @@ pub(crate) struct Written<'a> {
     /// levels of the file's depth; `null` for pictures that do not show the photo.
     pub(crate) largest_known_change: Option<u16>,
     pub(crate) warnings: &'a [String],
+}
+
+/// What is about to be drawn, from no photo.
+#[derive(Debug, Serialize)]
+pub(crate) struct Drawing<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) command: &'static str,
+    pub(crate) outputs: Vec<Name>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) model: &'a str,
+    pub(crate) model_hash: &'a str,
+    pub(crate) device: &'a str,
+    pub(crate) instruction_set: String,
+    pub(crate) precision: String,
+    pub(crate) threads: usize,
+    pub(crate) seed: u64,
+    pub(crate) samples: usize,
+    pub(crate) sampler: &'a str,
+    pub(crate) steps: usize,
+    /// Network evaluations of all samples; `null` if the method decides while it runs.
+    pub(crate) evaluations: Option<usize>,
+}
+
+/// A drawn picture that is on the disk.
+#[derive(Debug, Serialize)]
+pub(crate) struct Drawn<'a> {
+    pub(crate) output: Name,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    /// sample or sheet.
+    pub(crate) kind: &'static str,
+    /// Index of the sample; `null` for the sheet.
+    pub(crate) sample: Option<usize>,
+    pub(crate) seed: u64,
+    pub(crate) sampler: &'a str,
+    pub(crate) steps: usize,
+    /// Network evaluations of one sample; `null` if the method decides while it runs.
+    pub(crate) evaluations: Option<usize>,
+    /// Seconds of sampling that went into this picture; `null` for the sheet.
+    pub(crate) seconds: Option<f64>,
+    /// Largest resident memory of the process so far, in bytes; `null` where the system does not say.
+    pub(crate) peak_memory: Option<u64>,
 }
 
 /// A file name as text; what is no valid text is replaced.

@@ -24,6 +24,8 @@ mod outputs;
 mod progress;
 mod restore;
 mod restoring;
+mod sample;
+mod samplers;
 mod sheet;
 mod terminal;
 mod upscale;
@@ -138,6 +140,8 @@ enum Command {
     Denoise(Box<denoise::Denoise>),
     Restore(Box<restore::Restore>),
     Degrade(degrade::Degrade),
+    Sample(Box<sample::Sample>),
+    Samplers(samplers::Samplers),
     Operators(operators::Operators),
     Models(models::Models),
     Doctor(doctor::Doctor),
@@ -165,8 +169,8 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
     let console = general.console();
     interrupt::listen();
     let instruction_set = general.instruction_set(console);
-    let session =
-        |common: &Common| Session { catalog, instruction_set, console, events: Events { wanted: common.json } };
+    let session_of = |json: bool| Session { catalog, instruction_set, console, events: Events { wanted: json } };
+    let session = |common: &Common| session_of(common.json);
     let silent = Events { wanted: false };
     let (events, outcome) = match &command {
         Command::Inpaint(arguments) => {
@@ -193,6 +197,11 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
             let session = session(&arguments.common);
             (session.events, restore::run(arguments, session))
         }
+        Command::Sample(arguments) => {
+            let session = session_of(arguments.json);
+            (session.events, sample::run(arguments, session))
+        }
+        Command::Samplers(arguments) => (silent, samplers::run(arguments, catalog)),
         Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
         Command::Operators(arguments) => (silent, operators::run(arguments, catalog)),
         Command::Models(arguments) => (silent, models::run(arguments)),

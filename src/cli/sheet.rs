@@ -15,6 +15,7 @@ const WIDTH: u32 = 1600;
 const HEIGHT: u32 = 1200;
 /// Pictures smaller than this are magnified by a whole factor.
 const SMALL: u32 = 240;
+/// Pictures in a row, unless another number is asked for.
 const COLUMNS: u32 = 3;
 const MARGIN: u32 = 24;
 const GAP: u32 = 16;
@@ -26,21 +27,33 @@ const INK: Rgb888 = Rgb888::new(46, 52, 54);
 const MARK: Rgb<u8> = Rgb([255, 0, 144]);
 
 /// A sheet that grows picture by picture.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sheet {
+    columns: u32,
     pictures: Vec<(String, RgbImage)>,
 }
 
+impl Default for Sheet {
+    fn default() -> Self {
+        Self::with_columns(COLUMNS)
+    }
+}
+
 impl Sheet {
+    /// With so many pictures in a row, at least one.
+    pub(crate) fn with_columns(columns: u32) -> Self {
+        Self { columns: columns.max(1), pictures: Vec::new() }
+    }
+
     /// Adds a picture under a label.
     pub(crate) fn add(&mut self, label: impl Into<String>, picture: RgbImage) {
         // Shrunk at once, so that a sheet of large photos stays small in memory.
-        self.pictures.push((label.into(), fit(picture)));
+        self.pictures.push((label.into(), fit(picture, self.columns)));
     }
 
-    /// Draws all pictures in rows of three.
+    /// Draws all pictures in rows.
     pub(crate) fn draw(&self) -> RgbImage {
-        let columns = self.pictures.len().min(COLUMNS as usize).max(1);
+        let columns = self.pictures.len().min(self.columns as usize).max(1);
         let rows: Vec<_> = self.pictures.chunks(columns).collect();
         let column_width =
             |k: usize| rows.iter().filter_map(|row| row.get(k)).map(|(label, picture)| width(label, picture)).max();
@@ -69,16 +82,16 @@ fn width(label: &str, picture: &RgbImage) -> u32 {
     picture.width().max(letters)
 }
 
-/// The picture at the size it has on the sheet.
-fn fit(picture: RgbImage) -> RgbImage {
-    let room = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS;
+/// The picture at the size it has on a sheet of so many columns.
+fn fit(picture: RgbImage, columns: u32) -> RgbImage {
+    let room = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns;
     let (width, height) = picture.dimensions();
     let shrink = (f64::from(room) / f64::from(width)).min(f64::from(HEIGHT) / f64::from(height));
     if shrink < 1.0 {
         let scaled = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
         return imageops::resize(&picture, scaled(width), scaled(height), FilterType::Triangle);
     }
-    let factor = (SMALL / width.max(height)).max(1);
+    let factor = (SMALL.min(room) / width.max(height)).max(1);
     if factor == 1 { picture } else { imageops::resize(&picture, width * factor, height * factor, FilterType::Nearest) }
 }
 

@@ -2,12 +2,12 @@
 
 use super::within;
 use crate::Result;
-use crate::schedules::{Karras, Schedule};
+use crate::schedules::Named;
 use crate::solvers::Renoise;
 use serde::Deserialize;
 use std::ops::RangeInclusive;
 
-/// Noise levels of a run: Karras' schedule from `sigma_start` to `sigma_end`, and how fresh noise enters.
+/// Noise levels of a run: a schedule from `sigma_start` to `sigma_end`, and how fresh noise enters.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Annealing {
@@ -17,15 +17,17 @@ pub struct Annealing {
     pub sigma_start: f64,
     /// Last noise level above zero.
     pub sigma_end: f64,
-    /// ρ of the schedule: larger values spend more levels on small noise.
+    /// ρ of Karras' schedule: larger values spend more levels on small noise.
     pub rho: f64,
     /// Fresh noise.
     pub renoise: Renoise,
+    /// How the levels are spaced, a name of [`SCHEDULES`](crate::schedules::SCHEDULES).
+    pub schedule: Named,
 }
 
 impl Default for Annealing {
     fn default() -> Self {
-        Self { steps: 20, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0, renoise: Renoise::All }
+        Self { steps: 20, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0, renoise: Renoise::All, schedule: Named::KARRAS }
     }
 }
 
@@ -46,9 +48,6 @@ impl Annealing {
     pub fn sigmas(&self, range: &RangeInclusive<f64>) -> Vec<f64> {
         let start = self.sigma_start.min(*range.end());
         let end = self.sigma_end.max(*range.start()).min(start);
-        if start == end {
-            return vec![start, 0.0];
-        }
-        Karras { steps: self.steps, rho: self.rho }.sigmas(&(end..=start))
+        self.schedule.sigmas(self.steps, self.rho, &(end..=start))
     }
 }

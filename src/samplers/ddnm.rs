@@ -68,7 +68,7 @@ struct Config {
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddnm",
     about: "Null-space projection: keeps the measured part, denoises the rest",
-    fields: &[("annealing", "table of steps, sigma_start, sigma_end, rho and renoise")],
+    fields: &[("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule")],
     example: "annealing = { steps = 4 }",
     build: |table| {
         let Config { annealing } = settings("ddnm", table)?;

@@ -80,7 +80,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "dps",
     about: "Diffusion posterior sampling: a gradient step on the residual's norm, for any operator",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
         ("scale", "ζ, the length of the guiding step, no unit; default 0.5"),
     ],
     example: "annealing = { steps = 4 }\nscale = 0.5",

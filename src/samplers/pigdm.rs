@@ -86,7 +86,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "pigdm",
     about: "Pseudo-inverse guidance: a Gaussian approximation of the posterior, through the network's pullback",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
         ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default 0.5"),
         ("scale", "factor of the guidance; default 1"),
     ],

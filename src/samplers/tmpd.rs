@@ -165,7 +165,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "tmpd",
     about: "Tweedie moment projection: the network's own covariance, a few conjugate gradients a step",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
         ("iterations", "conjugate gradients a step; default 2"),
         ("ridge", "λ, added to the measurement's variance in units of σ²; default 0"),
         ("draw", "whether each step draws from its Gaussian in the place of its mean; default false"),

@@ -1,9 +1,10 @@
 //! Denoising diffusion implicit models, Song et al. (2021), <https://arxiv.org/abs/2010.02502>.
 
+use super::levels::{Levels, RHO, SCHEDULE};
 use super::{BuildSolver, Observer, Renoise, Solver, anneal, settings, within};
 use crate::Result;
 use crate::priors::Denoiser;
-use crate::schedules::{Karras, Schedule};
+use crate::schedules::Named;
 use candle_core::Tensor;
 use serde::Deserialize;
 use std::ops::RangeInclusive;
@@ -14,8 +15,7 @@ use tweedie_operators::{Entry, Rng};
 /// η = 0 is Euler's method for the probability-flow ODE, η = 1 ancestral sampling, DDPM.
 #[derive(Clone, Copy, Debug)]
 pub struct Ddim {
-    steps: usize,
-    rho: f64,
+    levels: Levels,
     eta: f64,
 }
 
@@ -38,7 +38,7 @@ impl Solver for Ddim {
     }
 
     fn sigmas(&self, range: &RangeInclusive<f64>) -> Vec<f64> {
-        Karras { steps: self.steps, rho: self.rho }.sigmas(range)
+        self.levels.sigmas(range)
     }
 }
 
@@ -47,6 +47,8 @@ impl Solver for Ddim {
 struct Config {
     /// Noise levels above zero.
     steps: usize,
+    /// How they are spaced.
+    schedule: Named,
     /// ρ of Karras' schedule.
     rho: f64,
     /// η.
@@ -55,7 +57,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { steps: 100, rho: 7.0, eta: 0.0 }
+        Self { steps: 100, schedule: Named::KARRAS, rho: 7.0, eta: 0.0 }
     }
 }
 
@@ -64,13 +66,13 @@ pub(super) const ENTRY: Entry<BuildSolver> = Entry {
     about: "DDIM(η): Euler's method for the ODE at η = 0, ancestral sampling at η = 1",
     fields: &[
         ("steps", "noise levels above zero; default 100"),
-        ("rho", "ρ of the schedule; default 7"),
+        SCHEDULE,
+        RHO,
         ("eta", "η, the part of the ancestral noise, 0 to 1; default 0"),
     ],
     example: "steps = 4\neta = 1.0",
     build: |table| {
-        let Config { steps, rho, eta } = settings("ddim", table)?;
-        within("steps", steps as f64, 1.0..=100_000.0)?;
-        Ok(Box::new(Ddim { steps, rho: within("rho", rho, 0.1..=100.0)?, eta: within("eta", eta, 0.0..=1.0)? }))
+        let Config { steps, schedule, rho, eta } = settings("ddim", table)?;
+        Ok(Box::new(Ddim { levels: Levels::new(steps, schedule, rho)?, eta: within("eta", eta, 0.0..=1.0)? }))
     },
 };

@@ -5,13 +5,43 @@
 //!
 //! All loops are one, [`descend`]: it numbers the steps, tells the observer, and stops where a number is none. [`anneal`] is
 //! that loop with the update rule that most methods share.
+//!
+//! | solver | what it follows | evaluations of N levels |
+//! | --- | --- | --- |
+//! | [`Heun`] | the ODE, of second order; with churn an SDE | 2N − 1 |
+//! | [`Dpmpp`] | the ODE or the SDE, of second order by memory | N |
+//! | [`Ddim`] | the ODE, of first order; at η > 0 a Markov chain | N |
+//! | [`Ddpm`] | the Markov chain that was trained | N |
+//! | [`Rk45`] | the ODE, to a tolerance | as many as it takes |
+//! | [`PredictorCorrector`] | the SDE, with Langevin steps between | N (1 + corrections) |
+//! | [`AnnealedLangevin`] | Langevin dynamics at every level | T N + 1 |
+//!
+//! Each is a function of a list of noise levels ([`heun`], [`multistep`], [`ancestral`], …) and a solver that makes the list
+//! of its settings.
 
 mod anneal;
 mod ddim;
+mod ddpm;
+mod dpmpp;
+mod heun;
+mod langevin;
+mod levels;
+mod multistep;
+mod predictor_corrector;
+mod process;
+mod rk45;
 
 pub(crate) use anneal::check_finite;
 pub use anneal::{Estimate, Level, Renoise, Transition, anneal, descend};
 pub use ddim::Ddim;
+pub use ddpm::{Ddpm, ancestral};
+pub use dpmpp::Dpmpp;
+pub use heun::{Churn, Heun, heun};
+pub use langevin::{AnnealedLangevin, Langevin, annealed_langevin, rules};
+pub use multistep::{Correction, multistep};
+pub use predictor_corrector::PredictorCorrector;
+pub use process::{Corrector, Formulation, Move, Predictor, Process};
+pub use rk45::Rk45;
 
 use crate::priors::Denoiser;
 use crate::{Error, Result};
@@ -85,7 +115,16 @@ pub trait Solver: Debug + Send + Sync {
 pub type BuildSolver = fn(toml::Table) -> Result<Box<dyn Solver>>;
 
 /// All solvers, by name.
-pub const SOLVERS: &[Entry<BuildSolver>] = &[ddim::ENTRY];
+pub const SOLVERS: &[Entry<BuildSolver>] = &[
+    heun::ENTRY,
+    dpmpp::ODE,
+    dpmpp::SDE,
+    ddim::ENTRY,
+    ddpm::ENTRY,
+    rk45::ENTRY,
+    predictor_corrector::ENTRY,
+    langevin::ENTRY,
+];
 
 /// The solver of `list` called `name`, with these settings in the place of its defaults.
 ///
