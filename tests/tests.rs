@@ -18,5 +18,7 @@ mod operators_cli;
 mod restoring_cli;
 // Samplers against exact posteriors.
 mod posterior;
+// Samplers against their updates by hand.
+mod posterior_spectral;
 // Denoisers, padded and tiled.
 mod priors;
