@@ -18,6 +18,8 @@ mod operators_cli;
 mod restoring_cli;
 // Samplers against exact posteriors.
 mod posterior;
+// Samplers against their updates by hand.
+mod posterior_spectral;
 // Denoisers, padded and tiled.
 mod priors;
 // Schedules and solvers against the programs of their authors, and against closed forms.

@@ -1,19 +1,22 @@
 //! Denoising diffusion null-space model, Wang et al. (2023), <https://arxiv.org/abs/2212.00490>.
 
+use super::travel::{Travel, below};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings};
 use crate::Result;
-use crate::solvers::{Estimate, anneal};
+use crate::solvers::{Estimate, Level, Transition, descend, renoised};
 use candle_core::Tensor;
 use serde::Deserialize;
+use std::ops::RangeInclusive;
 use tweedie_operators::{Entry, Rng, SpectralOperator};
 
 /// Keeps what was measured and takes the rest from the denoised image.
 ///
 /// `x̂₀ = D(x; σ) − A⁺ (A D(x; σ) − y)`, renoised with the noise of the *unprojected* image, `ε̂ = (x − D)/σ`, as in the
-/// paper. For measurements without noise: `A x̂₀ = y` to rounding.
+/// paper. For measurements without noise: `A x̂₀ = y` to rounding. A jump back up renoises the last *unprojected* image.
 #[derive(Clone, Debug)]
 pub struct Ddnm {
     annealing: Annealing,
+    travel: Travel,
 }
 
 impl Sampler for Ddnm {
@@ -27,10 +30,18 @@ impl Sampler for Ddnm {
         let operator = problem.measurement.spectral("ddnm")?;
         let y = &problem.measurement.y;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
+        let path = self.travel.path(&sigmas);
+        descend(problem.start(shape, sigmas[0], rng)?, &path, rng, observer, |x, level, rng| {
             let denoised = problem.prior.denoise(x, level.from)?;
-            let eps = ((x - &denoised)? / level.from)?;
-            Ok(Estimate { x0: project(operator, &denoised, y)?, eps: Some(eps) })
+            let down = Level { to: below(&sigmas, level.from), ..level };
+            let eps = Some(((x - &denoised)? / level.from)?);
+            let estimate = Estimate { x0: project(operator, &denoised, y)?, eps };
+            let next = if level.to > down.to {
+                (denoised + rng.normal_like(x)?.affine(level.to, 0.0)?)?
+            } else {
+                renoised(x, &estimate, down, self.annealing.renoise, rng)?
+            };
+            Ok(Transition { x0: estimate.x0, next })
         })
     }
 
@@ -44,6 +55,10 @@ impl Sampler for Ddnm {
 
     fn annealing(&self) -> &Annealing {
         &self.annealing
+    }
+
+    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+        self.travel.path(&self.annealing.sigmas(range)).len() - 1
     }
 
     fn pullbacks(&self) -> usize {
@@ -63,15 +78,20 @@ pub(super) fn project(operator: &dyn SpectralOperator, x: &Tensor, y: &Tensor) -
 struct Config {
     /// Noise levels and renoising.
     annealing: Annealing,
+    /// Jumps back up.
+    travel: Travel,
 }
 
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddnm",
     about: "Null-space projection: keeps the measured part, denoises the rest",
-    fields: &[("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule")],
+    fields: &[
+        ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
+        ("travel", "table of length, the levels of a jump back up, and visits of each turning point; default 1 and 1"),
+    ],
     example: "annealing = { steps = 4 }",
     build: |table| {
-        let Config { annealing } = settings("ddnm", table)?;
-        Ok(Box::new(Ddnm { annealing: annealing.checked()? }))
+        let Config { annealing, travel } = settings("ddnm", table)?;
+        Ok(Box::new(Ddnm { annealing: annealing.checked()?, travel: travel.checked()? }))
     },
 };

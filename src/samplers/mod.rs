@@ -7,26 +7,65 @@
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
+//! | [`Replacement`] | Langevin dynamics, the measured part pasted in before every step | singular values |
+//! | [`ScoreSde`] | predictor and corrector, the measured part pasted in after every move | singular values |
+//! | [`Projection`] | the same, drawn towards the measurement before every move | singular values |
+//! | [`Ald`] | Langevin dynamics along the scores of prior and likelihood | `vjp` |
+//! | [`Snips`] | Langevin dynamics with measured and added noise coupled | singular values |
+//! | [`Ilvr`] | steps of the prior, each with the measured part of a noisy reference | singular values |
+//! | [`RePaint`] | steps of the prior with the measured part pasted in, up and down | singular values |
+//! | [`Dmps`] | the denoised image plus the likelihood's score under an uninformative prior | `adjoint` |
+//! | [`Ddrm`] | a step for every singular vector, by the noise of its measurement | singular values |
+//! | [`DdnmPlus`] | the denoised image, projected as far as the measurement's noise allows | singular values |
+//! | [`DiffPir`] | the proximal map of the denoised image | `adjoint`, or `vjp` |
 //!
-//! All but the last anneal ([`crate::solvers::anneal`]); they differ in one closure.
+//! Most anneal ([`crate::solvers::anneal`]) and differ in one closure; the others have a loop over the same levels
+//! ([`crate::solvers::descend`]). Those that work in the coordinates of the singular vectors take singular values below 1/1000
+//! of the largest for zero.
 
+mod ald;
 mod annealing;
 mod auto;
 mod covariance;
 mod ddnm;
+mod ddnm_plus;
+mod ddrm;
+mod diffpir;
+mod dmps;
 mod dps;
+mod ilvr;
+mod langevin;
 mod needs;
 mod pigdm;
+mod predictor_corrector;
+mod projection;
+mod repaint;
+mod replacement;
+mod score_sde;
+mod snips;
+mod spectrum;
 mod tmpd;
+mod travel;
 mod tweedie;
 
 pub use crate::solvers::{Observer, Renoise, Step};
+pub use ald::Ald;
 pub use annealing::Annealing;
 pub use auto::{Choice, Damage, Facts, Quality};
 pub use ddnm::Ddnm;
+pub use ddnm_plus::DdnmPlus;
+pub use ddrm::Ddrm;
+pub use diffpir::DiffPir;
+pub use dmps::Dmps;
 pub use dps::Dps;
+pub use ilvr::Ilvr;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
 pub use pigdm::Pigdm;
+pub use projection::Projection;
+pub use repaint::RePaint;
+pub use replacement::Replacement;
+pub use score_sde::ScoreSde;
+pub use snips::Snips;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 use tweedie::even_gain;
@@ -57,10 +96,14 @@ impl Problem<'_> {
     /// Returns `[B, C, H, W]`, one row per stream, in the type and on the device of `y`; `shape` is `(C, H, W)`.
     pub fn start(&self, (channels, height, width): (usize, usize, usize), sigma: f64, rng: &mut Rng) -> Result<Tensor> {
         let y = &self.measurement.y;
-        let noise = rng.normal((rng.streams(), channels, height, width), y.device())?;
-        let x = (noise.to_dtype(y.dtype())? * sigma)?;
+        let shape = Tensor::zeros((rng.streams(), channels, height, width), y.dtype(), y.device())?;
+        self.guessed((rng.normal_like(&shape)? * sigma)?)
+    }
+
+    /// `x` plus the guess, if there is one.
+    fn guessed(&self, x: Tensor) -> Result<Tensor> {
         Ok(match &self.guess {
-            Some(guess) => x.broadcast_add(&guess.to_dtype(y.dtype())?)?,
+            Some(guess) => x.broadcast_add(&guess.to_dtype(x.dtype())?)?,
             None => x,
         })
     }
@@ -118,7 +161,24 @@ pub trait Sampler: Debug + Send + Sync {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY];
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[
+    ddnm::ENTRY,
+    pigdm::ENTRY,
+    dps::ENTRY,
+    tmpd::ENTRY,
+    tweedie::ENTRY,
+    replacement::ENTRY,
+    score_sde::ENTRY,
+    projection::ENTRY,
+    ald::ENTRY,
+    snips::ENTRY,
+    ilvr::ENTRY,
+    repaint::ENTRY,
+    dmps::ENTRY,
+    ddrm::ENTRY,
+    ddnm_plus::ENTRY,
+    diffpir::ENTRY,
+];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.
 ///

@@ -69,6 +69,13 @@ pub struct Transition {
     pub next: Tensor,
 }
 
+impl Transition {
+    /// To `next`, by way of `estimate`; at σ' = 0 the next state is the estimate.
+    pub(crate) fn by(estimate: Tensor, next: Tensor, level: Level) -> Self {
+        Self { x0: if level.to == 0.0 { next.clone() } else { estimate }, next }
+    }
+}
+
 /// Takes `x`, a state at `sigmas[0]`, along `sigmas`: `step(x, level, rng)` says where to.
 ///
 /// # Errors

@@ -31,8 +31,8 @@ mod predictor_corrector;
 mod process;
 mod rk45;
 
-pub(crate) use anneal::check_finite;
 pub use anneal::{Estimate, Level, Renoise, Transition, anneal, descend};
+pub(crate) use anneal::{check_finite, renoised};
 pub use ddim::Ddim;
 pub use ddpm::{Ddpm, ancestral};
 pub use dpmpp::Dpmpp;
