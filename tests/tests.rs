@@ -18,5 +18,7 @@ mod operators_cli;
 mod restoring_cli;
 // Samplers against exact posteriors.
 mod posterior;
+// Samplers that follow a gradient, and those beside them, against their updates written by hand.
+mod posterior_gradient;
 // Denoisers, padded and tiled.
 mod priors;

@@ -3,30 +3,56 @@
 //! | sampler | estimate of `x₀` given `x` and `y` | needs |
 //! | --- | --- | --- |
 //! | [`Ddnm`] | the denoised image, projected on what was measured | a pseudo-inverse |
-//! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | singular values, the pullback |
+//! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | `adjoint`, the pullback |
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
+//! | [`LgdMc`] | the same with the gradient averaged over images around the denoised one | `vjp`, the pullback |
+//! | [`Mcg`] | as [`Dps`], the next state projected on the noised measurement | a pseudo-inverse, the pullback |
+//! | [`Mpgd`] | the denoised image minus the gradient there | `vjp` |
+//! | [`Daps`] | the end of the probability-flow ODE, then Langevin steps | `vjp` |
+//! | [`Sitcom`] | the denoised image of a state that Adam moves until it fits | `vjp`, the pullback |
+//! | [`RedDiff`] | an image that Adam moves towards `y` and what the denoiser leaves as it is | `vjp` |
+//! | [`PnpDm`] | draws from likelihood and prior in turn | a linear operator and Gaussian noise, else a density |
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
 //!
-//! All but the last anneal ([`crate::solvers::anneal`]); they differ in one closure.
+//! Most anneal ([`crate::solvers::anneal`]) and differ in one closure.
 
+mod adam;
 mod annealing;
+mod daps;
 mod ddnm;
 mod dps;
+mod inner;
+mod lgd_mc;
+mod mcg;
+mod mpgd;
 mod needs;
 mod pigdm;
+mod pnp_dm;
+mod red_diff;
+mod residual;
+mod sitcom;
 mod tmpd;
 mod tweedie;
+mod variance;
 
 pub use crate::solvers::{Observer, Renoise, Step};
 pub use annealing::Annealing;
+pub use daps::Daps;
 pub use ddnm::Ddnm;
 pub use dps::Dps;
+pub use lgd_mc::LgdMc;
+pub use mcg::{Mcg, ProjectAt};
+pub use mpgd::Mpgd;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
 pub use pigdm::Pigdm;
+pub use pnp_dm::{PnpDm, Reverse};
+pub use red_diff::{RedDiff, Weight};
+pub use sitcom::Sitcom;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 pub(crate) use tweedie::even_gain;
+pub use variance::Variance;
 
 use crate::priors::Denoiser;
 use crate::solvers::{settings, within};
@@ -110,7 +136,20 @@ pub trait Sampler: Debug + Send + Sync {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY];
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[
+    ddnm::ENTRY,
+    pigdm::ENTRY,
+    dps::ENTRY,
+    tmpd::ENTRY,
+    tweedie::ENTRY,
+    lgd_mc::ENTRY,
+    mcg::ENTRY,
+    mpgd::ENTRY,
+    daps::ENTRY,
+    sitcom::ENTRY,
+    red_diff::ENTRY,
+    pnp_dm::ENTRY,
+];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.
 ///

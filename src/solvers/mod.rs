@@ -9,8 +9,8 @@
 mod anneal;
 mod ddim;
 
-pub(crate) use anneal::check_finite;
 pub use anneal::{Estimate, Level, Renoise, Transition, anneal, descend};
+pub(crate) use anneal::{check_finite, renoised};
 pub use ddim::Ddim;
 
 use crate::priors::Denoiser;
