@@ -524,7 +524,11 @@ fn methods_say_what_they_lack_of_the_operator_and_the_noise() {
     };
     let spectral = "needs an operator with known singular values";
     assert_eq!(message("ddnm", &Squared, &noise).unwrap_err(), format!("ddnm {spectral}"));
-    assert_eq!(message("pigdm", &Squared, &noise).unwrap_err(), format!("pigdm {spectral}"));
+    assert_eq!(message("pigdm", &Squared, &noise).unwrap_err(), "pigdm needs a linear operator");
+    assert_eq!(message("mcg", &Squared, &noise).unwrap_err(), "mcg needs a linear operator");
+    assert_eq!(message("sitcom", &Squared, &Uniform).unwrap_err(), "sitcom needs additive white Gaussian noise");
+    let either = "pnp_dm needs a linear operator, or noise with a density";
+    assert_eq!(message("pnp_dm", &Squared, &noise).unwrap_err(), either);
     assert_eq!(message("pigdm", &operator, &Uniform).unwrap_err(), "pigdm needs additive white Gaussian noise");
     assert!(message("dps", &Squared, &Uniform).is_ok());
 }

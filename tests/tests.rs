@@ -20,6 +20,8 @@ mod restoring_cli;
 mod posterior;
 // Samplers against their updates by hand.
 mod posterior_spectral;
+// Samplers that follow a gradient, and those beside them, against their updates written by hand.
+mod posterior_gradient;
 // Denoisers, padded and tiled.
 mod priors;
 // Schedules and solvers against the programs of their authors, and against closed forms.

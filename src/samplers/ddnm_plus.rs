@@ -97,7 +97,8 @@ impl Default for Config {
     fn default() -> Self {
         // η = 0.85
         let renoise = Renoise::Fraction(0.7225);
-        let annealing = Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise };
+        let annealing =
+            Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
         Self { annealing, travel: Travel::default() }
     }
 }

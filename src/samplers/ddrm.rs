@@ -137,7 +137,8 @@ impl Default for Config {
     fn default() -> Self {
         // η = 0.85
         let renoise = Renoise::Fraction(0.7225);
-        let annealing = Annealing { steps: 20, sigma_start: 120.0, sigma_end: 0.01, rho: 7.0, renoise };
+        let annealing =
+            Annealing { steps: 20, sigma_start: 120.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
         Self { annealing, eta_b: 1.0 }
     }
 }

@@ -80,7 +80,8 @@ struct Config {
 impl Default for Config {
     fn default() -> Self {
         let renoise = Renoise::Fraction(0.3);
-        let annealing = Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise };
+        let annealing =
+            Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
         Self { annealing, lambda: 7.0 }
     }
 }

@@ -68,8 +68,14 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let annealing =
-            Annealing { steps: 1000, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::Ancestral };
+        let annealing = Annealing {
+            steps: 1000,
+            sigma_start: 80.0,
+            sigma_end: 0.01,
+            rho: 7.0,
+            renoise: Renoise::Ancestral,
+            ..Annealing::default()
+        };
         Self { annealing, scale: 1.75 }
     }
 }

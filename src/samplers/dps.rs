@@ -1,8 +1,11 @@
 //! Diffusion posterior sampling, Chung et al. (2023), <https://arxiv.org/abs/2209.14687>.
 
-use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
-use crate::Result;
-use crate::solvers::anneal;
+use super::residual::norm_gradient;
+use super::{
+    Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, Variance, settings, within,
+};
+use crate::solvers::{Estimate, Level, Transition, descend, renoised};
+use crate::{Error, Result};
 use candle_core::Tensor;
 use serde::Deserialize;
 use tweedie_operators::{Entry, Rng};
@@ -12,11 +15,88 @@ use tweedie_operators::{Entry, Rng};
 /// `x̂₀ = D − ζ √((1+σ²)(1+σ'²)) σ²/(σ²−σ'²) ∇_x ‖y − A D(x; σ)‖₂`: the paper's ancestral step followed by
 /// `−ζ∇‖y − A x̂₀‖`, carried from its variance-preserving coordinates to `x = x₀ + σ n`. The norm is not squared and is
 /// taken for each image of the batch. At σ' = 0 the factor is `ζ √(1+σ²)`.
-#[derive(Clone, Debug)]
+///
+/// The authors' code clips `D` to [-1, 1], lets the gradient pass through the clip, and takes the variance of the step from
+/// the network: [`clip`](Self::clip) and [`variance`](Self::variance) do as it does.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dps {
-    annealing: Annealing,
+    /// Noise levels and renoising.
+    pub annealing: Annealing,
     /// ζ, no unit; the paper's configurations have 0.5 for inpainting with 1000 steps.
-    scale: f64,
+    pub scale: f64,
+    /// Whether `D` is limited to [-1, 1]; values beyond get no gradient.
+    pub clip: bool,
+    /// Whether the norm is weighted by the mean of `1/|y|`, as the paper does for photon counts; values of y nearer to 0
+    /// than a level of 255 count as one.
+    pub relative: bool,
+    /// Noise of the ancestral step; any but [`Variance::Small`] asks for [`Renoise::Ancestral`].
+    pub variance: Variance,
+}
+
+/// The paper's scale for inpainting, in a tenth of its steps.
+impl Default for Dps {
+    fn default() -> Self {
+        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
+        Self { annealing, scale: 0.5, clip: false, relative: false, variance: Variance::Small }
+    }
+}
+
+/// Least `|y|` of the relative norm: one of 255 levels.
+const DARKEST: f64 = 2.0 / 255.0;
+
+impl Dps {
+    /// As [`Sampler::sample`], from the state `x` along noise levels of the caller's own: `x` is one of `sigmas[0]`, the last
+    /// level is 0.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn along(
+        &self,
+        problem: &Problem<'_>,
+        x: Tensor,
+        sigmas: &[f64],
+        rng: &mut Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        descend(x, sigmas, rng, observer, |x, level, rng| self.step(problem, x, level, rng))
+    }
+
+    pub(super) fn step(&self, problem: &Problem<'_>, x: &Tensor, level: Level, rng: &mut Rng) -> Result<Transition> {
+        let (mut denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
+        let mut inside = None;
+        if self.clip {
+            inside = Some(denoised.abs()?.le(1.0)?.to_dtype(denoised.dtype())?);
+            denoised = denoised.clamp(-1.0, 1.0)?;
+        }
+        let mut direction = norm_gradient(problem.measurement, &denoised)?;
+        if let Some(inside) = inside {
+            direction = (direction * inside)?;
+        }
+        if self.relative {
+            let y = problem.measurement.y.abs()?.maximum(DARKEST)?.recip()?.flatten_from(1)?;
+            direction = direction.broadcast_mul(&y.mean_keepdim(1)?.reshape(((), 1, 1, 1))?)?;
+        }
+        let gradient = pullback.apply(&direction)?;
+        drop(pullback);
+        let (from, to) = (level.from.powi(2), level.to.powi(2));
+        let factor = ((1.0 + from) * (1.0 + to)).sqrt() * from / (from - to);
+        let x0 = (denoised - gradient.affine(self.scale * factor, 0.0)?)?;
+        let estimate = Estimate { x0, eps: None };
+        let next = match self.variance {
+            Variance::Small => renoised(x, &estimate, level, self.annealing.renoise, rng)?,
+            variance => ancestral(x, &estimate.x0, level, variance, rng)?,
+        };
+        Ok(Transition { x0: estimate.x0, next })
+    }
+}
+
+/// `x̂₀ + (σ'/σ)² (x − x̂₀) + √V n`; at σ' = 0 the estimate.
+fn ancestral(x: &Tensor, x0: &Tensor, level: Level, variance: Variance, rng: &mut Rng) -> Result<Tensor> {
+    if level.to == 0.0 {
+        return Ok(x0.clone());
+    }
+    let mean = (x0 + (x - x0)?.affine((level.to / level.from).powi(2), 0.0)?)?;
+    Ok((mean + rng.normal_like(x)?.affine(variance.of(level.from, level.to).sqrt(), 0.0)?)?)
 }
 
 impl Sampler for Dps {
@@ -27,20 +107,8 @@ impl Sampler for Dps {
         rng: &mut Rng,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        let measurement = problem.measurement;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
-        anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
-            let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
-            let residual = measurement.operator.forward(&denoised)?.broadcast_sub(&measurement.y)?;
-            let norm = residual.sqr()?.flatten_from(1)?.sum_keepdim(1)?.sqrt()?;
-            // A residual of exactly zero has no direction.
-            let norm = norm.maximum(f64::from(f32::MIN_POSITIVE))?.reshape((x.dim(0)?, 1, 1, 1))?;
-            let direction = measurement.operator.vjp(&denoised, &residual)?.broadcast_div(&norm)?;
-            let gradient = pullback.apply(&direction)?;
-            let (from, to) = (level.from.powi(2), level.to.powi(2));
-            let factor = ((1.0 + from) * (1.0 + to)).sqrt() * from / (from - to);
-            Ok((denoised - gradient.affine(self.scale * factor, 0.0)?)?)
-        })
+        self.along(problem, problem.start(shape, sigmas[0], rng)?, &sigmas, rng, observer)
     }
 
     fn name(&self) -> &'static str {
@@ -60,6 +128,15 @@ impl Sampler for Dps {
     }
 }
 
+/// The variance, if the way of renoising has a place for it.
+pub(super) fn checked_variance(variance: Variance, renoise: Renoise) -> Result<Variance> {
+    if variance != Variance::Small && renoise != Renoise::Ancestral {
+        let expected = "renoise = 'ancestral' beside a variance other than small".into();
+        return Err(Error::Config { name: "renoise".into(), got: format!("{renoise:?}"), expected });
+    }
+    variance.checked()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
@@ -67,12 +144,18 @@ struct Config {
     annealing: Annealing,
     /// ζ, no unit.
     scale: f64,
+    /// Whether `D` is limited to [-1, 1].
+    clip: bool,
+    /// Whether the norm is weighted by the mean of `1/|y|`.
+    relative: bool,
+    /// Noise of the ancestral step.
+    variance: Variance,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
-        Self { annealing, scale: 0.5 }
+        let Dps { annealing, scale, clip, relative, variance } = Dps::default();
+        Self { annealing, scale, clip, relative, variance }
     }
 }
 
@@ -82,10 +165,15 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     fields: &[
         ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
         ("scale", "ζ, the length of the guiding step, no unit; default 0.5"),
+        ("clip", "whether the denoised image is limited to [-1, 1], as in the authors' code; default false"),
+        ("relative", "whether the norm is weighted by the mean of 1/|y|, for photon counts; default false"),
+        ("variance", "noise of the ancestral step: small, large or { learned = 0 to 1 }; default small"),
     ],
     example: "annealing = { steps = 4 }\nscale = 0.5",
     build: |table| {
-        let Config { annealing, scale } = settings("dps", table)?;
-        Ok(Box::new(Dps { annealing: annealing.checked()?, scale: within("scale", scale, 0.0..=1e6)? }))
+        let Config { annealing, scale, clip, relative, variance } = settings("dps", table)?;
+        let annealing = annealing.checked()?;
+        let variance = checked_variance(variance, annealing.renoise)?;
+        Ok(Box::new(Dps { annealing, scale: within("scale", scale, 0.0..=1e6)?, clip, relative, variance }))
     },
 };

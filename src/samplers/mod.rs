@@ -3,9 +3,16 @@
 //! | sampler | estimate of `x₀` given `x` and `y` | needs |
 //! | --- | --- | --- |
 //! | [`Ddnm`] | the denoised image, projected on what was measured | a pseudo-inverse |
-//! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | singular values, the pullback |
+//! | [`Pigdm`] | Tweedie's formula under a Gaussian approximation of `p(x₀ | x)` | `adjoint`, the pullback |
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
+//! | [`LgdMc`] | the same with the gradient averaged over images around the denoised one | `vjp`, the pullback |
+//! | [`Mcg`] | as [`Dps`], the next state projected on the noised measurement | a pseudo-inverse, the pullback |
+//! | [`Mpgd`] | the denoised image minus the gradient there | `vjp` |
+//! | [`Daps`] | the end of the probability-flow ODE, then Langevin steps | `vjp` |
+//! | [`Sitcom`] | the denoised image of a state that Adam moves until it fits | `vjp`, the pullback |
+//! | [`RedDiff`] | an image that Adam moves towards `y` and what the denoiser leaves as it is | `vjp` |
+//! | [`PnpDm`] | draws from likelihood and prior in turn | a linear operator and Gaussian noise, else a density |
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
 //! | [`Replacement`] | Langevin dynamics, the measured part pasted in before every step | singular values |
 //! | [`ScoreSde`] | predictor and corrector, the measured part pasted in after every move | singular values |
@@ -23,10 +30,12 @@
 //! ([`crate::solvers::descend`]). Those that work in the coordinates of the singular vectors take singular values below 1/1000
 //! of the largest for zero.
 
+mod adam;
 mod ald;
 mod annealing;
 mod auto;
 mod covariance;
+mod daps;
 mod ddnm;
 mod ddnm_plus;
 mod ddrm;
@@ -34,24 +43,34 @@ mod diffpir;
 mod dmps;
 mod dps;
 mod ilvr;
+mod inner;
 mod langevin;
+mod lgd_mc;
+mod mcg;
+mod mpgd;
 mod needs;
 mod pigdm;
+mod pnp_dm;
 mod predictor_corrector;
 mod projection;
+mod red_diff;
 mod repaint;
 mod replacement;
+mod residual;
 mod score_sde;
+mod sitcom;
 mod snips;
 mod spectrum;
 mod tmpd;
 mod travel;
 mod tweedie;
+mod variance;
 
 pub use crate::solvers::{Observer, Renoise, Step};
 pub use ald::Ald;
 pub use annealing::Annealing;
 pub use auto::{Choice, Damage, Facts, Quality};
+pub use daps::Daps;
 pub use ddnm::Ddnm;
 pub use ddnm_plus::DdnmPlus;
 pub use ddrm::Ddrm;
@@ -59,16 +78,23 @@ pub use diffpir::DiffPir;
 pub use dmps::Dmps;
 pub use dps::Dps;
 pub use ilvr::Ilvr;
+pub use lgd_mc::LgdMc;
+pub use mcg::{Mcg, ProjectAt};
+pub use mpgd::Mpgd;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
 pub use pigdm::Pigdm;
+pub use pnp_dm::{PnpDm, Reverse};
 pub use projection::Projection;
+pub use red_diff::{RedDiff, Weight};
 pub use repaint::RePaint;
 pub use replacement::Replacement;
 pub use score_sde::ScoreSde;
+pub use sitcom::Sitcom;
 pub use snips::Snips;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 use tweedie::even_gain;
+pub use variance::Variance;
 
 use crate::priors::Denoiser;
 use crate::solvers::{settings, within};
@@ -178,6 +204,13 @@ pub const SAMPLERS: &[Entry<BuildSampler>] = &[
     ddrm::ENTRY,
     ddnm_plus::ENTRY,
     diffpir::ENTRY,
+    lgd_mc::ENTRY,
+    mcg::ENTRY,
+    mpgd::ENTRY,
+    daps::ENTRY,
+    sitcom::ENTRY,
+    red_diff::ENTRY,
+    pnp_dm::ENTRY,
 ];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.

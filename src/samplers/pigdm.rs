@@ -6,14 +6,15 @@ use crate::Result;
 use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
-use tweedie_operators::{Entry, Rng};
+use tweedie_operators::{CgParams, Entry, Rng};
 
 /// Tweedie's formula for the posterior, with `p(x₀ | x)` taken for `N(D, r² I)`.
 ///
 /// `x̂₀ = D + σ² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A D)`, `J = ∂D/∂x`, `r² = τ²σ²/(τ²+σ²)`, τ the spread of the prior.
 ///
-/// Exact for a Gaussian prior of standard deviation τ. Where nothing is noisy the result is projected on the measurement
-/// ([`super::Ddnm`]'s step), which changes nothing in the exact case.
+/// Exact for a Gaussian prior of standard deviation τ. The inverse is found by the singular values, the Gram matrix or
+/// conjugate gradients, whichever the operator allows. Where nothing is noisy and a pseudo-inverse is known the result is
+/// projected on the measurement ([`super::Ddnm`]'s step), which changes nothing in the exact case.
 #[derive(Clone, Debug)]
 pub struct Pigdm {
     annealing: Annealing,
@@ -32,19 +33,25 @@ impl Sampler for Pigdm {
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let measurement = problem.measurement;
-        let operator = measurement.spectral("pigdm")?;
+        let operator = measurement.linear("pigdm")?;
         let sigma_y = measurement.gaussian_sigma("pigdm")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));
             let spread = prior * noise / (prior + noise);
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
-            // r² Aᵀ(r²AAᵀ + σ_y²)⁻¹(y − A D) is the step of the proximal map from D.
-            let step = (measurement.prox(&denoised, spread.sqrt())? - &denoised)?;
+            // r² Aᵀ(r²AAᵀ + σ_y²)⁻¹(y − A D) is the step of the proximal map from D. Conjugate gradients that stopped early
+            // guide as well, only less far in what is hardly seen.
+            let (nearest, _) = measurement.prox_with(&denoised, spread.sqrt(), &CgParams::default())?;
+            let step = (nearest - &denoised)?;
             let guide = pullback.apply(&step)?;
             drop(pullback);
             let x0 = (denoised + guide.affine(self.scale * noise / spread, 0.0)?)?;
-            if sigma_y == 0.0 { project(operator, &x0, &measurement.y) } else { Ok(x0) }
+            // A decomposition may have to be found first: it is asked for only where it is used.
+            match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
+                Some(spectral) => project(spectral, &x0, &measurement.y),
+                None => Ok(x0),
+            }
         })
     }
 
@@ -53,7 +60,7 @@ impl Sampler for Pigdm {
     }
 
     fn needs(&self) -> Needs {
-        Needs { structure: Structure::SingularValues, noise: Noise::Gaussian, noiseless: false }
+        Needs { structure: Structure::Linear, noise: Noise::Gaussian, noiseless: false }
     }
 
     fn annealing(&self) -> &Annealing {
