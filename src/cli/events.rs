@@ -1,9 +1,11 @@
 //! The event stream of `--json`: one object per line on standard output.
 //!
 //! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
-//! picture written, and at the end either `summary` or `error`.
+//! picture written, and at the end either `summary` or `error`. `evaluate` has `plan` once in the place of `start`, and
+//! `record` for every method on every measurement.
 
 use super::failure::{Failure, Outcome};
+use crate::evaluate::Record;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -18,6 +20,8 @@ pub(crate) enum Event<'a> {
     Start(Box<Start<'a>>),
     Step { done: usize, total: usize, sample: usize, sigma: f64 },
     File(Box<Written<'a>>),
+    Plan { runs: usize, recorded: usize, outputs: Vec<Name> },
+    Record { done: usize, total: usize, new: bool, record: &'a Record },
     Summary { files: usize, dry_run: bool, seconds: f64, sampling_seconds: f64, exit_code: u8 },
     Error { message: String, hints: &'a [String], exit_code: u8 },
 }

@@ -12,6 +12,7 @@ mod degrade;
 mod denoise;
 mod device;
 mod doctor;
+mod evaluate;
 mod events;
 mod exit;
 mod failure;
@@ -138,6 +139,7 @@ enum Command {
     Denoise(Box<denoise::Denoise>),
     Restore(Box<restore::Restore>),
     Degrade(degrade::Degrade),
+    Evaluate(evaluate::Evaluate),
     Operators(operators::Operators),
     Models(models::Models),
     Doctor(doctor::Doctor),
@@ -192,6 +194,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         Command::Restore(arguments) => {
             let session = session(&arguments.common);
             (session.events, restore::run(arguments, session))
+        }
+        Command::Evaluate(arguments) => {
+            let events = Events { wanted: arguments.json };
+            (events, evaluate::run(arguments, Session { catalog, instruction_set, console, events }))
         }
         Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
         Command::Operators(arguments) => (silent, operators::run(arguments, catalog)),
