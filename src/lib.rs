@@ -4,7 +4,9 @@
 mod catalog;
 pub mod cli;
 mod error;
+pub mod evaluate;
 pub mod image;
+pub mod metrics;
 pub mod models;
 pub mod priors;
 mod restore;

@@ -9,6 +9,8 @@
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
+//! | `metrics` | nothing: it sees pictures and measurements only |
+//! | `evaluate` | all above, `restore` and `metrics` through their public names |
 //! | `cli` | everything; nothing but the program uses it |
 //!
 //! All but the first two rows may use `error`. `tweedie-operators` and `tweedie-kernels` know nothing of what is above
@@ -18,8 +20,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 10] =
-    ["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog", "restore", "cli"];
+const MODULES: [&str; 12] = [
+    "error",
+    "image",
+    "schedules",
+    "models",
+    "priors",
+    "solvers",
+    "samplers",
+    "catalog",
+    "restore",
+    "metrics",
+    "evaluate",
+    "cli",
+];
 
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
@@ -31,6 +45,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
         "catalog" => &["samplers", "solvers"],
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
+        "metrics" => &["error"],
+        "evaluate" => &["error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),
     }

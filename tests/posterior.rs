@@ -457,7 +457,7 @@ fn an_observer_sees_every_step_and_its_error_ends_the_run() {
             Ok(())
         };
         let x = sampler.sample(&problem, SHAPE, &mut Rng::new(1, 0..2), &mut watch).unwrap();
-        let total = seen.len();
+        let total = sampler.steps(&prior.sigma_range());
         assert!(total > 1, "{}", entry.name);
         assert_eq!(seen, (0..total).map(|index| (index, total)).collect::<Vec<_>>(), "{}", entry.name);
         assert_eq!(values(&x), values(&last.unwrap()), "{}: the last estimate is the result", entry.name);

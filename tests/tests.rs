@@ -10,6 +10,10 @@ mod harness;
 mod image;
 // The main job as a library call.
 mod inpaint;
+// Tables of methods.
+mod evaluate;
+// How good a restoration is.
+mod metrics;
 // Networks and their files.
 mod models;
 // The commands about operators.

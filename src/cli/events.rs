@@ -1,9 +1,11 @@
 //! The event stream of `--json`: one object per line on standard output.
 //!
 //! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
-//! picture written, and at the end either `summary` or `error`.
+//! picture written, and at the end either `summary` or `error`. `evaluate` has `plan` once in the place of `start`, and
+//! `record` for every method on every measurement.
 
 use super::failure::{Failure, Outcome};
+use crate::evaluate::Record;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -27,6 +29,17 @@ pub(crate) enum Event<'a> {
     File(Box<Written<'a>>),
     #[serde(rename = "file")]
     Drawn(Box<Drawn<'a>>),
+    Plan {
+        runs: usize,
+        recorded: usize,
+        outputs: Vec<Name>,
+    },
+    Record {
+        done: usize,
+        total: usize,
+        new: bool,
+        record: &'a Record,
+    },
     Summary {
         files: usize,
         dry_run: bool,

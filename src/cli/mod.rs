@@ -12,6 +12,7 @@ mod degrade;
 mod denoise;
 mod device;
 mod doctor;
+mod evaluate;
 mod events;
 mod exit;
 mod failure;
@@ -142,6 +143,7 @@ enum Command {
     Degrade(degrade::Degrade),
     Sample(Box<sample::Sample>),
     Samplers(samplers::Samplers),
+    Evaluate(evaluate::Evaluate),
     Operators(operators::Operators),
     Models(models::Models),
     Doctor(doctor::Doctor),
@@ -202,6 +204,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
             (session.events, sample::run(arguments, session))
         }
         Command::Samplers(arguments) => (silent, samplers::run(arguments, catalog)),
+        Command::Evaluate(arguments) => {
+            let events = Events { wanted: arguments.json };
+            (events, evaluate::run(arguments, Session { catalog, instruction_set, console, events }))
+        }
         Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
         Command::Operators(arguments) => (silent, operators::run(arguments, catalog)),
         Command::Models(arguments) => (silent, models::run(arguments)),

@@ -6,6 +6,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
 
+/// Parts of the whole that the bar can tell apart.
+const SHARES: u64 = 100_000;
+
 /// A line that shows what is being done, later how far it is. It disappears when dropped.
 #[derive(Debug)]
 pub(crate) struct Bar {
@@ -42,6 +45,20 @@ impl Bar {
         self.bar.reset();
         self.bar.set_style(style("{bar:32} {pos}/{len} steps{msg}, {elapsed} gone, {eta} left"));
         self.bar.set_message("");
+    }
+
+    /// Work of many kinds begins, whose share that is done is known.
+    pub(crate) fn begin_shares(&self) {
+        self.bar.set_length(SHARES);
+        self.bar.reset();
+        self.bar.set_style(style("{bar:32} {percent} %{msg}, {elapsed} gone, {eta} left"));
+        self.bar.set_message("");
+    }
+
+    /// How much of it is done, 0 to 1, and what is being done now.
+    pub(crate) fn share(&self, done: f64, what: String) {
+        self.bar.set_message(what);
+        self.bar.set_position((done * SHARES as f64) as u64);
     }
 
     /// A step is done.

@@ -4,7 +4,7 @@ use super::guess::smoothest;
 use crate::Result;
 use crate::image::{Depth, Photo, Region};
 use candle_core::{Device, Tensor};
-use tweedie_operators::{ForwardOperator, NoiseModel};
+use tweedie_operators::{ForwardOperator, Measurement, NoiseModel};
 
 /// A measurement that is to be restored, and the picture that the result is painted on.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Case {
         let size = (canvas.height(), canvas.width());
         let guess = smoothest(&*operator, &*noise, &y, size)?;
         Ok(Self { operator, noise, y, canvas, size, offset: (0, 0), guess, luma: None })
+    }
+
+    /// The measurement as the samplers see it.
+    pub(super) fn measurement(&self) -> Measurement<'_> {
+        Measurement { operator: &*self.operator, noise: &*self.noise, y: self.y.clone() }
     }
 }
 

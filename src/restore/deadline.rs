@@ -38,7 +38,7 @@ impl Restoration<'_> {
             clock.push(Instant::now());
             if clock.len() < 2 { Ok(()) } else { Err(Error::Interrupted) }
         };
-        match self.draw(&*probe, &prior, &seen, largest.region, 0..1, &mut observer) {
+        match self.draw_rows(&*probe, &prior, &seen, largest.region, 0..1, &mut observer) {
             Ok(_) | Err(Error::Interrupted) => {}
             Err(error) => return Err(error),
         }

@@ -22,7 +22,7 @@ use crate::image::{Mask, Photo, Region};
 use crate::models::{Model, ModelOptions};
 use crate::priors::Denoiser;
 use crate::samplers::{
-    BuildSampler, Damage, Facts, Observer, Problem, Quality, SAMPLERS, Sampler, Step, Structure, check_suitable,
+    BuildSampler, Choice, Damage, Facts, Observer, Problem, Quality, SAMPLERS, Sampler, Step, Structure, check_suitable,
 };
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
@@ -160,18 +160,25 @@ impl<'a> Restoration<'a> {
     /// As [`restore`].
     pub fn new(case: &'a Case, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
         let (height, width) = case.size;
-        let region = Region { x: 0, y: 0, width, height };
-        let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
-        let measurement = Measurement { operator: &*case.operator, noise: &*case.noise, y: case.y.clone() };
-        let mut facts = Facts::of(&measurement, (3, height, width), options.samples)?;
+        let mut facts = Facts::of(&case.measurement(), (3, height, width), options.samples)?;
         facts.damage = match facts.damage {
             _ if case.luma.is_some() => Damage::Colours,
             // Who asks for steps asks for a walk.
             Damage::Noise if options.steps.is_some() => Damage::Other,
             damage => damage,
         };
-        let choice = plan::choose(&facts, options)?;
-        check_suitable(&*choice.build(options.samplers)?, options.samplers, &measurement)?;
+        Self::with_choice(case, plan::choose(&facts, options)?, options, model)
+    }
+
+    /// As [`new`](Self::new) with a sampler of the caller's choice, whatever name, quality, steps and settings `options` have.
+    ///
+    /// # Errors
+    /// As [`restore`].
+    pub fn with_choice(case: &'a Case, choice: Choice, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
+        let (height, width) = case.size;
+        let region = Region { x: 0, y: 0, width, height };
+        let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
+        check_suitable(&*choice.build(options.samplers)?, options.samplers, &case.measurement())?;
         plan::prepare(Source::Whole(case), &case.canvas, parts, choice, 0.0, options, model)
     }
 
@@ -180,24 +187,64 @@ impl<'a> Restoration<'a> {
         &self.plan
     }
 
+    /// The method that will run.
+    pub fn sampler(&self) -> &dyn Sampler {
+        &*self.sampler
+    }
+
     /// Runs, telling `observer` after every step; an error of the observer stops the run and is returned.
     ///
     /// # Errors
     /// `NonFinite` if the network fails, `Tensor` if memory runs out, and the observer's.
     pub fn run(self, observer: &mut dyn FnMut(Progress) -> Result<()>) -> Result<Restored> {
         let start = Instant::now();
-        let device = self.model.device();
         let canvas = match self.source {
             Source::Holes(photo, _) => photo,
             Source::Whole(case) => &case.canvas,
         };
         let mut samples = vec![canvas.clone(); self.samples];
-        let mut moments = Vec::new();
+        let mut moments: Vec<Moments> = Vec::new();
+        self.draw(observer, &mut |Drawn { part, sample, target, fill, x }| {
+            samples[sample].paint(target, fill, &x)?;
+            if self.samples > 1 {
+                if moments.len() == part {
+                    moments.push(Moments::new(target, fill));
+                }
+                moments[part].add(&x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+            }
+            Ok(())
+        })?;
+        Ok(Restored { samples, moments, plan: self.plan, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Runs as [`run`](Self::run), and returns the samples as they were drawn, neither rounded nor clamped.
+    ///
+    /// # Shapes
+    /// Returns `[1, 3, h, w]` on the host, in `[-1, 1]` or about: every sample of the first part, then of the next; a whole
+    /// photo has one part.
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn tensors(&self, observer: &mut dyn FnMut(Progress) -> Result<()>) -> Result<Vec<Tensor>> {
+        let mut samples = Vec::with_capacity(self.parts.len() * self.samples);
+        self.draw(observer, &mut |drawn| {
+            samples.push(drawn.x);
+            Ok(())
+        })?;
+        Ok(samples)
+    }
+
+    /// Draws every sample of every part, in this order, and hands each to `visit`.
+    fn draw(
+        &self,
+        observer: &mut dyn FnMut(Progress) -> Result<()>,
+        visit: &mut dyn FnMut(Drawn<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let device = self.model.device();
         let total = self.parts.len() * self.samples * self.plan.steps;
         let mut done = 0;
         // On a CPU one image fills every core; elsewhere a few at once hide what a call costs.
         let batch = if device.is_cpu() { 1 } else { 8 };
-        for part in &self.parts {
+        for (index, part) in self.parts.iter().enumerate() {
             let region = part.region;
             let prior = tiled(self.model.denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
             let seen = self.seen(region)?;
@@ -210,7 +257,6 @@ impl<'a> Restoration<'a> {
                     (Region { x: 0, y: 0, width, height }, all, case.offset)
                 }
             };
-            let mut of_part = (self.samples > 1).then(|| Moments::new(target, &fill));
             for first in (0..self.samples).step_by(batch) {
                 let last = self.samples.min(first + batch);
                 let rows = last - first;
@@ -218,22 +264,18 @@ impl<'a> Restoration<'a> {
                     done += rows;
                     observer(Progress { done, total, sample: first, sigma: step.sigma })
                 };
-                let mut x = self.draw(&*self.sampler, &prior, &seen, region, first..last, &mut step)?;
+                let mut x = self.draw_rows(&*self.sampler, &prior, &seen, region, first..last, &mut step)?;
                 x = x.narrow(2, offset.0, target.height)?.narrow(3, offset.1, target.width)?;
                 if let Source::Whole(Case { luma: Some(luma), .. }) = &self.source {
                     x = colorize::with_luma(&x, &luma.to_device(device)?)?;
                 }
-                for (row, sample) in samples[first..last].iter_mut().enumerate() {
+                for row in 0..rows {
                     let x = x.narrow(0, row, 1)?.to_device(&Device::Cpu)?;
-                    sample.paint(target, &fill, &x)?;
-                    if let Some(moments) = &mut of_part {
-                        moments.add(&x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
-                    }
+                    visit(Drawn { part: index, sample: first + row, target, fill: &fill, x })?;
                 }
             }
-            moments.extend(of_part);
         }
-        Ok(Restored { samples, moments, plan: self.plan, seconds: start.elapsed().as_secs_f64() })
+        Ok(())
     }
 
     /// What was measured of a region, on the device.
@@ -250,7 +292,7 @@ impl<'a> Restoration<'a> {
     }
 
     /// Samples `rows` of a region.
-    fn draw(
+    fn draw_rows(
         &self,
         sampler: &dyn Sampler,
         prior: &dyn Denoiser,
@@ -266,6 +308,17 @@ impl<'a> Restoration<'a> {
         let mut rng = Rng::new(self.seed, rows.start as u64..rows.end as u64).at((region.y, region.x));
         sampler.sample(&problem, (3, region.height, region.width), &mut rng, observer)
     }
+}
+
+/// One sample of one part.
+struct Drawn<'a> {
+    part: usize,
+    sample: usize,
+    /// Where it goes, and which pixels of it.
+    target: Region,
+    fill: &'a Mask,
+    /// `[1, 3, h, w]` on the host.
+    x: Tensor,
 }
 
 /// One part's measurement, on the device.
