@@ -183,6 +183,12 @@ pub(crate) struct SamplerFlags {
     /// Sampling method
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = SAMPLER)]
     pub(crate) sampler: String,
+    /// A setting of the sampler: sampler.KEY=VALUE
+    ///
+    /// May be given several times; `tweedie samplers NAME` lists the keys. VALUE is TOML, or a word:
+    /// sampler.annealing.sigma_end=0.02, sampler.annealing.renoise=ancestral.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = SAMPLER)]
+    set: Vec<toml::Table>,
     /// Side of a window, 64 to 4096 [default: 512 or 384]
     ///
     /// By default 512 where each region that is sampled fits into one such window, else 384.
@@ -198,7 +204,26 @@ enum Effort {
     Best,
 }
 
+/// `sampler.annealing.steps=20` as the table that says so.
+fn setting(text: &str) -> Result<toml::Table, String> {
+    const EXPECTED: &str = "expected sampler.KEY=VALUE, such as sampler.annealing.steps=20";
+    let (key, value) = text.split_once('=').ok_or(EXPECTED)?;
+    let key = key.trim().strip_prefix("sampler.").ok_or(EXPECTED)?;
+    if key.split('.').any(|part| part.is_empty() || part.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
+        return Err(EXPECTED.into());
+    }
+    let quoted = toml::Value::String(value.trim().into());
+    let line = |value: &str| format!("{key} = {value}").parse::<toml::Table>();
+    line(value.trim()).or_else(|_| line(&quoted.to_string())).map_err(|_| EXPECTED.into())
+}
+
 impl SamplerFlags {
+    /// What `--set` says, the last word counting.
+    pub(crate) fn settings(&self) -> toml::Table {
+        let choice = crate::samplers::Choice { sampler: String::new(), settings: toml::Table::new() };
+        self.set.iter().cloned().fold(choice, crate::samplers::Choice::with).settings
+    }
+
     pub(crate) fn quality(&self) -> Quality {
         match self.quality {
             Effort::Draft => Quality::Draft,
@@ -296,6 +321,27 @@ impl From<Stripped> for Strip {
         match stripped {
             Stripped::All => Self::All,
             Stripped::Gps => Self::Gps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::setting;
+
+    #[test]
+    fn settings_are_toml_or_words() {
+        for (text, expected) in [
+            ("sampler.scale=0.3", "scale = 0.3"),
+            ("sampler.annealing.steps = 20", "[annealing]\nsteps = 20"),
+            ("sampler.annealing.renoise=ancestral", "[annealing]\nrenoise = 'ancestral'"),
+            ("sampler.annealing.renoise={ fraction = 0.5 }", "[annealing.renoise]\nfraction = 0.5"),
+            ("sampler.draw=true", "draw = true"),
+        ] {
+            assert_eq!(setting(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in ["", "scale=1", "sampler.scale", "sampler.=1", "sampler.a b=1", "sampler.a..b=1"] {
+            assert!(setting(text).is_err(), "{text}");
         }
     }
 }

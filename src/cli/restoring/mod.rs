@@ -148,6 +148,7 @@ pub(crate) fn run(
         quality: arguments.sampler.quality(),
         deadline: arguments.sampler.time_limit.map(|limit| clock + limit),
         steps: arguments.sampler.steps,
+        settings: arguments.sampler.settings(),
         tile: arguments.sampler.tile,
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
