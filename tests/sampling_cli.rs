@@ -132,10 +132,10 @@ fn what_cannot_be_drawn_is_refused_before_any_work() {
         &folder.tweedie(&format!("sample -o a.png --sheet a.png {nowhere}")),
         "a.png: is the name of a sample and of the sheet",
     );
-    refused(
-        &folder.tweedie(&format!("sample -o - --json {nowhere}")),
-        "standard output takes the image or the events of --json, not both",
-    );
+    let ran = folder.tweedie(&format!("sample -o - --json {nowhere}"));
+    assert_eq!((ran.code, &ran.event("error")["exit_code"]), (2, &2.into()));
+    let message = "error: standard output takes the image or the events of --json, not both";
+    assert_eq!(ran.stderr.lines().next(), Some(message));
     for arguments in ["--size 64", "--size 0x4", "--size 2000x64", "--samples 0", "--steps 0"] {
         let ran = folder.tweedie(&format!("sample {arguments}"));
         assert!(ran.code == 2 && ran.stdout.is_empty(), "{arguments}: {}", ran.stderr);

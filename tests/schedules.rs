@@ -328,12 +328,26 @@ fn processes_are_those_of_score_sde() {
         let process = process(name, steps);
         let table = |what: &str, of: &dyn Fn(f64) -> f64| {
             let got: Vec<f64> = times.iter().map(|&t| of(t)).collect();
-            // Single precision loses digits where numbers near 1, or neighbours in a table of levels, are subtracted.
-            let tolerance = if name.starts_with("ve") && what == "disc_G" { 1e-4 } else { 1e-5 };
             let expected = golden.numbers(&format!("{name}.{what}"));
             for ((got, expected), t) in got.iter().zip(&expected).zip(&times) {
+                // Single precision loses digits where neighbours in a table of levels are subtracted, and all but few where
+                // a variance is 1 minus a number near 1: it is off by its last digit, 1.2e-7, or two.
+                let relative = if name.starts_with("ve") && what == "disc_G" { 1e-4 } else { 1e-5 };
+                let beta = 0.1 + 19.9 * t;
+                let error_of_variance = (got * got - expected * expected).abs();
+                let is_cancelled = match (name, what) {
+                    ("vp", "std") => error_of_variance < 2.5e-7,
+                    ("subvp", "std") => (got - expected).abs() < 2.5e-7,
+                    ("subvp", "diffusion") => error_of_variance < 2.5e-7 * beta,
+                    ("subvp", "disc_G") => error_of_variance < 2.5e-7 * beta / 1000.0,
+                    ("vp", "disc_f_coeff") => (got - expected).abs() < 1.2e-7,
+                    _ => false,
+                };
                 let error = (got - expected).abs();
-                assert!(error <= tolerance * expected.abs() + 1e-7, "{name}.{what}({t}): {got:e} and {expected:e}");
+                assert!(
+                    error <= relative * expected.abs() || is_cancelled,
+                    "{name}.{what}({t}): {got:e} and {expected:e}"
+                );
             }
         };
         table("mean_coeff", &|t| process.scale(t));
