@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use std::ops::RangeInclusive;
 use tweedie::priors::{Denoiser, Gaussian as GaussianPrior};
 use tweedie::samplers::{BuildSampler, Problem, Renoise, SAMPLERS, Sampler, Step, find_sampler};
+use tweedie::schedules::SCHEDULES;
 use tweedie::{Error, Result};
 use tweedie_operators::forward::{ForwardOperator, Inpaint};
 use tweedie_operators::noise::{Gaussian, NoiseModel};
@@ -372,6 +373,36 @@ fn settings_that_no_sampler_knows_or_allows_are_refused_with_what_is_allowed() {
     assert_eq!(message("dps", "scale = -1.0"), "scale is -1, expected 0 to 1000000");
     let known = SAMPLERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
     assert_eq!(message("pgdm", ""), format!("unknown sampler `pgdm`; known: {known}"));
+}
+
+#[test]
+fn levels_lie_between_their_ends_as_the_schedule_of_that_name_spaces_them() {
+    let levels = |name: &str, schedule: &str| {
+        let ends = "steps = 9, sigma_start = 5.0, sigma_end = 0.05, rho = 7.0";
+        let settings = format!("annealing = {{ {ends}, schedule = '{schedule}' }}");
+        sampler(name, &settings).annealing().sigmas(&prior().sigma_range())
+    };
+    for entry in annealed_samplers() {
+        for schedule in SCHEDULES {
+            let sigmas = levels(entry.name, schedule.name);
+            assert_eq!((sigmas.len(), sigmas[9]), (10, 0.0));
+            assert!((sigmas[0] - 5.0).abs() < 1e-12 && (sigmas[8] - 0.05).abs() < 1e-12, "{sigmas:?}");
+            assert!(sigmas.windows(2).all(|pair| pair[0] > pair[1]), "{sigmas:?}");
+        }
+        let middle = |schedule: &str, expected: f64| {
+            let got = levels(entry.name, schedule)[4];
+            assert!((got / expected - 1.0).abs() < 1e-12, "{schedule}: {got} and {expected}");
+        };
+        middle("geometric", 0.5);
+        middle("karras", (0.5 * (5f64.powf(1.0 / 7.0) + 0.05f64.powf(1.0 / 7.0))).powi(7));
+        // ln(1 + σ²) = 9.95 t² + 0.1 t
+        let time = |sigma: f64| ((0.01 + 4.0 * 9.95 * (1.0 + sigma * sigma).ln()).sqrt() - 0.1) / 19.9;
+        let t = 0.5 * (time(5.0) + time(0.05));
+        middle("vp_continuous", ((9.95 * t * t + 0.1 * t).exp() - 1.0).sqrt());
+        let wrong = toml::from_str("annealing = { schedule = 'cosine' }").unwrap();
+        let message = find_sampler(SAMPLERS, entry.name, wrong).unwrap_err().to_string();
+        assert!(message.contains("unknown schedule `cosine`; known: karras, geometric, "), "{message}");
+    }
 }
 
 #[test]

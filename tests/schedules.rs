@@ -186,8 +186,14 @@ fn discrete_schedules_are_those_of_diffusers() {
     let process = Discrete::linear(1000);
     let plain: Vec<f64> = golden.indices("dpm20_plain.timesteps").iter().map(|&k| process.sigma(k as f64)).collect();
     assert_table("plain", &[&plain[..], &[0.0]].concat(), &golden.numbers("dpm20_plain.sigmas"), 2e-5);
-    let karras = Karras { steps: 20, rho: 7.0 }.sigmas(&(process.sigma(0.0)..=process.sigma(999.0)));
-    assert_table("karras", &karras, &golden.numbers("dpm20_karras.sigmas"), 2e-5);
+    // Its smallest level is 1 − ᾱ in single precision, off by a part in 10⁴: the schedule is between its own ends.
+    let expected = golden.numbers("dpm20_karras.sigmas");
+    let karras = Karras { steps: 20, rho: 7.0 }.sigmas(&(expected[19]..=expected[0]));
+    assert_table("karras", &karras, &expected, 1e-5);
+    assert!(
+        (expected[0] / process.sigma(999.0) - 1.0).abs() < 2e-5
+            && (expected[19] / process.sigma(0.0) - 1.0).abs() < 1e-3
+    );
 }
 
 #[test]
@@ -206,8 +212,10 @@ fn schedules_are_those_of_edm() {
     // Its table u descends and ends with the clean image.
     let process = Discrete::cosine(1000);
     let u: Vec<f64> = (0..=1000).map(|j| process.sigma(999.0 - f64::from(j))).collect();
-    assert_table("iddpm", &u, &golden.numbers("iddpm_u"), 1e-5);
-    assert_table("iddpm", &iddpm(18), &golden.numbers("ablation_iddpm_18"), 1e-5);
+    // Both tables add up 1 + σ² in single precision, which leaves few digits of small levels.
+    let squares = |sigmas: &[f64]| sigmas.iter().map(|sigma| 1.0 + sigma * sigma).collect::<Vec<_>>();
+    assert_table("iddpm", &squares(&u), &squares(&golden.numbers("iddpm_u")), 1e-5);
+    assert_table("iddpm", &squares(&iddpm(18)), &squares(&golden.numbers("ablation_iddpm_18")), 1e-5);
     let times = golden.numbers("vp_t");
     let sigmas: Vec<f64> = times.iter().map(|&t| VpContinuous::sigma(t)).collect();
     assert_table("vp sigma", &sigmas, &golden.numbers("vp_sigma"), 1e-10);
@@ -320,11 +328,26 @@ fn processes_are_those_of_score_sde() {
         let process = process(name, steps);
         let table = |what: &str, of: &dyn Fn(f64) -> f64| {
             let got: Vec<f64> = times.iter().map(|&t| of(t)).collect();
-            // Single precision loses digits where numbers near 1 are subtracted: a few parts in 10⁵ of the smallest.
             let expected = golden.numbers(&format!("{name}.{what}"));
             for ((got, expected), t) in got.iter().zip(&expected).zip(&times) {
+                // Single precision loses digits where neighbours in a table of levels are subtracted, and all but few where
+                // a variance is 1 minus a number near 1: it is off by its last digit, 1.2e-7, or two.
+                let relative = if name.starts_with("ve") && what == "disc_G" { 1e-4 } else { 1e-5 };
+                let beta = 0.1 + 19.9 * t;
+                let error_of_variance = (got * got - expected * expected).abs();
+                let is_cancelled = match (name, what) {
+                    ("vp", "std") => error_of_variance < 2.5e-7,
+                    ("subvp", "std") => (got - expected).abs() < 2.5e-7,
+                    ("subvp", "diffusion") => error_of_variance < 2.5e-7 * beta,
+                    ("subvp", "disc_G") => error_of_variance < 2.5e-7 * beta / 1000.0,
+                    ("vp", "disc_f_coeff") => (got - expected).abs() < 1.2e-7,
+                    _ => false,
+                };
                 let error = (got - expected).abs();
-                assert!(error <= 1e-5 * expected.abs() + 1e-7, "{name}.{what}({t}): {got:e} and {expected:e}");
+                assert!(
+                    error <= relative * expected.abs() || is_cancelled,
+                    "{name}.{what}({t}): {got:e} and {expected:e}"
+                );
             }
         };
         table("mean_coeff", &|t| process.scale(t));
@@ -543,11 +566,10 @@ fn heun_with_and_without_churn_is_the_loop_of_edm() {
 fn assert_asked(golden: &Golden, run: &str, prior: &Images) {
     let asked = prior.asked();
     let levels: Vec<f64> = asked.iter().map(|(_, sigma)| *sigma).collect();
-    let tolerance = if run.contains("iddpm") { 1e-5 } else { 1e-10 };
-    assert_table(run, &levels, &golden.numbers(&format!("{run}.net_sigmas")), tolerance);
+    assert_table(run, &levels, &golden.numbers(&format!("{run}.net_sigmas")), 1e-10);
     for (k, (x, _)) in asked.iter().enumerate() {
         let expected = golden.get(&format!("{run}.net_inputs")).get(k).unwrap();
-        assert_close(&format!("{run}, call {k}"), x, &expected, tolerance);
+        assert_close(&format!("{run}, call {k}"), x, &expected, 1e-10);
     }
 }
 
@@ -557,12 +579,16 @@ fn assert_asked(golden: &Golden, run: &str, prior: &Images) {
 fn heun_on_the_levels_of_iddpm_is_the_ablation_of_edm() {
     let golden = Golden::open("loops_edm");
     let prior = Images::new(&golden, "mu", 0.3);
-    let sigmas = [&iddpm(6)[..], &[0.0]].concat();
     let run = "abl_iddpm_heun_6";
-    // Their table is in single precision, and the start is at its level.
+    // Their levels, computed in single precision; a step begins with every second call.
+    let called = golden.numbers(&format!("{run}.net_sigmas"));
+    let sigmas: Vec<f64> = called.iter().copied().step_by(2).chain([0.0]).collect();
+    for (sigma, own) in sigmas.iter().zip(iddpm(6)) {
+        assert!((sigma - own).abs() < 1e-3 * own, "{sigma} and {own}");
+    }
     let x = golden.get("latents").affine(sigmas[0], 0.0).unwrap();
     let x = heun(&prior, x, &sigmas, &Churn::NONE, &mut Rng::new(0, 0..2), &mut unseen).unwrap();
-    assert_close(run, &x, golden.get(&format!("{run}.out")), 1e-5);
+    assert_close(run, &x, golden.get(&format!("{run}.out")), 1e-10);
     assert_asked(&golden, run, &prior);
 }
 

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tweedie::priors::{Denoiser, Gaussian};
 use tweedie::schedules::{Geometric, Schedule};
-use tweedie::solvers::{Churn, Correction, Renoise, SOLVERS, Solver, Step, anneal, find_solver, heun, multistep};
+use tweedie::solvers::{
+    Churn, Correction, Renoise, SOLVERS, Solver, Step, anneal, find_solver, heun, multistep, rules,
+};
 use tweedie::{Error, Result};
 use tweedie_operators::Rng;
 
@@ -266,7 +268,6 @@ fn samples_have_the_mean_and_the_variance_of_the_prior_as_steps_grow() {
         ),
         ("predictor_corrector", "formulation = 'vp'\nsteps = 400\ncorrector = 'ald'\nsnr = 0.05", 0.05),
         ("predictor_corrector", "formulation = 'sub_vp'\nsteps = 400\ncorrector = 'none'", 0.05),
-        ("annealed_langevin", "steps = 200\nsteps_per_level = 5", 0.08),
     ] {
         let x = values(&draw(solver(name, settings).as_ref(), &prior(), Rng::new(5, 0..64)).unwrap());
         let count = x.len() as f64;
@@ -294,5 +295,34 @@ fn types_are_kept_in_double_precision() {
         assert_eq!((single.dtype(), double.dtype()), (DType::F32, DType::F64));
         let worst = values(&single).iter().zip(values(&double)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(worst < 1e-3, "{}: {worst}", entry.name);
+    }
+}
+
+/// Each Langevin step multiplies what is left of the start and adds noise: `v ← (1 − α/(τ²+σ²))² v + 2α`. With few steps the
+/// variance lags behind the levels; it is the prior's as they grow.
+#[test]
+fn annealed_langevin_has_the_variance_of_its_own_recursion() {
+    for (levels, steps, excess) in [(200, 5, 0.1..0.2), (400, 40, 0.0..0.03)] {
+        let settings = format!("steps = {levels}\nsteps_per_level = {steps}");
+        let solver = solver("annealed_langevin", &settings);
+        let sigmas = solver.sigmas(&RANGE);
+        let last = sigmas[levels - 1];
+        let epsilon = rules::epsilon(steps, last, (sigmas[0] / last).powf(1.0 / (levels - 1) as f64));
+        let mut expected = sigmas[0].powi(2);
+        for sigma in &sigmas[..levels] {
+            let (alpha, total) = (epsilon * (sigma / last).powi(2), STD * STD + sigma * sigma);
+            for _ in 0..steps {
+                expected = (1.0 - alpha / total).powi(2) * expected + 2.0 * alpha;
+            }
+        }
+        expected *= (STD * STD / (STD * STD + last * last)).powi(2);
+        assert!(excess.contains(&(expected / (STD * STD) - 1.0)), "{levels}, {steps}: {expected}");
+        let x = values(&draw(solver.as_ref(), &prior(), Rng::new(5, 0..32)).unwrap());
+        let count = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / count;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        println!("{levels} levels of {steps} steps: variance {variance:.4}, expected {expected:.4}");
+        assert!((variance / expected - 1.0).abs() < 4.0 * (2.0 / count).sqrt(), "{levels}, {steps}: {variance}");
+        assert!((mean - MEAN).abs() < 4.0 * (expected / count).sqrt() + 0.01, "{levels}, {steps}: {mean}");
     }
 }

@@ -28,6 +28,8 @@ mod posterior_spectral;
 mod posterior_gradient;
 // Denoisers, padded and tiled.
 mod priors;
+// The commands that draw from the prior and list methods.
+mod sampling_cli;
 // Schedules and solvers against the programs of their authors, and against closed forms.
 mod schedules;
 // What every solver promises.

@@ -70,7 +70,7 @@ pub(crate) struct Sample {
     /// Noise levels, 1 to 10000 [default: the sampler's]
     #[arg(long, value_name = "N", value_parser = range(1, 10_000), help_heading = SAMPLER)]
     steps: Option<usize>,
-    /// Method; `tweedie samplers` lists the solvers
+    /// A solver of `tweedie samplers`
     #[arg(long, value_name = "NAME", default_value = "heun", help_heading = SAMPLER)]
     sampler: String,
 
