@@ -280,9 +280,12 @@ fn projection_mixes_in_the_noisy_measurement_before_every_move() {
     });
 }
 
+/// The likelihood's score as a method sees it, given the state, the prior's score and σ.
+type Guide<'a> = &'a dyn Fn(&Hand, &[f64], &[f64], f64) -> Vec<f64>;
+
 #[test]
 fn ald_follows_both_scores_in_the_form_of_the_paper_and_of_its_code() {
-    let run = |hand: &mut Hand, guide: &dyn Fn(&Hand, &[f64], &[f64], f64) -> Vec<f64>| {
+    let run = |hand: &mut Hand, guide: Guide<'_>| {
         let mut x = hand.start();
         for (sigma, _) in hand.pairs() {
             for _ in 0..2 {
@@ -803,13 +806,15 @@ impl Denoiser for Located {
     }
 }
 
-/// How a reference's vectors lie in an image: `image` of a spectrum and of a measurement.
+type Turn = Box<dyn Fn(&[f64]) -> Vec<f64>>;
+
+/// How a reference's vectors lie in an image.
 struct Layout {
     operator: Box<dyn SpectralOperator>,
     /// Singular values by the reference's index.
     singular: Vec<f64>,
     /// The reference's `V`: from spectrum to image.
-    image: Box<dyn Fn(&[f64]) -> Vec<f64>>,
+    image: Turn,
     y: Tensor,
 }
 
