@@ -122,7 +122,7 @@ struct Config {
 impl Default for Config {
     fn default() -> Self {
         // The second half of 2311 levels, which is all that the authors' code visits; its 3 steps become 4 near the end.
-        // With so large a ρ the levels are geometric to a percent.
+        // With so large a ρ the levels are geometric to 4 %.
         let annealing =
             Annealing { steps: 1155, sigma_start: 2.46, sigma_end: 0.0132, rho: 100.0, ..Annealing::default() };
         Self { annealing, repeats: 3, step: 0.2, form: Form::Paper, gamma: 1.0, weight: 5.0 }

@@ -86,7 +86,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // With so large a ρ the levels are geometric to a percent.
+        // With so large a ρ the levels are geometric to 10 %.
         let annealing =
             Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
         Self { annealing, corrections: 1, snr: 0.16, weight: 1.0 }

@@ -83,7 +83,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // The paper's ten levels from 1 to 0.01 on [0, 1]; with so large a ρ they are geometric to a percent.
+        // The paper's ten levels from 1 to 0.01 on [0, 1]: with so large a ρ geometric to 3 %.
         let annealing = Annealing { steps: 10, sigma_start: 2.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
         Self { annealing, repeats: 100, step: 0.2 }
     }

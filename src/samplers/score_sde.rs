@@ -87,7 +87,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // The paper's levels from 50 to 0.01 on [0, 1]; with so large a ρ they are geometric to a percent.
+        // The paper's levels from 50 to 0.01 on [0, 1]: with so large a ρ geometric to 10 %.
         let annealing =
             Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
         Self { annealing, corrections: 1, snr: 0.16 }

@@ -93,7 +93,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // The levels of the 64-pixel faces, 90 to 0.01 on [0, 1]; with so large a ρ they are geometric to a percent.
+        // The levels of the 64-pixel faces, 90 to 0.01 on [0, 1]: with so large a ρ geometric to 12 %.
         let annealing =
             Annealing { steps: 500, sigma_start: 180.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
         Self { annealing, repeats: 5, step: 0.033 }
