@@ -50,6 +50,8 @@ impl Daps {
         }
         let mut sigmas = Karras { steps: self.ode_steps + 1, rho: self.annealing.rho }.sigmas(&(end..=sigma));
         sigmas.pop();
+        // Exactly, whatever its root and power have done.
+        sigmas[0] = sigma;
         sigmas
     }
 

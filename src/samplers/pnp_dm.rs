@@ -55,7 +55,7 @@ const RHO: f64 = 7.0;
 impl PnpDm {
     /// ρ of every round, then 0.
     fn rounds(&self, range: &RangeInclusive<f64>) -> Vec<f64> {
-        let start = self.annealing.sigma_start.min(*range.end());
+        let start = self.annealing.sigmas(range)[0];
         let end = self.annealing.sigma_end.max(*range.start()).min(start);
         let level = |round: usize| (start * self.decay.powi(round as i32)).max(end);
         (0..self.annealing.steps).map(level).chain([0.0]).collect()
