@@ -116,20 +116,20 @@ fn figures_are_those_of_the_exact_posterior() {
         r#"
         images = ["photo.png"]
         samples = 40
-        steps = 150
+        steps = 300
         [[task]]
         name = "mask"
         operator = { name = "inpaint_random", missing = 0.5 }
         [[sampler]]
         name = "ddnm"
-        settings = { annealing = { sigma_start = 40.0, sigma_end = 0.005, rho = 7.0 } }
+        settings = { annealing = { sigma_start = 40.0, sigma_end = 0.005, rho = 7.0, renoise = "ancestral" } }
         "#,
     );
     evaluate(&folder, "");
     let record = &report(&folder)["records"][0]["outcome"]["figures"];
     let image = folder.open("photo.png").to_rgb8();
     let truth: Vec<f64> = image.as_raw().iter().map(|&v| f64::from(v) / 127.5 - 1.0).collect();
-    assert_eq!((record["evaluations"].as_u64(), record["pullbacks"].as_u64()), (Some(150), Some(0)));
+    assert_eq!((record["evaluations"].as_u64(), record["pullbacks"].as_u64()), (Some(300), Some(0)));
     assert!(record["residual"]["rms"].as_f64().unwrap() < 1e-5, "{record}");
     // In 8-bit levels; the mean of clipped values is not needed: the spread is of what was drawn.
     let spread = record["statistics"]["spread"].as_f64().unwrap();

@@ -227,7 +227,7 @@ impl<'a> Evaluator<'a> {
         let residual = residuals.iter().map(|residual| residual.value()).sum::<f64>() / count;
         let sampler = restoration.sampler();
         let steps = sampler.annealing().sigmas(&range).len() - 1;
-        Ok(Figures {
+        let figures = Figures {
             method: sampler.name().into(),
             samples: samples.len(),
             steps,
@@ -243,7 +243,8 @@ impl<'a> Evaluator<'a> {
                 Residual::Rms(_) => Residual::Rms(residual),
             },
             statistics: Statistics::of(&samples, &subject.truth, seen.as_deref())?,
-        })
+        };
+        Ok(figures.rounded())
     }
 }
 
