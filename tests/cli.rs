@@ -958,6 +958,8 @@ fn the_help_is_the_committed_one() {
         ("restore.txt", "restore --help"),
         ("degrade.txt", "degrade --help"),
         ("degrade.short.txt", "degrade -h"),
+        ("evaluate.txt", "evaluate --help"),
+        ("evaluate.short.txt", "evaluate -h"),
         ("operators.txt", "operators --help"),
         ("operators-check.txt", "operators check --help"),
         ("models.txt", "models --help"),

@@ -180,6 +180,7 @@ impl<'a> Evaluator<'a> {
         let outcome = match self.restored(run, &case, observer) {
             Ok(figures) => Outcome::Figures(Box::new(figures)),
             Err(Error::Unsuitable { needs, .. }) => Outcome::Unsuitable(format!("needs {needs}")),
+            Err(error @ Error::Operator(tweedie_operators::Error::Tensor(_))) => return Err(error),
             Err(error @ (Error::NonFinite { .. } | Error::Operator(_))) => Outcome::Failed(error.to_string()),
             Err(other) => return Err(other),
         };
