@@ -961,6 +961,8 @@ fn the_help_is_the_committed_one() {
         ("sample.txt", "sample --help"),
         ("sample.short.txt", "sample -h"),
         ("samplers.txt", "samplers --help"),
+        ("evaluate.txt", "evaluate --help"),
+        ("evaluate.short.txt", "evaluate -h"),
         ("operators.txt", "operators --help"),
         ("operators-check.txt", "operators check --help"),
         ("models.txt", "models --help"),

@@ -116,20 +116,20 @@ fn figures_are_those_of_the_exact_posterior() {
         r#"
         images = ["photo.png"]
         samples = 40
-        steps = 150
+        steps = 300
         [[task]]
         name = "mask"
         operator = { name = "inpaint_random", missing = 0.5 }
         [[sampler]]
         name = "ddnm"
-        settings = { annealing = { sigma_start = 40.0, sigma_end = 0.005, rho = 7.0 } }
+        settings = { annealing = { sigma_start = 40.0, sigma_end = 0.005, rho = 7.0, renoise = "ancestral" } }
         "#,
     );
     evaluate(&folder, "");
     let record = &report(&folder)["records"][0]["outcome"]["figures"];
     let image = folder.open("photo.png").to_rgb8();
     let truth: Vec<f64> = image.as_raw().iter().map(|&v| f64::from(v) / 127.5 - 1.0).collect();
-    assert_eq!((record["evaluations"].as_u64(), record["pullbacks"].as_u64()), (Some(150), Some(0)));
+    assert_eq!((record["evaluations"].as_u64(), record["pullbacks"].as_u64()), (Some(300), Some(0)));
     assert!(record["residual"]["rms"].as_f64().unwrap() < 1e-5, "{record}");
     // In 8-bit levels; the mean of clipped values is not needed: the spread is of what was drawn.
     let spread = record["statistics"]["spread"].as_f64().unwrap();
@@ -171,6 +171,56 @@ fn a_method_whose_needs_are_not_met_is_a_row() {
     let ran = evaluate(&folder, "-n");
     let needs = "needs an operator whose singular values are all the same";
     assert!(ran.text().contains(needs), "{}", ran.text());
+}
+
+/// A folder stands for its photos, by name; rows are means over them, and a method that gave up on one says so.
+#[test]
+fn rows_are_means_over_the_photos_of_a_folder() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("photos")).unwrap();
+    photo(24, 20, Kind::Rgb8).save(folder.path("photos/b.png")).unwrap();
+    photo(20, 32, Kind::Grey16).save(folder.path("photos/a.png")).unwrap();
+    folder.write("photos/notes.txt", "no photo");
+    folder.write(
+        "it.toml",
+        r#"
+        images = "photos"
+        calls = 5
+        samplers = ["ddnm"]
+        [[task]]
+        name = "grey"
+        operator = { name = "grayscale" }
+        "#,
+    );
+    evaluate(&folder, "");
+    let report = report(&folder);
+    assert_eq!(report["images"], serde_json::json!([["a.png", 20, 32], ["b.png", 24, 20]]));
+    let row = &report["tasks"][0]["rows"][0];
+    assert_eq!(row["of"], 2);
+    let records = report["records"].as_array().unwrap();
+    for name in ["psnr", "ssim", "gmsd"] {
+        let each = |k: usize| records[k]["outcome"]["figures"][name].as_f64().unwrap();
+        assert!(each(0) != each(1));
+        assert!((row["mean"][name].as_f64().unwrap() - (each(0) + each(1)) / 2.0).abs() < 1e-9, "{name}");
+    }
+    // Samples of one are no distribution.
+    assert_eq!(row["mean"]["spread"], Value::Null);
+    let markdown = String::from_utf8(folder.bytes("out.md")).unwrap();
+    assert!(!markdown.contains("spread") && !markdown.contains("Spread"), "{markdown}");
+}
+
+/// The largest numbers of f32 overflow inside the method: that is its result, and the others go on.
+#[test]
+fn a_method_that_gives_up_is_a_row() {
+    let folder = folder(&TOML.replace("\"auto\", ", ""));
+    let line = "evaluate it.toml --model gaussian:mean=1e37,std=0.5 --device cpu -o out";
+    let ran = folder.succeed(line);
+    let note = "model produced an invalid image: not finite at step 0";
+    assert!(ran.stderr.contains(&format!("warning: dps on random of photo.png: {note}")), "{}", ran.stderr);
+    let rows = &report(&folder)["tasks"][0]["rows"];
+    let failed = rows.as_array().unwrap().iter().find(|row| row["sampler"] == "dps").unwrap();
+    assert!(failed["note"].as_str().unwrap().starts_with(note), "{failed}");
+    assert_eq!(failed["mean"], Value::Null);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(crate) struct Evaluate {
 
 const EXAMPLES: &str = "\
 Examples:
-  tweedie evaluate configs/evaluate/quick.toml
+  tweedie evaluate configs/evaluate/quick.toml -o quick
   tweedie evaluate configs/evaluate/quick.toml --dry-run
   tweedie evaluate configs/evaluate/tasks.toml -o results/tasks
   tweedie evaluate tasks.toml --model prior.safetensors --json -o results/prior";

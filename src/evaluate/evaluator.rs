@@ -181,6 +181,7 @@ impl<'a> Evaluator<'a> {
         let outcome = match self.restored(run, &case, observer) {
             Ok(figures) => Outcome::Figures(Box::new(figures)),
             Err(Error::Unsuitable { needs, .. }) => Outcome::Unsuitable(format!("needs {needs}")),
+            Err(error @ Error::Operator(tweedie_operators::Error::Tensor(_))) => return Err(error),
             Err(error @ (Error::NonFinite { .. } | Error::Operator(_))) => Outcome::Failed(error.to_string()),
             Err(other) => return Err(other),
         };
@@ -228,7 +229,7 @@ impl<'a> Evaluator<'a> {
         let residual = residuals.iter().map(|residual| residual.value()).sum::<f64>() / count;
         let sampler = restoration.sampler();
         let steps = sampler.annealing().sigmas(&range).len() - 1;
-        Ok(Figures {
+        let figures = Figures {
             method: sampler.name().into(),
             samples: samples.len(),
             steps,
@@ -244,7 +245,8 @@ impl<'a> Evaluator<'a> {
                 Residual::Rms(_) => Residual::Rms(residual),
             },
             statistics: Statistics::of(&samples, &subject.truth, seen.as_deref())?,
-        })
+        };
+        Ok(figures.rounded())
     }
 }
 

@@ -32,7 +32,8 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// How good and how expensive; means over the samples.
+/// How good and how expensive; means over the samples. Numbers have nine digits: they are read from JSON as they were
+/// written, which longer ones need not be, so that tables do not depend on where a run was stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// The method that ran, which `auto` does not tell.
@@ -60,4 +61,58 @@ pub struct Figures {
     pub residual: Residual,
     /// Of several samples together.
     pub statistics: Option<Statistics>,
+}
+
+impl Figures {
+    /// With nine digits a number.
+    pub(super) fn rounded(mut self) -> Self {
+        let digits = |value: &mut f64| *value = format!("{value:.8e}").parse().unwrap_or(*value);
+        [&mut self.seconds, &mut self.psnr, &mut self.ssim, &mut self.gmsd].into_iter().for_each(digits);
+        match &mut self.residual {
+            Residual::Normalised(value) | Residual::Rms(value) => digits(value),
+        }
+        if let Some(statistics) = &mut self.statistics {
+            digits(&mut statistics.psnr_of_mean);
+            digits(&mut statistics.spread);
+            for of in &mut statistics.coverage {
+                [&mut of.level, &mut of.share, &mut of.error].into_iter().for_each(digits);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Coverage;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let third = |power: i32| 10_f64.powi(power) / 3.0;
+        for power in -12..6 {
+            let figures = Figures {
+                method: "dps".into(),
+                samples: 2,
+                steps: 3,
+                evaluations: 3,
+                pullbacks: 3,
+                seconds: third(power),
+                peak_memory: None,
+                psnr: f64::INFINITY,
+                ssim: 2.0 * third(power),
+                gmsd: third(power),
+                residual: Residual::Rms(third(power) * 0.7),
+                statistics: Some(Statistics {
+                    psnr_of_mean: 1e3 / third(power),
+                    spread: third(power),
+                    coverage: vec![Coverage { level: 0.5, share: third(0), error: third(power) }],
+                    hidden_only: true,
+                }),
+            }
+            .rounded();
+            let text = serde_json::to_string(&figures).unwrap();
+            assert_eq!(serde_json::from_str::<Figures>(&text).unwrap(), figures, "{text}");
+        }
+    }
 }

@@ -7,6 +7,9 @@ use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
+/// Smallest side that SSIM is defined for.
+const LEAST_SIDE: usize = 11;
+
 /// What is to come back.
 #[derive(Debug)]
 pub(super) struct Subject {
@@ -39,6 +42,14 @@ impl Subject {
                 return refuse(&format!("size of {name}"), got, &format!("at least the crop, {side}x{side}"));
             }
         };
+        if region.width.min(region.height) < LEAST_SIDE {
+            let got = format!("{width}x{height}");
+            return refuse(
+                &format!("size of {name}"),
+                got,
+                &format!("at least {LEAST_SIDE} pixels a side, SSIM's window"),
+            );
+        }
         let samples = colours(&whole, region);
         let mut hasher = Sha256::new();
         hasher.update(format!("{}x{} {}", region.width, region.height, whole.max_value()));

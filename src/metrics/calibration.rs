@@ -31,12 +31,16 @@ impl Interval {
     /// Whether the truth is inside, from 0 to 1: with `below` samples below the truth and `equal` equal to it, the mean over
     /// the places that it could take among its equals.
     pub fn holds(self, below: usize, equal: usize) -> f64 {
-        let whole = self.k.floor();
-        let weight = self.k - whole;
-        let whole = whole as usize;
+        let whole = self.k.floor() as usize;
+        // Places of the truth inside either interval; the inner one may be none.
+        let places = |k: usize| (self.samples + 1).saturating_sub(2 * k) as f64;
+        let (outer, inner) = (places(whole), places(whole + 1));
+        let wanted = self.level() * (self.samples + 1) as f64;
+        let weight = if outer > inner { (outer - wanted) / (outer - inner) } else { 0.0 };
         let inside = |k: usize, rank: usize| f64::from(k <= rank && rank + k <= self.samples);
-        let places = below..=below + equal;
-        let sum: f64 = places.map(|rank| (1.0 - weight) * inside(whole, rank) + weight * inside(whole + 1, rank)).sum();
+        let sum: f64 = (below..=below + equal)
+            .map(|rank| (1.0 - weight) * inside(whole, rank) + weight * inside(whole + 1, rank))
+            .sum();
         sum / (equal + 1) as f64
     }
 }
