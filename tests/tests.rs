@@ -1,5 +1,7 @@
 //! Integration tests.
 
+// Mixtures of Gaussians, where everything is a formula.
+mod analytic;
 // The direction of imports.
 mod architecture;
 // The binary, from the outside.
