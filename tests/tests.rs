@@ -18,6 +18,8 @@ mod models;
 mod operators_cli;
 // The commands that restore whole photos.
 mod restoring_cli;
+// Particle methods against exact posteriors.
+mod particles;
 // Samplers against exact posteriors.
 mod posterior;
 // Denoisers, padded and tiled.

@@ -153,7 +153,7 @@ pub(super) fn prepare<'a>(
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
         return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
-    let sigmas = sampler.evaluations(&model.denoiser().sigma_range());
+    let sample_evaluations = sampler.evaluations(&model.denoiser().sigma_range());
 
     // The largest window that fits the memory allowed.
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
@@ -163,14 +163,16 @@ pub(super) fn prepare<'a>(
     let photo_pixels = canvas.width() * canvas.height();
     let bytes = bytes(model.precision());
     let tape = |window: usize| (largest.min(window * window) * bytes.pullback) as u64;
+    // Particles go through the network, and through a pullback, together.
+    let particles = sampler.particles();
     let memory = |window: usize, samples: usize| {
         let per_pixel = if sampler.pullbacks() > 0 { bytes.pullback } else { bytes.denoise };
         let copies = photo_pixels * canvas.channels() * if canvas.max_value() > 255 { 2 } else { 1 };
         let moments = if samples > 1 { 24 } else { 0 };
         bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
-            + (largest * (STATE_BYTES + moments)) as u64
-            + (largest.min(window * window) * per_pixel) as u64
+            + (largest * (STATE_BYTES * particles + moments)) as u64
+            + (largest.min(window * window) * per_pixel * particles) as u64
     };
     if let Some(limit) = options.memory {
         // A sample depends on its windows, which must therefore not depend on how many samples are drawn.
@@ -206,7 +208,7 @@ pub(super) fn prepare<'a>(
         windows += tiled.windows();
         network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
     }
-    let evaluations = if parts.is_empty() { 0 } else { sigmas * options.samples };
+    let evaluations = if parts.is_empty() { 0 } else { sample_evaluations * options.samples };
     let network_pixels = network_pixels * evaluations as u64;
     // A window that is not kept runs forward once more for every pullback, each about as long as either.
     let pullbacks = sampler.pullbacks() as f64;
@@ -227,7 +229,7 @@ pub(super) fn prepare<'a>(
     }
     let plan = Plan {
         sampler: sampler.name(),
-        steps: sigmas,
+        steps: sample_evaluations / particles,
         regions: parts.len(),
         windows,
         tile: window,

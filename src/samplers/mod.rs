@@ -7,14 +7,23 @@
 //! | [`Tmpd`] | the same with the network's own covariance `σ² J` | `adjoint`, the pullback |
 //! | [`Dps`] | the denoised image minus a step along the residual's gradient | `vjp`, the pullback |
 //! | [`Tweedie`] | the denoised measurement, once | singular values that are all the same |
+//! | [`McgDiff`] | of particles drawn towards the measurement, one by its weight | singular values |
+//! | [`Tds`] | of particles guided and weighed, one by its weight | `vjp`, the pullback |
+//! | [`FpsSmc`] | of particles that follow a path of measurements, one by its weight | singular values |
 //!
-//! All but the last anneal ([`crate::solvers::anneal`]); they differ in one closure.
+//! Those above [`Tweedie`] anneal ([`crate::solvers::anneal`]); they differ in one closure. Those below it carry several
+//! particles for each image, and are exact as these grow in number.
 
 mod annealing;
 mod ddnm;
 mod dps;
+mod fps_smc;
+mod mcg_diff;
 mod needs;
+mod particles;
 mod pigdm;
+mod seen;
+mod tds;
 mod tmpd;
 mod tweedie;
 
@@ -22,8 +31,12 @@ pub use crate::solvers::{Observer, Renoise, Step};
 pub use annealing::Annealing;
 pub use ddnm::Ddnm;
 pub use dps::Dps;
+pub use fps_smc::FpsSmc;
+pub use mcg_diff::McgDiff;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
+pub use particles::{Resampling, Scheme};
 pub use pigdm::Pigdm;
+pub use tds::Tds;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 pub(crate) use tweedie::even_gain;
@@ -102,6 +115,11 @@ pub trait Sampler: Debug + Send + Sync {
         self.annealing().sigmas(range).len() - 1
     }
 
+    /// Images that it carries for each that it returns; 1 by default.
+    fn particles(&self) -> usize {
+        1
+    }
+
     /// How many times a step applies the pullback of its evaluation.
     fn pullbacks(&self) -> usize;
 }
@@ -110,7 +128,16 @@ pub trait Sampler: Debug + Send + Sync {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY];
+pub const SAMPLERS: &[Entry<BuildSampler>] = &[
+    ddnm::ENTRY,
+    pigdm::ENTRY,
+    dps::ENTRY,
+    tmpd::ENTRY,
+    tweedie::ENTRY,
+    mcg_diff::ENTRY,
+    tds::ENTRY,
+    fps_smc::ENTRY,
+];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.
 ///

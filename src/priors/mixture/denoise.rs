@@ -194,12 +194,18 @@ fn each(v: &Tensor, matrices: &[&Tensor]) -> Result<Tensor> {
     Ok(Tensor::stack(&products?, 1)?)
 }
 
+/// Matrices of no more entries are not worth a product of their own for every row.
+const SMALL: usize = 64;
+
 /// `M v` of every row, `[B, n]`.
 ///
 /// One product of a matrix and a vector each: that of two matrices would add in an order that depends on the number of
 /// rows.
 fn times(matrix: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (rows, size) = matrix.dims2()?;
+    if rows * size <= SMALL {
+        return Ok(v.unsqueeze(1)?.broadcast_mul(&matrix.unsqueeze(0)?)?.sum(2)?);
+    }
     let matrices = matrix.unsqueeze(0)?.broadcast_as((v.dim(0)?, rows, size))?;
     Ok(matrices.matmul(&v.contiguous()?.unsqueeze(2)?)?.squeeze(2)?)
 }
