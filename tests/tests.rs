@@ -1,5 +1,7 @@
 //! Integration tests.
 
+// Mixtures of Gaussians, where everything is a formula.
+mod analytic;
 // The direction of imports.
 mod architecture;
 // The binary, from the outside.
@@ -20,6 +22,8 @@ mod models;
 mod operators_cli;
 // The commands that restore whole photos.
 mod restoring_cli;
+// Particle methods against exact posteriors.
+mod particles;
 // Samplers against exact posteriors.
 mod posterior;
 // Samplers against their updates by hand.

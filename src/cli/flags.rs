@@ -138,7 +138,7 @@ impl Noise {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelFlags {
-    /// File, folder, gaussian:mean=M,std=S
+    /// File, folder, gaussian:mean=M,std=S, mixture:FILE
     ///
     /// A safetensors file, a diffusers folder, a prior that is a formula, or `embedded`, the one inside the program.
     /// The environment variable TWEEDIE_MODEL sets it, too.

@@ -83,7 +83,7 @@ impl Checkpoint {
         }
         let path = Path::new(name);
         if !path.exists() {
-            let known = "embedded, gaussian:mean=M,std=S, a .safetensors file, a diffusers folder";
+            let known = "embedded, gaussian:mean=M,std=S, mixture:FILE, a .safetensors file, a diffusers folder";
             return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
         }
         Self::open(path)

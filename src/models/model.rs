@@ -1,9 +1,10 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
 use super::{Checkpoint, Fused, Layered, ModelOptions, ScoreModel};
-use crate::priors::{Denoiser, Gaussian, Preconditioned};
+use crate::priors::{Denoiser, Gaussian, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
+use std::path::Path;
 use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Precision};
 
@@ -32,14 +33,18 @@ struct SelfTest {
 }
 
 impl Model {
-    /// Opens `gaussian:mean=0,std=0.5`, a prior that is a formula, or what [`Checkpoint::named`] finds.
+    /// Opens `gaussian:mean=0,std=0.5` or `mixture:FILE` ([`Mixture::read`]), priors that are formulas, or what
+    /// [`Checkpoint::named`] finds.
     ///
     /// # Errors
-    /// `Model` if there is no such model or its file is damaged, `Config` for an analytic prior that cannot be and for a
-    /// precision that is not to be had.
+    /// `Model` if there is no such model or its file is damaged, `Config` for a Gaussian that cannot be and for a precision
+    /// that is not to be had.
     pub fn open(name: &str, options: &ModelOptions) -> Result<Self> {
         if let Some(settings) = name.strip_prefix("gaussian:").or((name == "gaussian").then_some("")) {
             return Self::gaussian(name, settings, options);
+        }
+        if let Some(file) = name.strip_prefix("mixture:") {
+            return Self::mixture(name, Path::new(file), options);
         }
         Self::new(&Checkpoint::named(name)?, options)
     }
@@ -70,17 +75,41 @@ impl Model {
             }
         }
         let facts = [("name", name.to_owned()), ("mean", mean.to_string()), ("std", std.to_string())];
-        Ok(Self {
+        Ok(Self::analytic(name, &facts, Box::new(Gaussian::new(mean, std)?), precision, options))
+    }
+
+    fn mixture(name: &str, file: &Path, options: &ModelOptions) -> Result<Self> {
+        let precision = options.formula_precision()?;
+        let mixture = Mixture::read(file)?;
+        let (channels, height, width) = mixture.shape();
+        let facts = [
+            ("name", name.to_owned()),
+            ("components", mixture.weights().len().to_string()),
+            ("channels", channels.to_string()),
+            ("size", format!("{width}x{height}")),
+        ];
+        Ok(Self::analytic(name, &facts, Box::new(mixture), precision, options))
+    }
+
+    /// A prior that is a formula.
+    fn analytic(
+        name: &str,
+        facts: &[(&str, String)],
+        denoiser: Box<dyn Denoiser>,
+        precision: Precision,
+        options: &ModelOptions,
+    ) -> Self {
+        Self {
             name: name.into(),
             hash: String::new(),
-            facts: facts.map(|(field, value)| (field.into(), value)).to_vec(),
-            denoiser: Box::new(Gaussian::new(mean, std)?),
+            facts: facts.iter().map(|(field, value)| ((*field).into(), value.clone())).collect(),
+            denoiser,
             network: None,
             self_test: None,
             device: options.device.clone(),
             instruction_set: options.instruction_set,
             precision,
-        })
+        }
     }
 
     /// Packs a checkpoint for a device.

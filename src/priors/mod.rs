@@ -5,12 +5,15 @@
 //! | [`Preconditioned`] | what a network learned | any size, padded by reflection to the network's stride |
 //! | [`Tiled`] | the same, in overlapping windows | any size, memory of one window |
 //! | [`Gaussian`] | independent pixels, exactly | any size |
+//! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
 mod gaussian;
+mod mixture;
 mod preconditioned;
 mod tiled;
 
 pub use gaussian::Gaussian;
+pub use mixture::Mixture;
 pub use preconditioned::{Parameterization, Preconditioned, Scalings};
 pub use tiled::{Tiled, window_starts};
 

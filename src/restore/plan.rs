@@ -103,14 +103,16 @@ pub(super) fn prepare<'a>(
     let photo_pixels = canvas.width() * canvas.height();
     let bytes = bytes(model.precision());
     let tape = |window: usize| (largest.min(window * window) * bytes.pullback) as u64;
+    // Particles go through the network, and through a pullback, together.
+    let particles = sampler.particles();
     let memory = |window: usize, samples: usize| {
         let per_pixel = if sampler.pullbacks() > 0 { bytes.pullback } else { bytes.denoise };
         let copies = photo_pixels * canvas.channels() * if canvas.max_value() > 255 { 2 } else { 1 };
         let moments = if samples > 1 { 24 } else { 0 };
         bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
-            + (largest * (STATE_BYTES + moments)) as u64
-            + (largest.min(window * window) * per_pixel) as u64
+            + (largest * (STATE_BYTES * particles + moments)) as u64
+            + (largest.min(window * window) * per_pixel * particles) as u64
     };
     if let Some(limit) = options.memory {
         // A sample depends on its windows, which must therefore not depend on how many samples are drawn.

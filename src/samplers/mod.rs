@@ -25,10 +25,13 @@
 //! | [`Ddrm`] | a step for every singular vector, by the noise of its measurement | singular values |
 //! | [`DdnmPlus`] | the denoised image, projected as far as the measurement's noise allows | singular values |
 //! | [`DiffPir`] | the proximal map of the denoised image | `adjoint`, or `vjp` |
+//! | [`McgDiff`] | of particles drawn towards the measurement, one by its weight | singular values |
+//! | [`Tds`] | of particles guided and weighed, one by its weight | `vjp`, the pullback |
+//! | [`FpsSmc`] | of particles that follow a path of measurements, one by its weight | singular values |
 //!
 //! Most anneal ([`crate::solvers::anneal`]) and differ in one closure; the others have a loop over the same levels
 //! ([`crate::solvers::descend`]). Those that work in the coordinates of the singular vectors take singular values below 1/1000
-//! of the largest for zero.
+//! of the largest for zero. The last three carry several particles for each image, and are exact as these grow in number.
 
 mod adam;
 mod ald;
@@ -42,13 +45,16 @@ mod ddrm;
 mod diffpir;
 mod dmps;
 mod dps;
+mod fps_smc;
 mod ilvr;
 mod inner;
 mod langevin;
 mod lgd_mc;
 mod mcg;
+mod mcg_diff;
 mod mpgd;
 mod needs;
+mod particles;
 mod pigdm;
 mod pnp_dm;
 mod predictor_corrector;
@@ -58,9 +64,11 @@ mod repaint;
 mod replacement;
 mod residual;
 mod score_sde;
+mod seen;
 mod sitcom;
 mod snips;
 mod spectrum;
+mod tds;
 mod tmpd;
 mod travel;
 mod tweedie;
@@ -77,11 +85,14 @@ pub use ddrm::Ddrm;
 pub use diffpir::DiffPir;
 pub use dmps::Dmps;
 pub use dps::Dps;
+pub use fps_smc::FpsSmc;
 pub use ilvr::Ilvr;
 pub use lgd_mc::LgdMc;
 pub use mcg::{Mcg, ProjectAt};
+pub use mcg_diff::McgDiff;
 pub use mpgd::Mpgd;
 pub use needs::{Needs, Noise, Structure, check_suitable, suitable};
+pub use particles::{Resampling, Scheme};
 pub use pigdm::Pigdm;
 pub use pnp_dm::{PnpDm, Reverse};
 pub use projection::Projection;
@@ -91,6 +102,7 @@ pub use replacement::Replacement;
 pub use score_sde::ScoreSde;
 pub use sitcom::Sitcom;
 pub use snips::Snips;
+pub use tds::Tds;
 pub use tmpd::Tmpd;
 pub use tweedie::Tweedie;
 use tweedie::even_gain;
@@ -180,6 +192,12 @@ pub trait Sampler: Debug + Send + Sync {
     }
 
     /// How many times an evaluation's pullback is applied.
+    /// Images that it carries for each that it returns; 1 by default.
+    fn particles(&self) -> usize {
+        1
+    }
+
+    /// How many times a step applies the pullback of its evaluation.
     fn pullbacks(&self) -> usize;
 }
 
@@ -211,6 +229,9 @@ pub const SAMPLERS: &[Entry<BuildSampler>] = &[
     sitcom::ENTRY,
     red_diff::ENTRY,
     pnp_dm::ENTRY,
+    mcg_diff::ENTRY,
+    tds::ENTRY,
+    fps_smc::ENTRY,
 ];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.
