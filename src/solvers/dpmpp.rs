@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::ops::RangeInclusive;
 use tweedie_operators::{Entry, Rng};
 
-/// [`multistep`] along a schedule.
+/// [`multistep()`] along a schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Dpmpp {
     name: &'static str,

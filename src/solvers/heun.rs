@@ -72,7 +72,7 @@ pub fn heun(
     })
 }
 
-/// [`heun`] along a schedule.
+/// [`heun()`] along a schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Heun {
     levels: Levels,

@@ -16,7 +16,7 @@
 //! | [`PredictorCorrector`] | the SDE, with Langevin steps between | N (1 + corrections) |
 //! | [`AnnealedLangevin`] | Langevin dynamics at every level | T N + 1 |
 //!
-//! Each is a function of a list of noise levels ([`heun`], [`multistep`], [`ancestral`], …) and a solver that makes the list
+//! Each is a function of a list of noise levels ([`heun()`], [`multistep()`], [`ancestral()`], …) and a solver that makes the list
 //! of its settings.
 
 mod anneal;
