@@ -183,11 +183,7 @@ pub(crate) fn run(
             let done = evaluator.run(run, &mut observer);
             let record = match (unreported, done) {
                 (Some(failure), _) => return Err(failure),
-                (None, Err(error @ crate::Error::Interrupted)) => {
-                    let kept = records.iter().flatten().count();
-                    let hint = format!("{kept} of {total} runs are kept: the same command goes on from there");
-                    return Err(Failure::from(error).hint(hint));
-                }
+                (None, Err(crate::Error::Interrupted)) => return Err(stopped(&records)),
                 (None, done) => done?,
             };
             match &record.outcome {
@@ -205,7 +201,9 @@ pub(crate) fn run(
             events.emit(&Event::Record { done: index + 1, total, new, record })?;
         }
         bar.share((index + 1) as f64 / total as f64, String::new());
-        interrupt::check()?;
+        if interrupt::check().is_err() {
+            return Err(stopped(&records));
+        }
     }
     bar.phase("writing");
     let report = Report::new(&evaluator, (&model.name, &model.hash), records.into_iter().flatten().collect());
@@ -232,6 +230,13 @@ pub(crate) fn run(
         duration(sampling_seconds)
     ));
     summary(2, sampling_seconds)
+}
+
+/// An interruption, and what it leaves.
+fn stopped(records: &[Option<Record>]) -> Failure {
+    let (kept, all) = (records.iter().flatten().count(), records.len());
+    Failure::from(crate::Error::Interrupted)
+        .hint(format!("{kept} of {all} runs are kept: the same command goes on from there"))
 }
 
 /// What would be done, a line for each run.
