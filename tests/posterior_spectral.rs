@@ -1134,3 +1134,29 @@ fn biased_methods_have_the_law_of_their_own_recursion() {
         assert!((variance / truth - 1.0).abs() > 0.1, "{name}: {variance} of {truth}");
     }
 }
+
+#[test]
+fn a_jump_back_up_renoises_the_unprojected_image() {
+    let (prior, noise, operator) = (gaussian_prior(), Gaussian::new(0.0).unwrap(), chessboard());
+    let measurement = measure(&operator, &noise, DType::F64, 1);
+    for name in ["ddnm", "ddnm_plus"] {
+        let method = sampler(name, "annealing = { steps = 6 }\ntravel = { length = 2, visits = 2 }");
+        let mut states: Vec<(f64, Tensor)> = Vec::new();
+        let mut watch = |step: &Step<'_>| {
+            states.push((step.sigma, step.x.clone()));
+            Ok(())
+        };
+        // Noise of zero, so that a state shows what it was made of.
+        let zeros = Tensor::zeros((1, 3, 8, 8), DType::F64, &Device::Cpu).unwrap();
+        let mut rng = Rng::recorded(1, vec![zeros; 20]);
+        let problem = Problem { prior: &prior, measurement: &measurement, guess: None };
+        method.sample(&problem, SHAPE, &mut rng, &mut watch).unwrap();
+        let jumps: Vec<_> = states.windows(2).filter(|pair| pair[1].0 > pair[0].0).collect();
+        assert_eq!(jumps.len(), 2, "{name}");
+        for pair in jumps {
+            let denoised = Hand::denoise(&values(&pair[0].1), pair[0].0);
+            let error = values(&pair[1].1).iter().zip(&denoised).map(|(x, d)| (x - d).abs()).fold(0.0, f64::max);
+            assert!(error < 1e-12, "{name}: {error}");
+        }
+    }
+}
