@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tweedie::Result;
 use tweedie::priors::{Denoiser, Gaussian as GaussianPrior};
-use tweedie::samplers::{Dps, Mcg, Problem, ProjectAt, SAMPLERS, Sampler, Step, Variance, find_sampler};
+use tweedie::samplers::{Annealing, Dps, Mcg, Problem, ProjectAt, SAMPLERS, Sampler, Step, Variance, find_sampler};
 use tweedie_operators::forward::{ForwardOperator, Inpaint, LinearOperator, SpectralOperator};
 use tweedie_operators::noise::{Gaussian, NoiseModel};
 use tweedie_operators::{Measurement, OPERATORS, Pullback, Rng, Site, find};
@@ -353,7 +353,7 @@ fn sitcom_is_its_update_by_hand_and_every_row_stops_by_itself() {
     for proximity in [0.0, 0.2] {
         let settings = format!(
             "iterations = 12\nlr = 0.1\nslack = 0.05\nproximity = {proximity}\n\
-             annealing = {{ steps = 6, sigma_start = 5.0 }}"
+             annealing = {{ steps = 6, sigma_start = 5.0, sigma_end = 0.02, rho = 3.0 }}"
         );
         let sitcom = sampler("sitcom", &settings);
         let sigmas = sitcom.annealing().sigmas(&RANGE);
@@ -648,13 +648,25 @@ fn methods_made_for_noise_leave_a_residual_of_its_size_and_those_of_fixed_length
     let cases = [
         ("dps", guided, 0.0),
         ("lgd_mc", guided, 0.0),
-        ("daps", "tau = 0.1414\nlr = 2e-3\ndecay = 0.5\nannealing = { steps = 30, sigma_start = 10.0 }", 0.7),
+        (
+            "daps",
+            "tau = 0.1414\nlr = 2e-3\ndecay = 0.5\nannealing = { steps = 30, sigma_start = 10.0, sigma_end = 0.1 }",
+            0.7,
+        ),
         ("sitcom", "lr = 0.05\nannealing = { steps = 10, sigma_start = 10.0 }", 0.7),
         ("pnp_dm", "annealing = { steps = 20, sigma_start = 0.3, sigma_end = 0.04 }", 0.7),
     ];
     let found = cases.map(|(name, settings, _)| misfit(name, settings, 0.1));
     for ((name, _, least), found) in cases.into_iter().zip(found) {
         assert!((least..1.3).contains(&found), "{name}: {found} σ_y");
+    }
+}
+
+#[test]
+fn fewer_steps_change_nothing_else_of_a_methods_levels() {
+    for name in ["dps", "mcg", "lgd_mc", "mpgd", "daps", "sitcom", "red_diff", "pnp_dm"] {
+        let (default, fewer) = (sampler(name, ""), sampler(name, "annealing = { steps = 3 }"));
+        assert_eq!(*fewer.annealing(), Annealing { steps: 3, ..*default.annealing() }, "{name}");
     }
 }
 
