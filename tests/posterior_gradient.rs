@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tweedie::Result;
 use tweedie::priors::{Denoiser, Gaussian as GaussianPrior};
-use tweedie::samplers::{Dps, Mcg, Problem, ProjectAt, SAMPLERS, Sampler, Step, Variance, find_sampler};
+use tweedie::samplers::{Annealing, Dps, Mcg, Problem, ProjectAt, SAMPLERS, Sampler, Step, Variance, find_sampler};
 use tweedie_operators::forward::{ForwardOperator, Inpaint, LinearOperator, SpectralOperator};
 use tweedie_operators::noise::{Gaussian, NoiseModel};
 use tweedie_operators::{Measurement, OPERATORS, Pullback, Rng, Site, find};
@@ -353,7 +353,7 @@ fn sitcom_is_its_update_by_hand_and_every_row_stops_by_itself() {
     for proximity in [0.0, 0.2] {
         let settings = format!(
             "iterations = 12\nlr = 0.1\nslack = 0.05\nproximity = {proximity}\n\
-             annealing = {{ steps = 6, sigma_start = 5.0 }}"
+             annealing = {{ steps = 6, sigma_start = 5.0, sigma_end = 0.02, rho = 3.0 }}"
         );
         let sitcom = sampler("sitcom", &settings);
         let sigmas = sitcom.annealing().sigmas(&RANGE);
@@ -581,9 +581,9 @@ fn pnp_dm_has_the_law_of_its_coupling() {
 
 #[test]
 fn pnp_dm_draws_from_the_posterior_as_its_coupling_shrinks() {
-    let settings = "grid = 400\ndecay = 0.85\nannealing = { steps = 25, sigma_start = 1.0, sigma_end = 0.04 }";
-    let rounds: Vec<f64> = (0..25).map(|i| 0.85_f64.powi(i).max(0.04)).collect();
-    assert_pnp_law(settings, &rounds, 400, 300, 0.0, 0.04);
+    let settings = "grid = 300\ndecay = 0.9\nannealing = { steps = 60, sigma_start = 0.5, sigma_end = 0.05 }";
+    let rounds: Vec<f64> = (0..60).map(|i| (0.5 * 0.9_f64.powi(i)).max(0.05)).collect();
+    assert_pnp_law(settings, &rounds, 300, 200, 0.0, 0.04);
 }
 
 /// Of `N(m, τ²)` seen through any linear operator: `x̂₀` is the mean of `p(x₀ | x, y)` where the gradient of its logarithm,
@@ -592,9 +592,13 @@ fn pnp_dm_draws_from_the_posterior_as_its_coupling_shrinks() {
 fn pigdm_is_exact_for_a_gaussian_prior_whatever_the_linear_operator_knows_of_itself() {
     let site = Site::new(SHAPE, &Device::Cpu, DType::F64);
     let cases = [
-        ("blur", "padding = 'reflect'\nkernel = { gaussian = 1.0 }", (false, false)),
-        ("blur", "padding = 'circular'\nkernel = { gaussian = 1.0 }", (true, false)),
-        ("downsample_kernel", "factor = 2\npadding = 'circular'\nkernel = { gaussian = 1.0 }", (false, true)),
+        ("blur", "padding = 'reflect'\nkernel = { shape = 'gaussian', sigma = 1.0, size = 3 }", (false, false)),
+        ("blur", "padding = 'circular'\nkernel = { shape = 'gaussian', sigma = 1.0, size = 3 }", (true, false)),
+        (
+            "downsample_kernel",
+            "factor = 2\npadding = 'circular'\nkernel = { shape = 'gaussian', sigma = 1.0, size = 3 }",
+            (false, true),
+        ),
     ];
     for (name, settings, known) in cases {
         let operator = find(OPERATORS, name).unwrap().create(toml::from_str(settings).unwrap(), site).unwrap();
@@ -635,25 +639,34 @@ fn misfit(name: &str, settings: &str, sigma_y: f64) -> f64 {
     norm(&seen) / (seen.len() as f64).sqrt() / sigma_y
 }
 
+// Where no pixel tells of another, DPS and LGD-MC fit the noise too: a gradient of fixed length knows no σ_y. With this ζ they
+// end at a tenth of it, with a fifth of it far above.
 #[test]
-fn methods_made_for_noise_leave_a_residual_of_its_size() {
+fn methods_made_for_noise_leave_a_residual_of_its_size_and_those_of_fixed_length_no_more() {
+    let guided =
+        "scale = 0.1\nannealing = { steps = 300, sigma_start = 10.0, sigma_end = 0.02, renoise = 'ancestral' }";
     let cases = [
+        ("dps", guided, 0.0),
+        ("lgd_mc", guided, 0.0),
         (
-            "dps",
-            "scale = 0.1\nannealing = { steps = 300, sigma_start = 10.0, sigma_end = 0.02, renoise = 'ancestral' }",
+            "daps",
+            "tau = 0.1414\nlr = 2e-3\ndecay = 0.5\nannealing = { steps = 30, sigma_start = 10.0, sigma_end = 0.1 }",
+            0.7,
         ),
-        (
-            "lgd_mc",
-            "scale = 0.1\nannealing = { steps = 300, sigma_start = 10.0, sigma_end = 0.02, renoise = 'ancestral' }",
-        ),
-        ("daps", "tau = 0.1414\nlr = 2e-3\ndecay = 0.5\nannealing = { steps = 30, sigma_start = 10.0 }"),
-        ("sitcom", "lr = 0.05\nannealing = { steps = 10, sigma_start = 10.0 }"),
-        ("pnp_dm", "annealing = { steps = 15, sigma_start = 1.0, sigma_end = 0.1 }"),
+        ("sitcom", "lr = 0.05\nannealing = { steps = 10, sigma_start = 10.0 }", 0.7),
+        ("pnp_dm", "annealing = { steps = 20, sigma_start = 0.3, sigma_end = 0.04 }", 0.7),
     ];
-    for (name, settings) in cases {
-        let found = misfit(name, settings, 0.1);
-        println!("{name}: {found}");
-        assert!((0.7..1.3).contains(&found), "{name}: {found} σ_y");
+    let found = cases.map(|(name, settings, _)| misfit(name, settings, 0.1));
+    for ((name, _, least), found) in cases.into_iter().zip(found) {
+        assert!((least..1.3).contains(&found), "{name}: {found} σ_y");
+    }
+}
+
+#[test]
+fn fewer_steps_change_nothing_else_of_a_methods_levels() {
+    for name in ["dps", "mcg", "lgd_mc", "mpgd", "daps", "sitcom", "red_diff", "pnp_dm"] {
+        let (default, fewer) = (sampler(name, ""), sampler(name, "annealing = { steps = 3 }"));
+        assert_eq!(*fewer.annealing(), Annealing { steps: 3, ..*default.annealing() }, "{name}");
     }
 }
 

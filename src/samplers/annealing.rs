@@ -51,3 +51,29 @@ impl Annealing {
         self.schedule.sigmas(self.steps, self.rho, &(end..=start))
     }
 }
+
+/// What a table of settings says of an [`Annealing`]; the rest is as the method's own default has it, so that asking for other
+/// steps alone changes nothing else.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AnnealingSettings {
+    steps: Option<usize>,
+    sigma_start: Option<f64>,
+    sigma_end: Option<f64>,
+    rho: Option<f64>,
+    renoise: Option<Renoise>,
+}
+
+impl AnnealingSettings {
+    /// `default` with these changes, if each is in its range.
+    pub(super) fn over(self, default: Annealing) -> Result<Annealing> {
+        let changed = Annealing {
+            steps: self.steps.unwrap_or(default.steps),
+            sigma_start: self.sigma_start.unwrap_or(default.sigma_start),
+            sigma_end: self.sigma_end.unwrap_or(default.sigma_end),
+            rho: self.rho.unwrap_or(default.rho),
+            renoise: self.renoise.unwrap_or(default.renoise),
+        };
+        changed.checked()
+    }
+}

@@ -1,5 +1,6 @@
 //! Decoupled annealing posterior sampling, Zhang et al. (2024), <https://arxiv.org/abs/2407.01521>.
 
+use super::annealing::AnnealingSettings;
 use super::inner::flow;
 use super::residual::half_square_gradient;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
@@ -20,8 +21,8 @@ use tweedie_operators::{Entry, Rng};
 ///
 /// The square has no factor ½, as in the authors' code, so Gaussian noise of σ_y is `τ = √2 σ_y`; their own τ is 0.01
 /// for every noise. With `momentum` γ step 2 is Hamiltonian, `v ← γ v + √l g + √(2(1−γ)) n`,
-/// `u ← u + √l v` with the same `g` in brackets, `v` standard normal at first. A step is stable while `l s² < τ²` for the
-/// largest singular value s.
+/// `u ← u + √l v` with the same `g` in brackets, `v` standard normal at first. A step is stable while
+/// `l (2s²/τ² + 1/σ²) < 2` for the largest singular value s and the least σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Daps {
     annealing: Annealing,
@@ -132,7 +133,7 @@ impl Sampler for Daps {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Euler steps of the ODE.
     ode_steps: usize,
     /// Where the ODE ends.
@@ -149,18 +150,14 @@ struct Config {
     momentum: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 200, sigma_start: 100.0, sigma_end: 0.1, rho: 7.0, renoise: Renoise::All };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 200,
-            sigma_start: 100.0,
-            sigma_end: 0.1,
-            rho: 7.0,
-            renoise: Renoise::All,
-            ..Annealing::default()
-        };
         Self {
-            annealing,
+            annealing: AnnealingSettings::default(),
             ode_steps: 5,
             ode_end: 0.01,
             langevin_steps: 100,
@@ -192,7 +189,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         within("ode_steps", ode_steps as f64, 1.0..=1000.0)?;
         within("langevin_steps", langevin_steps as f64, 0.0..=100_000.0)?;
         Ok(Box::new(Daps {
-            annealing: annealing.checked()?,
+            annealing: annealing.over(ANNEALING)?,
             ode_steps,
             ode_end: within("ode_end", ode_end, 1e-4..=1e4)?,
             langevin_steps,

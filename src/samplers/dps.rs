@@ -1,5 +1,6 @@
 //! Diffusion posterior sampling, Chung et al. (2023), <https://arxiv.org/abs/2209.14687>.
 
+use super::annealing::AnnealingSettings;
 use super::residual::norm_gradient;
 use super::{
     Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, Variance, settings, within,
@@ -141,7 +142,7 @@ pub(super) fn checked_variance(variance: Variance, renoise: Renoise) -> Result<V
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// ζ, no unit.
     scale: f64,
     /// Whether `D` is limited to [-1, 1].
@@ -154,8 +155,8 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let Dps { annealing, scale, clip, relative, variance } = Dps::default();
-        Self { annealing, scale, clip, relative, variance }
+        let Dps { annealing: _, scale, clip, relative, variance } = Dps::default();
+        Self { annealing: AnnealingSettings::default(), scale, clip, relative, variance }
     }
 }
 
@@ -172,7 +173,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\nscale = 0.5",
     build: |table| {
         let Config { annealing, scale, clip, relative, variance } = settings("dps", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(Dps::default().annealing)?;
         let variance = checked_variance(variance, annealing.renoise)?;
         Ok(Box::new(Dps { annealing, scale: within("scale", scale, 0.0..=1e6)?, clip, relative, variance }))
     },

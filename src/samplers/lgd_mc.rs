@@ -1,5 +1,6 @@
 //! Loss-guided diffusion with Monte Carlo, Song et al. (2023), <https://proceedings.mlr.press/v202/song23k.html>.
 
+use super::annealing::AnnealingSettings;
 use super::residual::norm_gradient;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
@@ -74,17 +75,20 @@ impl Sampler for LgdMc {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// ζ, no unit.
     scale: f64,
     /// k.
     samples: usize,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 100, renoise: Renoise::Ancestral, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0 };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
-        Self { annealing, scale: 0.5, samples: 3 }
+        Self { annealing: AnnealingSettings::default(), scale: 0.5, samples: 3 }
     }
 }
 
@@ -100,6 +104,10 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, scale, samples } = settings("lgd_mc", table)?;
         within("samples", samples as f64, 1.0..=1000.0)?;
-        Ok(Box::new(LgdMc { annealing: annealing.checked()?, scale: within("scale", scale, 0.0..=1e6)?, samples }))
+        Ok(Box::new(LgdMc {
+            annealing: annealing.over(ANNEALING)?,
+            scale: within("scale", scale, 0.0..=1e6)?,
+            samples,
+        }))
     },
 };

@@ -1,9 +1,9 @@
 //! Manifold-constrained gradients, Chung et al. (2022), <https://arxiv.org/abs/2206.00941>.
 
+use super::annealing::AnnealingSettings;
 use super::dps::checked_variance;
 use super::{
-    Annealing, BuildSampler, Dps, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, Variance, settings,
-    within,
+    Annealing, BuildSampler, Dps, Needs, Noise, Observer, Problem, Sampler, Structure, Variance, settings, within,
 };
 use crate::Result;
 use crate::solvers::{Level, Transition, descend};
@@ -111,7 +111,7 @@ impl Sampler for Mcg {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// α, no unit.
     scale: f64,
     /// Whether `D` is limited to [-1, 1].
@@ -124,8 +124,13 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
-        Self { annealing, scale: 1.0, clip: false, variance: Variance::Small, project_at: ProjectAt::Entered }
+        Self {
+            annealing: AnnealingSettings::default(),
+            scale: 1.0,
+            clip: false,
+            variance: Variance::Small,
+            project_at: ProjectAt::Entered,
+        }
     }
 }
 
@@ -142,7 +147,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\nscale = 0.5",
     build: |table| {
         let Config { annealing, scale, clip, variance, project_at } = settings("mcg", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(Dps::default().annealing)?;
         let variance = checked_variance(variance, annealing.renoise)?;
         let scale = within("scale", scale, 0.0..=1e6)?;
         let guidance = Dps { annealing, scale, clip, relative: false, variance };

@@ -1,5 +1,6 @@
 //! Manifold-preserving guided diffusion, He et al. (2024), <https://arxiv.org/abs/2311.16424>.
 
+use super::annealing::AnnealingSettings;
 use super::residual::norm_gradient;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
@@ -61,22 +62,18 @@ impl Sampler for Mpgd {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// c, the unit of the whole image's Euclidean norm.
     scale: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 100, sigma_start: 150.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::Ddim(0.5) };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 100,
-            sigma_start: 150.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::Ddim(0.5),
-            ..Annealing::default()
-        };
-        Self { annealing, scale: 4.0 }
+        Self { annealing: AnnealingSettings::default(), scale: 4.0 }
     }
 }
 
@@ -93,6 +90,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\nscale = 0.5",
     build: |table| {
         let Config { annealing, scale } = settings("mpgd", table)?;
-        Ok(Box::new(Mpgd { annealing: annealing.checked()?, scale: within("scale", scale, 0.0..=1e6)? }))
+        Ok(Box::new(Mpgd { annealing: annealing.over(ANNEALING)?, scale: within("scale", scale, 0.0..=1e6)? }))
     },
 };

@@ -1,7 +1,8 @@
 //! Plug-and-play diffusion models, Wu et al. (2024), <https://arxiv.org/abs/2405.18782>.
 
+use super::annealing::AnnealingSettings;
 use super::inner::{diffuse, flow};
-use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
+use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
 use crate::schedules::{Karras, Schedule};
 use crate::solvers::{Transition, descend};
@@ -145,7 +146,7 @@ impl Sampler for PnpDm {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Rounds, first and last ρ.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// δ.
     decay: f64,
     /// Points of the grid.
@@ -158,10 +159,20 @@ struct Config {
     lr: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 100, sigma_start: 10.0, sigma_end: 0.3, rho: 3.0, renoise: Renoise::All };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, sigma_start: 10.0, sigma_end: 0.3, ..Annealing::default() };
-        Self { annealing, decay: 0.9, grid: 100, reverse: Reverse::Sde, langevin_steps: 100, lr: 1e-4 }
+        Self {
+            annealing: AnnealingSettings::default(),
+            decay: 0.9,
+            grid: 100,
+            reverse: Reverse::Sde,
+            langevin_steps: 100,
+            lr: 1e-4,
+        }
     }
 }
 
@@ -182,7 +193,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         within("grid", grid as f64, 1.0..=100_000.0)?;
         within("langevin_steps", langevin_steps as f64, 1.0..=100_000.0)?;
         Ok(Box::new(PnpDm {
-            annealing: annealing.checked()?,
+            annealing: annealing.over(ANNEALING)?,
             decay: within("decay", decay, 0.01..=1.0)?,
             grid,
             reverse,

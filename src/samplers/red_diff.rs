@@ -1,6 +1,7 @@
 //! Regularisation by denoising diffusion, Mardani et al. (2024), <https://arxiv.org/abs/2305.04391>.
 
 use super::adam::Adam;
+use super::annealing::AnnealingSettings;
 use super::residual::half_square_gradient;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
@@ -136,7 +137,7 @@ impl Sampler for RedDiff {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// l, pixels in [-1, 1].
     lr: f64,
     /// λ.
@@ -147,17 +148,13 @@ struct Config {
     data: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 100, sigma_start: 150.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::All };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 100,
-            sigma_start: 150.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::All,
-            ..Annealing::default()
-        };
-        Self { annealing, lr: 0.1, prior: 0.25, weight: Weight::Linear, data: 1.0 }
+        Self { annealing: AnnealingSettings::default(), lr: 0.1, prior: 0.25, weight: Weight::Linear, data: 1.0 }
     }
 }
 
@@ -175,7 +172,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, lr, prior, weight, data } = settings("red_diff", table)?;
         Ok(Box::new(RedDiff {
-            annealing: annealing.checked()?,
+            annealing: annealing.over(ANNEALING)?,
             lr: within("lr", lr, 0.0..=1e3)?,
             prior: within("prior", prior, 0.0..=1e6)?,
             weight,

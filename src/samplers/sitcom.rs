@@ -1,6 +1,7 @@
 //! Step-wise triple-consistent diffusion sampling, Alkhouri et al. (2024), <https://arxiv.org/abs/2410.04479>.
 
 use super::adam::Adam;
+use super::annealing::AnnealingSettings;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
 use crate::solvers::{Level, anneal};
@@ -145,7 +146,7 @@ impl<'a> Fit<'a> {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Network evaluations a level.
     iterations: usize,
     /// l.
@@ -156,17 +157,13 @@ struct Config {
     slack: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 20, sigma_start: 150.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::All };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 20,
-            sigma_start: 150.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::All,
-            ..Annealing::default()
-        };
-        Self { annealing, iterations: 30, lr: 0.02, proximity: 0.0, slack: 0.001 }
+        Self { annealing: AnnealingSettings::default(), iterations: 30, lr: 0.02, proximity: 0.0, slack: 0.001 }
     }
 }
 
@@ -185,7 +182,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         let Config { annealing, iterations, lr, proximity, slack } = settings("sitcom", table)?;
         within("iterations", iterations as f64, 1.0..=10_000.0)?;
         Ok(Box::new(Sitcom {
-            annealing: annealing.checked()?,
+            annealing: annealing.over(ANNEALING)?,
             iterations,
             lr: within("lr", lr, 0.0..=1e3)?,
             proximity: within("proximity", proximity, 0.0..=1e6)?,
