@@ -1,8 +1,10 @@
 //! Conditional annealed Langevin dynamics, Jalal et al. (2021), <https://arxiv.org/abs/2108.01368>.
 
+use super::annealing::AnnealingSettings;
 use super::langevin::{Langevin, langevin_step, row_norms};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::Transition;
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -106,7 +108,7 @@ impl Sampler for Ald {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Langevin steps at each level.
     repeats: usize,
     /// a, in units of σ².
@@ -119,13 +121,21 @@ struct Config {
     weight: f64,
 }
 
+/// Noise levels unless told otherwise. The second half of 2311 levels, which is all that the authors' code visits; its 3 steps
+/// become 4 near the end.
+const ANNEALING: Annealing =
+    Annealing { steps: 1155, sigma_start: 2.46, sigma_end: 0.0132, schedule: Named::GEOMETRIC, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        // The second half of 2311 levels, which is all that the authors' code visits; its 3 steps become 4 near the end.
-        // With so large a ρ the levels are geometric to 4 %.
-        let annealing =
-            Annealing { steps: 1155, sigma_start: 2.46, sigma_end: 0.0132, rho: 100.0, ..Annealing::default() };
-        Self { annealing, repeats: 3, step: 0.2, form: Form::Paper, gamma: 1.0, weight: 5.0 }
+        Self {
+            annealing: AnnealingSettings::default(),
+            repeats: 3,
+            step: 0.2,
+            form: Form::Paper,
+            gamma: 1.0,
+            weight: 5.0,
+        }
     }
 }
 
@@ -133,7 +143,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ald",
     about: "Annealed Langevin dynamics along the scores of prior and likelihood, for any operator",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end and rho; renoise is not used"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and schedule; renoise is not used"),
         ("repeats", "Langevin steps at each level; default 3"),
         ("step", "length of a Langevin step in units of σ², no unit; default 0.2"),
         ("form", "paper: the likelihood with annealed noise; code: a multiple of the prior's score; default paper"),
@@ -143,7 +153,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 3 }\nrepeats = 2\nstep = 0.2",
     build: |table| {
         let Config { annealing, repeats, step, form, gamma, weight } = settings("ald", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(ANNEALING)?;
         within("repeats", repeats as f64, 1.0..=10_000.0)?;
         within("step", step, 0.0..=2.0)?;
         // Without any noise the likelihood would be infinitely steep.

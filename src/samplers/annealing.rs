@@ -8,8 +8,7 @@ use serde::Deserialize;
 use std::ops::RangeInclusive;
 
 /// Noise levels of a run: a schedule from `sigma_start` to `sigma_end`, and how fresh noise enters.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Annealing {
     /// Number of noise levels above zero.
     pub steps: usize,
@@ -27,13 +26,17 @@ pub struct Annealing {
 
 impl Default for Annealing {
     fn default() -> Self {
-        Self { steps: 20, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0, renoise: Renoise::All, schedule: Named::KARRAS }
+        Self::DEFAULT
     }
 }
 
 impl Annealing {
+    /// Twenty levels of Karras' schedule from σ = 1, which is where a smooth first guess is forgotten, all noise fresh.
+    pub const DEFAULT: Self =
+        Self { steps: 20, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0, renoise: Renoise::All, schedule: Named::KARRAS };
+
     /// The settings, if each is in its range.
-    pub(super) fn checked(self) -> Result<Self> {
+    fn checked(self) -> Result<Self> {
         within("steps", self.steps as f64, 1.0..=100_000.0)?;
         within("sigma_start", self.sigma_start, 1e-3..=1e4)?;
         within("sigma_end", self.sigma_end, 1e-4..=self.sigma_start)?;
@@ -62,6 +65,7 @@ pub(super) struct AnnealingSettings {
     sigma_end: Option<f64>,
     rho: Option<f64>,
     renoise: Option<Renoise>,
+    schedule: Option<Named>,
 }
 
 impl AnnealingSettings {
@@ -73,6 +77,7 @@ impl AnnealingSettings {
             sigma_end: self.sigma_end.unwrap_or(default.sigma_end),
             rho: self.rho.unwrap_or(default.rho),
             renoise: self.renoise.unwrap_or(default.renoise),
+            schedule: self.schedule.unwrap_or(default.schedule),
         };
         changed.checked()
     }

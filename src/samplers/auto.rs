@@ -2,10 +2,11 @@
 
 use super::{BuildSampler, Sampler, Structure, even_gain, find_sampler};
 use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tweedie_operators::forward::LinearOperator;
-use tweedie_operators::{Entry, Measurement};
+use tweedie_operators::{Entry, Measurement, Rng};
 
 /// The rows, chosen by the measurements in `docs/samplers.md`.
 const TABLE: &str = include_str!("../../configs/auto.toml");
@@ -37,7 +38,7 @@ impl fmt::Display for Quality {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
-    /// Pixels are missing, the others are exact.
+    /// Values are missing, the others are as they were or noisy.
     Holes,
     /// Only brightness is known, and perhaps some colours.
     Colours,
@@ -63,7 +64,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What a measurement of an image of `shape` (C, H, W) says of itself: [`Damage::Noise`] or [`Damage::Other`].
+    /// What a measurement of an image of `shape` (C, H, W) says of itself: [`Damage::Noise`], [`Damage::Holes`] or
+    /// [`Damage::Other`].
     ///
     /// # Errors
     /// `Tensor` if memory runs out.
@@ -81,14 +83,25 @@ impl Facts {
             }
             Some(_) => Structure::Linear,
         };
-        Ok(Self {
-            damage: if noise { Damage::Noise } else { Damage::Other },
-            structure,
-            gaussian: sigma.is_some(),
-            values: channels * height * width,
-            samples,
-        })
+        let damage = match noise {
+            true => Damage::Noise,
+            false if keeps_shape && linear.is_some() && hides(measurement, shape)? => Damage::Holes,
+            false => Damage::Other,
+        };
+        Ok(Self { damage, structure, gaussian: sigma.is_some(), values: channels * height * width, samples })
     }
+}
+
+/// Whether the operator takes every value as it is or hides it: `A(1)` holds zeros and ones, and `A(x) = A(1) ⊙ x`.
+fn hides(measurement: &Measurement<'_>, (channels, height, width): (usize, usize, usize)) -> Result<bool> {
+    let ones = measurement.y.narrow(0, 0, 1)?.ones_like()?.reshape((1, channels, height, width))?;
+    let mask = measurement.operator.forward(&ones)?;
+    let probe = Rng::new(0, 0..1).normal_like(&ones)?;
+    let largest = |x: Tensor| -> Result<f64> {
+        Ok(x.abs()?.max_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+    };
+    let binary = largest((&mask * mask.affine(-1.0, 1.0)?)?)? == 0.0;
+    Ok(binary && largest((measurement.operator.forward(&probe)? - (mask * probe)?)?)? == 0.0)
 }
 
 /// Images of at most so many values are asked for their singular values, which for larger ones would take long to find.

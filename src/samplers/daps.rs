@@ -152,7 +152,7 @@ struct Config {
 
 /// Noise levels and renoising unless told otherwise.
 const ANNEALING: Annealing =
-    Annealing { steps: 200, sigma_start: 100.0, sigma_end: 0.1, rho: 7.0, renoise: Renoise::All };
+    Annealing { steps: 200, sigma_start: 100.0, sigma_end: 0.1, rho: 7.0, renoise: Renoise::All, ..Annealing::DEFAULT };
 
 impl Default for Config {
     fn default() -> Self {

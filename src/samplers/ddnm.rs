@@ -1,5 +1,6 @@
 //! Denoising diffusion null-space model, Wang et al. (2023), <https://arxiv.org/abs/2212.00490>.
 
+use super::annealing::AnnealingSettings;
 use super::travel::{Travel, below};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings};
 use crate::Result;
@@ -77,10 +78,13 @@ pub(super) fn project(operator: &dyn SpectralOperator, x: &Tensor, y: &Tensor) -
 #[derive(Default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Jumps back up.
     travel: Travel,
 }
+
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing::DEFAULT;
 
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddnm",
@@ -92,6 +96,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }",
     build: |table| {
         let Config { annealing, travel } = settings("ddnm", table)?;
-        Ok(Box::new(Ddnm { annealing: annealing.checked()?, travel: travel.checked()? }))
+        Ok(Box::new(Ddnm { annealing: annealing.over(ANNEALING)?, travel: travel.checked()? }))
     },
 };

@@ -1,10 +1,12 @@
 //! DDNM+, for noisy measurements, Wang et al. (2023), <https://arxiv.org/abs/2212.00490>, section 3.3 and appendix.
 
+use super::annealing::AnnealingSettings;
 use super::ddrm::SpectralStep;
 use super::spectrum::Spectrum;
 use super::travel::{Travel, below};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Estimate, Level, Transition, descend, renoised};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -88,18 +90,24 @@ impl Sampler for DdnmPlus {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Jumps back up.
     travel: Travel,
 }
 
+/// Noise levels and renoising unless told otherwise: η = 0.85.
+const ANNEALING: Annealing = Annealing {
+    steps: 100,
+    sigma_start: 80.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::Fraction(0.7225),
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        // η = 0.85
-        let renoise = Renoise::Fraction(0.7225);
-        let annealing =
-            Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
-        Self { annealing, travel: Travel::default() }
+        Self { annealing: AnnealingSettings::default(), travel: Travel::default() }
     }
 }
 
@@ -107,12 +115,15 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddnm_plus",
     about: "Null-space projection for noisy measurements: each singular vector corrected as far as its noise allows",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise, whose fraction is η²; default 0.85²"),
+        (
+            "annealing",
+            "table of steps, sigma_start, sigma_end, rho, schedule and renoise, whose fraction is η²; default 0.85²",
+        ),
         ("travel", "table of length, the levels of a jump back up, and visits of each turning point; default 1 and 1"),
     ],
     example: "annealing = { steps = 4 }\ntravel = { length = 2, visits = 2 }",
     build: |table| {
         let Config { annealing, travel } = settings("ddnm_plus", table)?;
-        Ok(Box::new(DdnmPlus { annealing: annealing.checked()?, travel: travel.checked()? }))
+        Ok(Box::new(DdnmPlus { annealing: annealing.over(ANNEALING)?, travel: travel.checked()? }))
     },
 };

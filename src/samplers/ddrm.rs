@@ -1,8 +1,10 @@
 //! Denoising diffusion restoration models, Kawar et al. (2022), <https://arxiv.org/abs/2201.11793>.
 
+use super::annealing::AnnealingSettings;
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Level, Transition, descend};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -128,18 +130,24 @@ impl SpectralStep<'_> {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// η_b
     eta_b: f64,
 }
 
+/// Noise levels and renoising unless told otherwise: η = 0.85.
+const ANNEALING: Annealing = Annealing {
+    steps: 20,
+    sigma_start: 120.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::Fraction(0.7225),
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        // η = 0.85
-        let renoise = Renoise::Fraction(0.7225);
-        let annealing =
-            Annealing { steps: 20, sigma_start: 120.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
-        Self { annealing, eta_b: 1.0 }
+        Self { annealing: AnnealingSettings::default(), eta_b: 1.0 }
     }
 }
 
@@ -147,12 +155,15 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddrm",
     about: "A step of its own for every singular vector, by how noisy its measurement is",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise, whose fraction is η²; default 0.85²"),
+        (
+            "annealing",
+            "table of steps, sigma_start, sigma_end, rho, schedule and renoise, whose fraction is η²; default 0.85²",
+        ),
         ("eta_b", "η_b, trust in coordinates measured more clearly than the next state, 0 to 1; default 1"),
     ],
     example: "annealing = { steps = 4 }\neta_b = 1.0",
     build: |table| {
         let Config { annealing, eta_b } = settings("ddrm", table)?;
-        Ok(Box::new(Ddrm { annealing: annealing.checked()?, eta_b: within("eta_b", eta_b, 0.0..=1.0)? }))
+        Ok(Box::new(Ddrm { annealing: annealing.over(ANNEALING)?, eta_b: within("eta_b", eta_b, 0.0..=1.0)? }))
     },
 };

@@ -1,7 +1,9 @@
 //! Plug-and-play restoration with a diffusion prior, Zhu et al. (2023), <https://arxiv.org/abs/2305.08995>.
 
+use super::annealing::AnnealingSettings;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -72,17 +74,24 @@ impl Sampler for DiffPir {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// λ, no unit.
     lambda: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing {
+    steps: 100,
+    sigma_start: 80.0,
+    sigma_end: 0.01,
+    schedule: Named::QUAD,
+    renoise: Renoise::Fraction(0.3),
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        let renoise = Renoise::Fraction(0.3);
-        let annealing =
-            Annealing { steps: 100, sigma_start: 80.0, sigma_end: 0.01, rho: 7.0, renoise, ..Annealing::default() };
-        Self { annealing, lambda: 7.0 }
+        Self { annealing: AnnealingSettings::default(), lambda: 7.0 }
     }
 }
 
@@ -90,12 +99,15 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "diffpir",
     about: "Plug-and-play: the denoised image and the measurement by turns, through the proximal map",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end, rho and renoise, whose fraction is ζ; default 0.3"),
+        (
+            "annealing",
+            "table of steps, sigma_start, sigma_end, rho, schedule and renoise, whose fraction is ζ; default 0.3",
+        ),
         ("lambda", "λ, weight of the prior, no unit, as published; default 7"),
     ],
     example: "annealing = { steps = 4 }\nlambda = 7.0",
     build: |table| {
         let Config { annealing, lambda } = settings("diffpir", table)?;
-        Ok(Box::new(DiffPir { annealing: annealing.checked()?, lambda: within("lambda", lambda, 1e-6..=1e6)? }))
+        Ok(Box::new(DiffPir { annealing: annealing.over(ANNEALING)?, lambda: within("lambda", lambda, 1e-6..=1e6)? }))
     },
 };

@@ -1,7 +1,9 @@
 //! Diffusion model based posterior sampling, Meng and Kabashima (2022), <https://arxiv.org/abs/2211.12343>.
 
+use super::annealing::AnnealingSettings;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -61,22 +63,24 @@ impl Sampler for Dmps {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// λ, no unit.
     scale: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing {
+    steps: 1000,
+    sigma_start: 80.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::Ancestral,
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 1000,
-            sigma_start: 80.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::Ancestral,
-            ..Annealing::default()
-        };
-        Self { annealing, scale: 1.75 }
+        Self { annealing: AnnealingSettings::default(), scale: 1.75 }
     }
 }
 
@@ -90,6 +94,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\nscale = 1.75",
     build: |table| {
         let Config { annealing, scale } = settings("dmps", table)?;
-        Ok(Box::new(Dmps { annealing: annealing.checked()?, scale: within("scale", scale, 0.0..=1e3)? }))
+        Ok(Box::new(Dmps { annealing: annealing.over(ANNEALING)?, scale: within("scale", scale, 0.0..=1e3)? }))
     },
 };

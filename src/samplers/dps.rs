@@ -37,7 +37,7 @@ pub struct Dps {
 /// The paper's scale for inpainting, in a tenth of its steps.
 impl Default for Dps {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
+        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::DEFAULT };
         Self { annealing, scale: 0.5, clip: false, relative: false, variance: Variance::Small }
     }
 }

@@ -1,5 +1,6 @@
 //! Filtering posterior sampling, Dou and Song (2024), <https://openreview.net/forum?id=tplXNcHZs1>.
 
+use super::annealing::AnnealingSettings;
 use super::particles::{Cloud, Resampling, checked_particles, checked_renoise};
 use super::seen::Seen;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings};
@@ -130,7 +131,7 @@ impl Sampler for FpsSmc {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Particles for each image.
     particles: usize,
     /// When and how they are resampled.
@@ -139,10 +140,17 @@ struct Config {
     telescoping: bool,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
-        Self { annealing, particles: 20, resampling: Resampling::default(), telescoping: true }
+        Self {
+            annealing: AnnealingSettings::default(),
+            particles: 20,
+            resampling: Resampling::default(),
+            telescoping: true,
+        }
     }
 }
 
@@ -165,7 +173,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
     build: |table| {
         let Config { annealing, particles, resampling, telescoping } = settings("fps_smc", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(ANNEALING)?;
         checked_renoise(annealing.renoise)?;
         let (particles, resampling) = (checked_particles(particles)?, resampling.checked()?);
         Ok(Box::new(FpsSmc { annealing, particles, resampling, telescoping }))

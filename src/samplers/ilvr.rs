@@ -1,8 +1,10 @@
 //! Iterative latent variable refinement, Choi et al. (2021), <https://arxiv.org/abs/2108.02938>.
 
+use super::annealing::AnnealingSettings;
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Estimate, Transition, descend, renoised};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -67,22 +69,24 @@ impl Sampler for Ilvr {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Part of the steps.
     free: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing {
+    steps: 100,
+    sigma_start: 80.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::Ancestral,
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 100,
-            sigma_start: 80.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::Ancestral,
-            ..Annealing::default()
-        };
-        Self { annealing, free: 0.2 }
+        Self { annealing: AnnealingSettings::default(), free: 0.2 }
     }
 }
 
@@ -96,6 +100,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\nfree = 0.25",
     build: |table| {
         let Config { annealing, free } = settings("ilvr", table)?;
-        Ok(Box::new(Ilvr { annealing: annealing.checked()?, free: within("free", free, 0.0..=1.0)? }))
+        Ok(Box::new(Ilvr { annealing: annealing.over(ANNEALING)?, free: within("free", free, 0.0..=1.0)? }))
     },
 };

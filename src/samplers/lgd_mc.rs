@@ -83,8 +83,14 @@ struct Config {
 }
 
 /// Noise levels and renoising unless told otherwise.
-const ANNEALING: Annealing =
-    Annealing { steps: 100, renoise: Renoise::Ancestral, sigma_start: 1.0, sigma_end: 0.02, rho: 3.0 };
+const ANNEALING: Annealing = Annealing {
+    steps: 100,
+    renoise: Renoise::Ancestral,
+    sigma_start: 1.0,
+    sigma_end: 0.02,
+    rho: 3.0,
+    ..Annealing::DEFAULT
+};
 
 impl Default for Config {
     fn default() -> Self {

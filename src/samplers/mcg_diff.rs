@@ -1,5 +1,6 @@
 //! Monte Carlo guided diffusion, Cardoso et al. (2023), <https://arxiv.org/abs/2308.07983>.
 
+use super::annealing::AnnealingSettings;
 use super::particles::{Cloud, Resampling, checked_particles, checked_renoise};
 use super::seen::Seen;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings};
@@ -164,17 +165,19 @@ fn fresh(renoise: Renoise, ratio: &Tensor) -> Result<Tensor> {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Particles for each image.
     particles: usize,
     /// When and how they are resampled.
     resampling: Resampling,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
-        Self { annealing, particles: 32, resampling: Resampling::default() }
+        Self { annealing: AnnealingSettings::default(), particles: 32, resampling: Resampling::default() }
     }
 }
 
@@ -193,7 +196,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
     build: |table| {
         let Config { annealing, particles, resampling } = settings("mcg_diff", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(ANNEALING)?;
         checked_renoise(annealing.renoise)?;
         Ok(Box::new(McgDiff { annealing, particles: checked_particles(particles)?, resampling: resampling.checked()? }))
     },

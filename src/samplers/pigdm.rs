@@ -1,5 +1,6 @@
 //! Pseudo-inverse guidance, Song et al. (2023), <https://openreview.net/forum?id=9_gsMA8MRKQ>.
 
+use super::annealing::AnnealingSettings;
 use super::ddnm::project;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
@@ -76,16 +77,19 @@ impl Sampler for Pigdm {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// τ, pixels in [-1, 1].
     prior_std: f64,
     /// Factor of the guidance.
     scale: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing::DEFAULT;
+
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: Annealing::default(), prior_std: 0.5, scale: 1.0 }
+        Self { annealing: AnnealingSettings::default(), prior_std: 0.5, scale: 1.0 }
     }
 }
 
@@ -101,6 +105,10 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, prior_std, scale } = settings("pigdm", table)?;
         let prior_std = within("prior_std", prior_std, 1e-3..=1e3)?;
-        Ok(Box::new(Pigdm { annealing: annealing.checked()?, prior_std, scale: within("scale", scale, 0.0..=1e3)? }))
+        Ok(Box::new(Pigdm {
+            annealing: annealing.over(ANNEALING)?,
+            prior_std,
+            scale: within("scale", scale, 0.0..=1e3)?,
+        }))
     },
 };

@@ -161,7 +161,7 @@ struct Config {
 
 /// Noise levels and renoising unless told otherwise.
 const ANNEALING: Annealing =
-    Annealing { steps: 100, sigma_start: 10.0, sigma_end: 0.3, rho: 3.0, renoise: Renoise::All };
+    Annealing { steps: 100, sigma_start: 10.0, sigma_end: 0.3, rho: 3.0, renoise: Renoise::All, ..Annealing::DEFAULT };
 
 impl Default for Config {
     fn default() -> Self {

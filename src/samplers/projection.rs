@@ -1,9 +1,11 @@
 //! Projection on a noisy measurement, Song et al. (2022), <https://arxiv.org/abs/2111.08005>.
 
+use super::annealing::AnnealingSettings;
 use super::predictor_corrector::{correct, predict};
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Transition, descend};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -75,7 +77,7 @@ impl Sampler for Projection {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Corrector moves at each level.
     corrections: usize,
     /// r, no unit.
@@ -84,12 +86,13 @@ struct Config {
     weight: f64,
 }
 
+/// Noise levels unless told otherwise.
+const ANNEALING: Annealing =
+    Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, schedule: Named::GEOMETRIC, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        // With so large a ρ the levels are geometric to 10 %.
-        let annealing =
-            Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
-        Self { annealing, corrections: 1, snr: 0.16, weight: 1.0 }
+        Self { annealing: AnnealingSettings::default(), corrections: 1, snr: 0.16, weight: 1.0 }
     }
 }
 
@@ -97,7 +100,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "projection",
     about: "Predictor and corrector of the reverse process, drawn towards the noisy measurement before every move",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end and rho; renoise is not used"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and schedule; renoise is not used"),
         ("corrections", "corrector moves at each level, 0 to 1000; default 1"),
         ("snr", "signal-to-noise ratio of the corrector, no unit; default 0.16"),
         ("weight", "λ, trust in the measurement, 0 to 1; default 1"),
@@ -107,6 +110,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         let Config { annealing, corrections, snr, weight } = settings("projection", table)?;
         within("corrections", corrections as f64, 0.0..=1000.0)?;
         let (snr, weight) = (within("snr", snr, 0.0..=1.0)?, within("weight", weight, 0.0..=1.0)?);
-        Ok(Box::new(Projection { annealing: annealing.checked()?, corrections, snr, weight }))
+        Ok(Box::new(Projection { annealing: annealing.over(ANNEALING)?, corrections, snr, weight }))
     },
 };

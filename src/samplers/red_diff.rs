@@ -5,6 +5,7 @@ use super::annealing::AnnealingSettings;
 use super::residual::half_square_gradient;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Transition, descend};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -149,8 +150,14 @@ struct Config {
 }
 
 /// Noise levels and renoising unless told otherwise.
-const ANNEALING: Annealing =
-    Annealing { steps: 100, sigma_start: 150.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::All };
+const ANNEALING: Annealing = Annealing {
+    steps: 100,
+    sigma_start: 150.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::All,
+    ..Annealing::DEFAULT
+};
 
 impl Default for Config {
     fn default() -> Self {

@@ -1,9 +1,11 @@
 //! Inpainting with resampling, Lugmayr et al. (2022), <https://arxiv.org/abs/2201.09865>.
 
+use super::annealing::AnnealingSettings;
 use super::spectrum::Spectrum;
 use super::travel::{Travel, below};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Estimate, Level, Transition, descend, renoised};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -76,22 +78,24 @@ impl Sampler for RePaint {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Jumps back up.
     travel: Travel,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing {
+    steps: 250,
+    sigma_start: 80.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::Ancestral,
+    ..Annealing::DEFAULT
+};
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing {
-            steps: 250,
-            sigma_start: 80.0,
-            sigma_end: 0.01,
-            rho: 7.0,
-            renoise: Renoise::Ancestral,
-            ..Annealing::default()
-        };
-        Self { annealing, travel: Travel { length: 10, visits: 10 } }
+        Self { annealing: AnnealingSettings::default(), travel: Travel { length: 10, visits: 10 } }
     }
 }
 
@@ -108,6 +112,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4 }\ntravel = { length = 2, visits = 2 }",
     build: |table| {
         let Config { annealing, travel } = settings("repaint", table)?;
-        Ok(Box::new(RePaint { annealing: annealing.checked()?, travel: travel.checked()? }))
+        Ok(Box::new(RePaint { annealing: annealing.over(ANNEALING)?, travel: travel.checked()? }))
     },
 };

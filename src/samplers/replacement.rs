@@ -1,9 +1,11 @@
 //! Inpainting by annealed Langevin dynamics, Song and Ermon (2019), <https://arxiv.org/abs/1907.05600>.
 
+use super::annealing::AnnealingSettings;
 use super::langevin::{Langevin, langevin_step};
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::Transition;
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -74,18 +76,20 @@ impl Sampler for Replacement {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Langevin steps at each level.
     repeats: usize,
     /// a, in units of σ².
     step: f64,
 }
 
+/// Noise levels unless told otherwise. The paper's ten levels from 1 to 0.01 on [0, 1].
+const ANNEALING: Annealing =
+    Annealing { steps: 10, sigma_start: 2.0, sigma_end: 0.02, schedule: Named::GEOMETRIC, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        // The paper's ten levels from 1 to 0.01 on [0, 1]: with so large a ρ geometric to 3 %.
-        let annealing = Annealing { steps: 10, sigma_start: 2.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
-        Self { annealing, repeats: 100, step: 0.2 }
+        Self { annealing: AnnealingSettings::default(), repeats: 100, step: 0.2 }
     }
 }
 
@@ -93,7 +97,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "replacement",
     about: "Annealed Langevin dynamics with the measured part pasted in before every step",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end and rho; renoise is not used"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and schedule; renoise is not used"),
         ("repeats", "Langevin steps at each level; default 100"),
         ("step", "length of a Langevin step in units of σ², no unit; default 0.2"),
     ],
@@ -101,6 +105,10 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, repeats, step } = settings("replacement", table)?;
         within("repeats", repeats as f64, 1.0..=10_000.0)?;
-        Ok(Box::new(Replacement { annealing: annealing.checked()?, repeats, step: within("step", step, 0.0..=2.0)? }))
+        Ok(Box::new(Replacement {
+            annealing: annealing.over(ANNEALING)?,
+            repeats,
+            step: within("step", step, 0.0..=2.0)?,
+        }))
     },
 };

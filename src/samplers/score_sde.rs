@@ -1,9 +1,11 @@
 //! Inpainting and colourisation by predictor and corrector, Song et al. (2021), <https://arxiv.org/abs/2011.13456>, appendix I.
 
+use super::annealing::AnnealingSettings;
 use super::predictor_corrector::{correct, predict};
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Transition, descend};
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -78,19 +80,20 @@ impl Sampler for ScoreSde {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Corrector moves at each level.
     corrections: usize,
     /// r, no unit.
     snr: f64,
 }
 
+/// Noise levels unless told otherwise. The paper's levels from 50 to 0.01 on [0, 1].
+const ANNEALING: Annealing =
+    Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, schedule: Named::GEOMETRIC, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        // The paper's levels from 50 to 0.01 on [0, 1]: with so large a ρ geometric to 10 %.
-        let annealing =
-            Annealing { steps: 1000, sigma_start: 100.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
-        Self { annealing, corrections: 1, snr: 0.16 }
+        Self { annealing: AnnealingSettings::default(), corrections: 1, snr: 0.16 }
     }
 }
 
@@ -98,7 +101,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "score_sde",
     about: "Predictor and corrector of the reverse process, with the measured part pasted in after every move",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end and rho; renoise is not used"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and schedule; renoise is not used"),
         ("corrections", "corrector moves at each level, 0 to 1000; default 1"),
         ("snr", "signal-to-noise ratio of the corrector, no unit; default 0.16"),
     ],
@@ -106,6 +109,10 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, corrections, snr } = settings("score_sde", table)?;
         within("corrections", corrections as f64, 0.0..=1000.0)?;
-        Ok(Box::new(ScoreSde { annealing: annealing.checked()?, corrections, snr: within("snr", snr, 0.0..=1.0)? }))
+        Ok(Box::new(ScoreSde {
+            annealing: annealing.over(ANNEALING)?,
+            corrections,
+            snr: within("snr", snr, 0.0..=1.0)?,
+        }))
     },
 };

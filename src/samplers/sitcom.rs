@@ -4,6 +4,7 @@ use super::adam::Adam;
 use super::annealing::AnnealingSettings;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::{Level, anneal};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -158,8 +159,14 @@ struct Config {
 }
 
 /// Noise levels and renoising unless told otherwise.
-const ANNEALING: Annealing =
-    Annealing { steps: 20, sigma_start: 150.0, sigma_end: 0.01, rho: 7.0, renoise: Renoise::All };
+const ANNEALING: Annealing = Annealing {
+    steps: 20,
+    sigma_start: 150.0,
+    sigma_end: 0.01,
+    schedule: Named::VP_LINEAR,
+    renoise: Renoise::All,
+    ..Annealing::DEFAULT
+};
 
 impl Default for Config {
     fn default() -> Self {

@@ -1,9 +1,11 @@
 //! Stochastic solution of noisy inverse problems, Kawar et al. (2021), <https://arxiv.org/abs/2105.14951>.
 
+use super::annealing::AnnealingSettings;
 use super::langevin::Langevin;
 use super::spectrum::Spectrum;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
 use crate::Result;
+use crate::schedules::Named;
 use crate::solvers::Transition;
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -84,19 +86,20 @@ impl Sampler for Snips {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Langevin steps at each level.
     repeats: usize,
     /// a, in units of σ².
     step: f64,
 }
 
+/// Noise levels and renoising unless told otherwise. The levels of the 64-pixel faces, 90 to 0.01 on [0, 1]: geometric.
+const ANNEALING: Annealing =
+    Annealing { steps: 500, sigma_start: 180.0, sigma_end: 0.02, schedule: Named::GEOMETRIC, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        // The levels of the 64-pixel faces, 90 to 0.01 on [0, 1]: with so large a ρ geometric to 12 %.
-        let annealing =
-            Annealing { steps: 500, sigma_start: 180.0, sigma_end: 0.02, rho: 100.0, ..Annealing::default() };
-        Self { annealing, repeats: 5, step: 0.033 }
+        Self { annealing: AnnealingSettings::default(), repeats: 5, step: 0.033 }
     }
 }
 
@@ -104,7 +107,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "snips",
     about: "Langevin dynamics in the operator's singular vectors, with measured and added noise coupled",
     fields: &[
-        ("annealing", "table of steps, sigma_start, sigma_end and rho; renoise is not used"),
+        ("annealing", "table of steps, sigma_start, sigma_end, rho and schedule; renoise is not used"),
         ("repeats", "Langevin steps at each level; default 5"),
         ("step", "length of a Langevin step in units of σ², no unit; default 0.033"),
     ],
@@ -112,6 +115,6 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     build: |table| {
         let Config { annealing, repeats, step } = settings("snips", table)?;
         within("repeats", repeats as f64, 1.0..=10_000.0)?;
-        Ok(Box::new(Snips { annealing: annealing.checked()?, repeats, step: within("step", step, 0.0..=2.0)? }))
+        Ok(Box::new(Snips { annealing: annealing.over(ANNEALING)?, repeats, step: within("step", step, 0.0..=2.0)? }))
     },
 };

@@ -1,5 +1,6 @@
 //! Twisted diffusion sampler, Wu et al. (2023), <https://arxiv.org/abs/2306.17775>.
 
+use super::annealing::AnnealingSettings;
 use super::ddnm::project;
 use super::particles::{Cloud, Resampling, Scheme, checked_particles, checked_renoise};
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
@@ -148,7 +149,7 @@ impl<'a> Twist<'a> {
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Particles for each image.
     particles: usize,
     /// When and how they are resampled.
@@ -157,11 +158,13 @@ struct Config {
     prior_std: f64,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::DEFAULT };
+
 impl Default for Config {
     fn default() -> Self {
-        let annealing = Annealing { steps: 100, renoise: Renoise::Ancestral, ..Annealing::default() };
         let resampling = Resampling { scheme: Scheme::Systematic, threshold: 0.5 };
-        Self { annealing, particles: 8, resampling, prior_std: 0.35 }
+        Self { annealing: AnnealingSettings::default(), particles: 8, resampling, prior_std: 0.35 }
     }
 }
 
@@ -181,7 +184,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
     build: |table| {
         let Config { annealing, particles, resampling, prior_std } = settings("tds", table)?;
-        let annealing = annealing.checked()?;
+        let annealing = annealing.over(ANNEALING)?;
         checked_renoise(annealing.renoise)?;
         let prior_std = within("prior_std", prior_std, 1e-3..=1e3)?;
         let (particles, resampling) = (checked_particles(particles)?, resampling.checked()?);

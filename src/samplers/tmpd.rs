@@ -1,6 +1,7 @@
 //! Tweedie moment projection, Boys et al. (2023), <https://arxiv.org/abs/2310.06721>, solved by conjugate gradients as in
 //! Peng et al. (2024), <https://arxiv.org/abs/2402.02149>.
 
+use super::annealing::AnnealingSettings;
 use super::covariance::{dot, root_times, shaped};
 use super::ddnm::project;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Sampler, Structure, settings, within};
@@ -146,7 +147,7 @@ const LEAST_EIGENVALUE: f64 = 0.02;
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
-    annealing: Annealing,
+    annealing: AnnealingSettings,
     /// Conjugate gradients a step, each one application of the pullback.
     iterations: usize,
     /// λ, in units of σ².
@@ -155,9 +156,12 @@ struct Config {
     draw: bool,
 }
 
+/// Noise levels and renoising unless told otherwise.
+const ANNEALING: Annealing = Annealing::DEFAULT;
+
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: Annealing::default(), iterations: 2, ridge: 0.0, draw: false }
+        Self { annealing: AnnealingSettings::default(), iterations: 2, ridge: 0.0, draw: false }
     }
 }
 
@@ -175,7 +179,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         let Config { annealing, iterations, ridge, draw } = settings("tmpd", table)?;
         within("iterations", iterations as f64, 1.0..=1000.0)?;
         Ok(Box::new(Tmpd {
-            annealing: annealing.checked()?,
+            annealing: annealing.over(ANNEALING)?,
             iterations,
             ridge: within("ridge", ridge, 0.0..=1e3)?,
             draw,

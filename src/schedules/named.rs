@@ -34,6 +34,12 @@ pub struct Named(&'static Entry<BuildSchedule>);
 impl Named {
     /// Karras' schedule.
     pub const KARRAS: Self = Self(&SCHEDULES[0]);
+    /// Evenly spaced in the logarithm of σ.
+    pub const GEOMETRIC: Self = Self(&SCHEDULES[1]);
+    /// DDPM's levels.
+    pub const VP_LINEAR: Self = Self(&SCHEDULES[2]);
+    /// DiffPIR's levels.
+    pub const QUAD: Self = Self(&SCHEDULES[5]);
 
     /// The schedule of this name; `None` if there is none.
     pub fn new(name: &str) -> Option<Self> {
@@ -80,5 +86,16 @@ impl<'de> Deserialize<'de> for Named {
             let known: Vec<_> = SCHEDULES.iter().map(|entry| entry.name).collect();
             serde::de::Error::custom(format!("unknown schedule `{name}`; known: {}", known.join(", ")))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Named;
+
+    #[test]
+    fn the_constants_are_what_they_are_called() {
+        let names = [Named::KARRAS, Named::GEOMETRIC, Named::VP_LINEAR, Named::QUAD].map(Named::name);
+        assert_eq!(names, ["karras", "geometric", "vp_linear", "quad"]);
     }
 }
