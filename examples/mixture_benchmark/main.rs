@@ -206,7 +206,8 @@ fn main() -> Result<(), Failure> {
                     Ok(value) if value.is_finite() => score.distances.push(value),
                     failed => {
                         let reason = failed.map_or_else(|error| error.to_string(), |value| format!("distance {value}"));
-                        left_out.push((method.name(), format!("d = {dimensions}, {rows} measured, seed {seed}: {reason}")));
+                        left_out
+                            .push((method.name(), format!("d = {dimensions}, {rows} measured, seed {seed}: {reason}")));
                     }
                 }
                 score.seconds += start.elapsed().as_secs_f64();

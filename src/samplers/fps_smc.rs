@@ -157,9 +157,12 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
             "table of scheme, systematic or multinomial, and threshold, the fraction of effective particles to resample at; \
              default systematic, 1 (always)",
         ),
-        ("telescoping", "whether only the last level counts, which is exact with noise; false is the paper's; default true"),
+        (
+            "telescoping",
+            "whether only the last level counts, which is exact with noise; false is the paper's; default true",
+        ),
     ],
-    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
+    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling, telescoping } = settings("fps_smc", table)?;
         let annealing = annealing.checked()?;

@@ -190,15 +190,11 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
              default systematic, 1 (always)",
         ),
     ],
-    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
+    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling } = settings("mcg_diff", table)?;
         let annealing = annealing.checked()?;
         checked_renoise(annealing.renoise)?;
-        Ok(Box::new(McgDiff {
-            annealing,
-            particles: checked_particles(particles)?,
-            resampling: resampling.checked()?,
-        }))
+        Ok(Box::new(McgDiff { annealing, particles: checked_particles(particles)?, resampling: resampling.checked()? }))
     },
 };

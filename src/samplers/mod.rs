@@ -128,16 +128,8 @@ pub trait Sampler: Debug + Send + Sync {
 pub type BuildSampler = fn(toml::Table) -> Result<Box<dyn Sampler>>;
 
 /// All samplers, by name.
-pub const SAMPLERS: &[Entry<BuildSampler>] = &[
-    ddnm::ENTRY,
-    pigdm::ENTRY,
-    dps::ENTRY,
-    tmpd::ENTRY,
-    tweedie::ENTRY,
-    mcg_diff::ENTRY,
-    tds::ENTRY,
-    fps_smc::ENTRY,
-];
+pub const SAMPLERS: &[Entry<BuildSampler>] =
+    &[ddnm::ENTRY, pigdm::ENTRY, dps::ENTRY, tmpd::ENTRY, tweedie::ENTRY, mcg_diff::ENTRY, tds::ENTRY, fps_smc::ENTRY];
 
 /// The sampler of `list` called `name`, with these settings in the place of its defaults.
 ///
