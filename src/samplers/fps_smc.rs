@@ -170,7 +170,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
             "whether only the last level counts, which is exact with noise; false is the paper's; default true",
         ),
     ],
-    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
+    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling, telescoping } = settings("fps_smc", table)?;
         let annealing = annealing.over(ANNEALING)?;

@@ -193,7 +193,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
              default systematic, 1 (always)",
         ),
     ],
-    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
+    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling } = settings("mcg_diff", table)?;
         let annealing = annealing.over(ANNEALING)?;

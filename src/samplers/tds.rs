@@ -181,7 +181,7 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         ),
         ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default 0.35"),
     ],
-    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 3",
+    example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling, prior_std } = settings("tds", table)?;
         let annealing = annealing.over(ANNEALING)?;

@@ -7,7 +7,7 @@ use faer::Mat;
 use std::f64::consts::TAU;
 use tweedie_operators::LinearOperator;
 
-/// Eigenvalues of the covariance of a measurement without noise below this, relative to the largest, are zero.
+/// Eigenvalues of the covariance of a measurement without noise below this, relative to the largest there can be, are zero.
 const DEGENERATE: f64 = 1e-11;
 
 /// How far, relative to its size, a measurement may be from the only value it can have.
@@ -140,7 +140,9 @@ impl Seen {
             0.5 * (seen[(i, j)] + seen[(j, i)]) + if i == j { noise } else { 0.0 }
         });
         let (values, vectors) = self_adjoint_eigen(&seen)?;
-        let largest = values.iter().copied().fold(0.0, f64::max);
+        // What could be seen of the component at most: where it is flat, all the eigenvalues are rounding.
+        let widest = component.variances.iter().copied().fold(component.rest, f64::max);
+        let largest = widest * self.gains.iter().map(|gain| gain * gain).fold(0.0, f64::max);
         let mut inverse = vec![0.0; values.len()];
         let mut twice = 0.0;
         for (k, &value) in values.iter().enumerate() {
