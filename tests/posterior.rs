@@ -466,7 +466,8 @@ fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level(
                 other => panic!("{}: {other}", entry.name),
             }
         }
-        let message = draw(sampler.as_ref(), &Broken { below: 80.0, value: f64::NAN }, &measurement, 1).unwrap_err();
+        let message =
+            draw(sampler.as_ref(), &Broken { below: f64::INFINITY, value: f64::NAN }, &measurement, 1).unwrap_err();
         let expected = format!("model produced an invalid image: not finite at step 0, sigma {}", sigmas[0]);
         assert_eq!(message.to_string(), expected);
     }

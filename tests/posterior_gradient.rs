@@ -160,6 +160,10 @@ fn guided_by_hand(
     x
 }
 
+/// A function of σ, and one of σ and σ'.
+type OfSigma = fn(f64) -> f64;
+type OfLevel = fn(f64, f64) -> f64;
+
 fn small(from: f64, to: f64) -> f64 {
     (to / from).powi(2) * (from * from - to * to)
 }
@@ -174,8 +178,7 @@ fn dps_with_any_variance_and_either_norm_is_its_update_by_hand() {
     let measurement = measure(&operator, &noise, 3);
     let annealing = "annealing = { steps = 12, sigma_start = 10.0, renoise = 'ancestral' }";
     let geometric = |from: f64, to: f64| (0.65 * large(from, to).ln() + 0.35 * small(from, to).ln()).exp();
-    let variances: [(&str, &dyn Fn(f64, f64) -> f64); 3] =
-        [("'small'", &small), ("'large'", &large), ("{ learned = 0.65 }", &geometric)];
+    let variances: [(&str, OfLevel); 3] = [("'small'", small), ("'large'", large), ("{ learned = 0.65 }", geometric)];
     for (text, variance) in variances {
         for relative in [false, true] {
             let settings = format!("scale = 0.3\nrelative = {relative}\nvariance = {text}\n{annealing}");
@@ -394,7 +397,7 @@ fn sitcom_is_its_update_by_hand_and_every_row_stops_by_itself() {
 #[test]
 fn red_diff_is_its_update_by_hand_for_every_weight() {
     let operator = chessboard();
-    let weights: [(&str, fn(f64) -> f64); 7] = [
+    let weights: [(&str, OfSigma); 7] = [
         ("linear", |s| s),
         ("sqrt", f64::sqrt),
         ("square", |s| s * s),
@@ -596,7 +599,7 @@ fn pigdm_is_exact_for_a_gaussian_prior_whatever_the_linear_operator_knows_of_its
         ("blur", "padding = 'circular'\nkernel = { shape = 'gaussian', sigma = 1.0, size = 3 }", (true, false)),
         (
             "downsample_kernel",
-            "factor = 2\npadding = 'circular'\nkernel = { shape = 'gaussian', sigma = 1.0, size = 3 }",
+            "factor = 2\npadding = 'circular'\nkernel = { shape = 'gaussian', sigma = [0.6, 0.4], angle = 30.0, size = 3 }",
             (false, true),
         ),
     ];
