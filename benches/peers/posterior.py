@@ -19,6 +19,7 @@ another: deepinv's from the measurement to the photo, tweedie's as it reports it
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -33,7 +34,7 @@ from safetensors.torch import load_file
 from denoiser import Denoiser, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "target/release/tweedie"
+PROGRAM = Path(os.environ.get("TWEEDIE", ROOT / "target/release/tweedie"))
 SIGMA = 0.05
 NOISE = f'[noise]\nname = "gaussian"\nsigma = {SIGMA}\n'
 OPERATORS = {
@@ -172,7 +173,7 @@ def main():
                 measured = folder / "y.safetensors"
                 tweedie(
                     "degrade", folder / "truth.png", "--operator", folder / "task.toml", "--save-measurement", measured,
-                    "-o", folder / "degraded.png", "--force", "--json",
+                    "-o", folder / "degraded.png", "--force",
                 )  # fmt: skip
                 tensors = load_file(measured)
                 y = next(iter(tensors.values())) if len(tensors) == 1 else tensors["y"]

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::solvers::anneal;
 use candle_core::Tensor;
 use serde::Deserialize;
-use tweedie_operators::{Entry, LinearOperator, Rng};
+use tweedie_operators::{CgParams, Entry, LinearOperator, Rng, solve_gram};
 
 /// The posterior mean with `p(x₀ | x)` taken for `N(D, Σ)`, `Σ = σ² J`: mean *and* covariance by Tweedie's formulas.
 ///
@@ -70,8 +70,9 @@ impl Sampler for Tmpd {
                 };
                 // Everything is divided by σ²: J in the place of Σ.
                 let ridge = (sigma_y / level.from).powi(2) + self.ridge;
-                let through = |v: &Tensor| Ok(pullback.apply(&operator.adjoint(v)?)?);
-                let x0 = self.solve(operator, through, misfit, ridge, denoised)?;
+                let spread = PHOTO_STD.powi(2) / (PHOTO_STD.powi(2) + level.from.powi(2));
+                let apply = |v: &Tensor| Ok(pullback.apply(v)?);
+                let x0 = self.solve(operator, apply, misfit, ridge, spread, denoised)?;
                 drop(pullback);
                 // A decomposition may have to be found first: it is asked for only where it is used.
                 match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
@@ -101,36 +102,43 @@ impl Sampler for Tmpd {
 
 impl Tmpd {
     /// `denoised + J Aᵀ u` for the `u` that conjugate gradients find for `(A J Aᵀ + ridge) u = misfit`, every image with step lengths
-    /// of its own; `through` is `J Aᵀ`.
+    /// of its own; `pullback` is `J`, and `spread` what it is about.
     ///
-    /// Nothing is kept longer than it is needed: each of these is as large as the image.
+    /// The system with `spread` in the place of `J`, which costs no network, is the preconditioner: one step solves it where `J`
+    /// is a multiple of the identity, however badly conditioned `A` is. Its own solution may be inexact, hence Polak and
+    /// Ribière's form of the directions. Nothing is kept longer than it is needed: each of these is as large as the image.
     fn solve(
         &self,
         operator: &dyn LinearOperator,
-        through: impl Fn(&Tensor) -> Result<Tensor>,
+        pullback: impl Fn(&Tensor) -> Result<Tensor>,
         misfit: Tensor,
         ridge: f64,
+        spread: f64,
         denoised: Tensor,
     ) -> Result<Tensor> {
+        let precondition = |v: &Tensor| -> Result<Tensor> { Ok(solve_gram(operator, v, ridge / spread, &INNER)?.0) };
+        let tiny = f64::from(f32::MIN_POSITIVE);
         let mut x0 = denoised;
-        let mut direction = misfit.clone();
         let mut residual = misfit;
-        let mut square = dot(&residual, &residual)?;
+        let mut direction = precondition(&residual)?;
+        let mut square = dot(&residual, &direction)?;
         for iteration in 0..self.iterations {
-            let moved = through(&direction)?;
-            let seen = operator.forward(&moved)?;
-            let length = dot(&direction, &direction)?;
+            let back = operator.adjoint(&direction)?;
+            let moved = pullback(&back)?;
             // A learned J is neither quite symmetric nor quite positive; without a floor one bad direction is a jump.
-            let floor = length.affine(LEAST_EIGENVALUE, f64::from(f32::MIN_POSITIVE))?;
-            let curvature = (dot(&direction, &seen)? + length.affine(ridge, 0.0)?)?;
-            let step = (&square / curvature.maximum(&floor)?)?;
+            let curvature = dot(&back, &moved)?.maximum(&(dot(&back, &back)? * LEAST_EIGENVALUE)?)?;
+            drop(back);
+            let curvature = (curvature + dot(&direction, &direction)?.affine(ridge, tiny)?)?;
+            let step = (&square / curvature)?;
             if iteration + 1 < self.iterations {
-                let product = (seen + direction.affine(ridge, 0.0)?)?;
-                residual = (residual - product.broadcast_mul(&shaped(&step, &product)?)?)?;
-                let next = dot(&residual, &residual)?;
-                let ratio = (&next / square.affine(1.0, f64::from(f32::MIN_POSITIVE))?)?;
-                direction = (&residual + direction.broadcast_mul(&shaped(&ratio, &direction)?)?)?;
-                square = next;
+                let product = (operator.forward(&moved)? + direction.affine(ridge, 0.0)?)?;
+                let change = product.broadcast_mul(&shaped(&step, &product)?)?;
+                residual = (residual - &change)?;
+                let next = precondition(&residual)?;
+                // `r' − r` is the change with its sign turned.
+                let ratio = (dot(&change, &next)?.neg()?.relu()? / square.affine(1.0, tiny)?)?;
+                direction = (&next + direction.broadcast_mul(&shaped(&ratio, &direction)?)?)?;
+                square = dot(&residual, &next)?;
             }
             let part = moved.broadcast_mul(&shaped(&step, &moved)?)?;
             drop(moved);
@@ -142,6 +150,12 @@ impl Tmpd {
 
 /// Smallest eigenvalue of J that a step is taken for.
 const LEAST_EIGENVALUE: f64 = 0.02;
+
+/// Standard deviation of photos, pixels in [-1, 1].
+const PHOTO_STD: f64 = 0.5;
+
+/// How well the preconditioner is solved where no closed form is known.
+const INNER: CgParams = CgParams { tolerance: 1e-2, max_iterations: 30 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
