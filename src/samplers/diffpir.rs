@@ -1,6 +1,7 @@
 //! Plug-and-play restoration with a diffusion prior, Zhu et al. (2023), <https://arxiv.org/abs/2305.08995>.
 
 use super::annealing::AnnealingSettings;
+use super::nearest::nearest;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
 use crate::schedules::Named;
@@ -45,7 +46,7 @@ impl Sampler for DiffPir {
                 return Ok(denoised);
             }
             if operator.as_linear().is_some() {
-                return Ok(measurement.prox(&denoised, r)?);
+                return nearest(measurement, &denoised, r);
             }
             let misfit = operator.forward(&denoised)?.broadcast_sub(&measurement.y)?;
             let length = 1.0 / (1.0 + (sigma_y / r).powi(2));

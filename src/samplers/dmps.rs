@@ -1,6 +1,7 @@
 //! Diffusion model based posterior sampling, Meng and Kabashima (2022), <https://arxiv.org/abs/2211.12343>.
 
 use super::annealing::AnnealingSettings;
+use super::nearest::nearest;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
 use crate::schedules::Named;
@@ -37,7 +38,7 @@ impl Sampler for Dmps {
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
             let denoised = problem.prior.denoise(x, level.from)?;
-            let guide = (measurement.prox(x, level.from)? - x)?;
+            let guide = (nearest(measurement, x, level.from)? - x)?;
             Ok((denoised + guide.affine(self.scale, 0.0)?)?)
         })
     }

@@ -53,6 +53,7 @@ mod lgd_mc;
 mod mcg;
 mod mcg_diff;
 mod mpgd;
+mod nearest;
 mod needs;
 mod particles;
 mod pigdm;

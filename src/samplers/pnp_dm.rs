@@ -2,6 +2,7 @@
 
 use super::annealing::AnnealingSettings;
 use super::inner::{diffuse, flow};
+use super::nearest::nearest;
 use super::{Annealing, BuildSampler, Needs, Noise, Observer, Problem, Renoise, Sampler, Structure, settings, within};
 use crate::Result;
 use crate::schedules::{Karras, Schedule};
@@ -72,10 +73,10 @@ impl PnpDm {
         if let (Some(_), Some(sigma)) = (measurement.operator.as_linear(), measurement.noise.gaussian_sigma()) {
             let x = (x + rng.normal_like(x)?.affine(rho, 0.0)?)?;
             if sigma == 0.0 {
-                return Ok(measurement.prox(&x, rho)?);
+                return nearest(measurement, &x, rho);
             }
             let y = (&measurement.y + rng.normal_like(&measurement.y)?.affine(sigma, 0.0)?)?;
-            return Ok(Measurement { y, ..measurement.clone() }.prox(&x, rho)?);
+            return nearest(&Measurement { y, ..measurement.clone() }, &x, rho);
         }
         let mut u = x.clone();
         for _ in 0..self.langevin_steps {
