@@ -114,7 +114,8 @@ impl Case {
         let squares = numbers(0, 25)?.sqr()?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let total: f64 = squares.iter().sum();
         let weights: Vec<f64> = squares.iter().map(|square| square / total).collect();
-        let mean = |k: usize, at: usize| 8.0 * if at % 2 == 0 { (k / 5) as f64 - 2.0 } else { (k % 5) as f64 - 2.0 };
+        let mean =
+            |k: usize, at: usize| 8.0 * if at.is_multiple_of(2) { (k / 5) as f64 - 2.0 } else { (k % 5) as f64 - 2.0 };
         let means: Vec<f64> = (0..25 * dimensions).map(|at| mean(at / dimensions, at % dimensions)).collect();
         let means = Tensor::from_vec(means, (25, 1, 1, dimensions), &Device::Cpu)?;
         let prior = Mixture::isotropic(&weights, &means, &[1.0; 25])?;
