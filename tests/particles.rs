@@ -46,7 +46,10 @@ fn draw(method: &str, settings: &str, prior: &Mixture, y: f64, sigma_y: f64, row
     let y = tensor(&[y, 0.0].repeat(rows), (rows, 1, 1, 2));
     let measurement = Measurement { operator: &operator, noise: &noise, y };
     let annealing = "[annealing]\nsteps = 120\nsigma_start = 20.0\nsigma_end = 0.01\nrho = 7.0\nrenoise = 'ancestral'";
-    let sampler = find_sampler(SAMPLERS, method, toml::from_str(&format!("{settings}\n{annealing}")).unwrap()).unwrap();
+    // The weights that the paper has count a noisy measurement more than once.
+    let exact = if method == "fps_smc" { "telescoping = true" } else { "" };
+    let settings = toml::from_str(&format!("{settings}\n{exact}\n{annealing}")).unwrap();
+    let sampler = find_sampler(SAMPLERS, method, settings).unwrap();
     let problem = Problem { prior, measurement: &measurement, guess: None };
     let mut rng = Rng::new(7, 0..rows as u64);
     values(&sampler.sample(&problem, (1, 1, 2), &mut rng, &mut |_: &Step<'_>| Ok(())).unwrap())

@@ -40,10 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("ddnm", "annealing = { LEVELS 200, renoise = 'ancestral' }"),
     ("pigdm", "annealing = { LEVELS 200, renoise = 'ancestral' }\nprior_std = 0.4"),
     ("dps", "annealing = { LEVELS 200, renoise = 'ancestral' }"),
-    (
-        "tmpd",
-        "annealing = { LEVELS 60, renoise = 'ancestral' }\niterations = 20\ndraw = true\nleast_eigenvalue = 0.0",
-    ),
+    ("tmpd", "annealing = { LEVELS 60, renoise = 'ancestral' }\niterations = 20\ndraw = true\nleast_eigenvalue = 0.0"),
     ("tweedie", ""),
     ("replacement", "annealing = { LEVELS 100, schedule = 'geometric' }\nrepeats = 4"),
     ("score_sde", "annealing = { LEVELS 200, schedule = 'geometric' }"),
@@ -62,18 +59,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("daps", "annealing = { LEVELS 50 }\nlangevin_steps = 50\ntau = 0.1414\nlr = 2e-3"),
     ("sitcom", "annealing = { LEVELS 15 }\niterations = 20"),
     ("red_diff", "annealing = { LEVELS 200 }"),
-    (
-        "pnp_dm",
-        "annealing = { steps = 50, sigma_start = 3.0, sigma_end = 0.03 }\ndecay = 0.87\ngrid = 40",
-    ),
+    ("pnp_dm", "annealing = { steps = 50, sigma_start = 3.0, sigma_end = 0.03 }\ndecay = 0.87\ngrid = 40"),
     ("mcg_diff", "annealing = { LEVELS 100, renoise = 'ancestral' }\nparticles = 16"),
     ("tds", "annealing = { LEVELS 100, renoise = 'ancestral' }\nparticles = 8\nprior_std = 0.4"),
     ("fps_smc", "annealing = { LEVELS 100, renoise = 'ancestral' }\nparticles = 16"),
 ];
 
 /// The same for measurements without noise, where they are others.
-const NOISELESS: &[(&str, &str)] =
-    &[("daps", "annealing = { LEVELS 50 }\nlangevin_steps = 50\ntau = 0.01\nlr = 2e-5")];
+const NOISELESS: &[(&str, &str)] = &[("daps", "annealing = { LEVELS 50 }\nlangevin_steps = 50\ntau = 0.01\nlr = 2e-5")];
 
 /// The method `name` with the settings to judge it by.
 fn judged(name: &str, noiseless: bool) -> Result<Box<dyn Sampler>, Failure> {
@@ -97,7 +90,12 @@ struct Case {
 }
 
 impl Case {
-    fn new(name: &'static str, operator: Box<dyn ForwardOperator>, sigma: f64, prior: &Mixture) -> Result<Self, Failure> {
+    fn new(
+        name: &'static str,
+        operator: Box<dyn ForwardOperator>,
+        sigma: f64,
+        prior: &Mixture,
+    ) -> Result<Self, Failure> {
         let noise = Gaussian::new(sigma)?;
         let mut rng = Rng::new(1, 0..1);
         let truth = prior.sample(&mut rng)?.to_dtype(DType::F64)?;
@@ -196,7 +194,11 @@ fn main() -> Result<(), Failure> {
     for sigma in [SIGMA_Y, 0.0] {
         let cases = cases(sigma, &exact)?;
         let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
-        writeln!(text, "σ_y = {sigma}, {samples} samples; Monte-Carlo error of the mean {}\n", short((samples as f64).powf(-0.5)))?;
+        writeln!(
+            text,
+            "σ_y = {sigma}, {samples} samples; Monte-Carlo error of the mean {}\n",
+            short((samples as f64).powf(-0.5))
+        )?;
         writeln!(text, "| method | calls | {} |\n| --- | --- |{}", names.join(" | "), " --- |".repeat(names.len()))?;
         for entry in SAMPLERS {
             if methods.as_ref().is_some_and(|methods| !methods.iter().any(|method| method == entry.name)) {

@@ -57,7 +57,8 @@ impl Whitening {
             return Ok(None);
         }
         let count = samples.dim(0)? as f64;
-        let white = samples.to_dtype(DType::F64)?.flatten_from(1)?.broadcast_sub(&self.mean)?.matmul(&self.directions)?;
+        let white =
+            samples.to_dtype(DType::F64)?.flatten_from(1)?.broadcast_sub(&self.mean)?.matmul(&self.directions)?;
         let mean = white.mean_keepdim(0)?;
         let variances = (white.broadcast_sub(&mean)?.sqr()?.sum(0)? / (count - 1.0))?;
         let along: Vec<f64> = variances.to_vec1()?;

@@ -25,8 +25,12 @@ pub(super) fn moments((channels, height, width): (usize, usize, usize)) -> Resul
         std(i) * std(j) * CHANNELS[c.abs_diff(d)] * (-(y - v).hypot(x - u) / LENGTH).exp()
     };
     let mean = |i: usize| 0.3 * (0.9 * i as f64).sin();
-    let covariance = Tensor::from_vec((0..size * size).map(covariance).collect::<Vec<f64>>(), (size, size), &Device::Cpu)?;
-    Ok((Tensor::from_vec((0..size).map(mean).collect::<Vec<f64>>(), (channels, height, width), &Device::Cpu)?, covariance))
+    let covariance =
+        Tensor::from_vec((0..size * size).map(covariance).collect::<Vec<f64>>(), (size, size), &Device::Cpu)?;
+    Ok((
+        Tensor::from_vec((0..size).map(mean).collect::<Vec<f64>>(), (channels, height, width), &Device::Cpu)?,
+        covariance,
+    ))
 }
 
 /// Eigenvalues and eigenvectors, as columns, of a symmetric matrix `[D, D]`.

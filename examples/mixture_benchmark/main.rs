@@ -1,5 +1,6 @@
 //! How near the draws of every method come to an exact posterior: `mixture_benchmark [--quick] [--methods a,b]
-//! [--dimensions 8,80,800] [--measurements 1,2,4] [--seeds 20] [--samples 300] [--slices 1000] [--output FILE]`.
+//! [--dimensions 8,80,800] [--measurements 1,2,4] [--seeds 20] [--samples 300] [--slices 1000] [--output FILE]
+//! [--set 'METHOD:SETTINGS']`, where settings are TOML in the place of those of the table below.
 //!
 //! The prior is a mixture of 25 Gaussians of unit covariance with means `(8i, 8j, 8i, 8j, …)`, i, j from −2 to 2, and random
 //! weights (squares of normal numbers); 1, 2 or 4 random projections are measured, whose singular values are uniform on
@@ -34,9 +35,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("pigdm", "renoise = 'ancestral'\n[top]\nprior_std = 8.0"),
     ("dps", "renoise = 'ancestral'\n[top]\nscale = 0.5"),
     ("tmpd", "renoise = 'ancestral'\n[top]\niterations = 4"),
-    ("mcg_diff", "renoise = 'ancestral'\n[top]\nparticles = 32"),
+    ("mcg_diff", "renoise = 'ancestral'\n[top]\nparticles = 100"),
     ("tds", "renoise = 'ancestral'\n[top]\nparticles = 32\nprior_std = 8.0"),
-    ("fps_smc", "renoise = 'ancestral'\n[top]\nparticles = 32"),
+    ("fps_smc", "renoise = 'ancestral'\n[top]\nparticles = 100"),
 ];
 
 /// Methods that have no schedule of their own.
@@ -51,6 +52,8 @@ struct Options {
     samples: usize,
     slices: usize,
     output: Option<String>,
+    /// Methods with settings of their own.
+    settings: Vec<(String, toml::Table)>,
 }
 
 impl Options {
@@ -63,6 +66,7 @@ impl Options {
             samples: 300,
             slices: 1000,
             output: None,
+            settings: Vec::new(),
         };
         let mut arguments = arguments;
         while let Some(flag) = arguments.next() {
@@ -79,6 +83,10 @@ impl Options {
                 "--seeds" => options.seeds = value.parse()?,
                 "--samples" => options.samples = value.parse()?,
                 "--slices" => options.slices = value.parse()?,
+                "--set" => {
+                    let (method, settings) = value.split_once(':').ok_or("--set needs METHOD:SETTINGS")?;
+                    options.settings.push((method.to_owned(), toml::from_str(settings)?));
+                }
                 "--output" => options.output = Some(value),
                 _ => return Err(format!("unknown option {flag}").into()),
             }
@@ -106,7 +114,8 @@ impl Case {
         let squares = numbers(0, 25)?.sqr()?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let total: f64 = squares.iter().sum();
         let weights: Vec<f64> = squares.iter().map(|square| square / total).collect();
-        let mean = |k: usize, at: usize| 8.0 * if at % 2 == 0 { (k / 5) as f64 - 2.0 } else { (k % 5) as f64 - 2.0 };
+        let mean =
+            |k: usize, at: usize| 8.0 * if at.is_multiple_of(2) { (k / 5) as f64 - 2.0 } else { (k % 5) as f64 - 2.0 };
         let means: Vec<f64> = (0..25 * dimensions).map(|at| mean(at / dimensions, at % dimensions)).collect();
         let means = Tensor::from_vec(means, (25, 1, 1, dimensions), &Device::Cpu)?;
         let prior = Mixture::isotropic(&weights, &means, &[1.0; 25])?;
@@ -152,7 +161,7 @@ impl Score {
 }
 
 /// A method with the settings of this comparison.
-fn sampler(name: &str) -> Result<Box<dyn Sampler>, Failure> {
+fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<Box<dyn Sampler>, Failure> {
     if WITHOUT_SETTINGS.contains(&name) {
         return Ok(find_sampler(SAMPLERS, name, toml::Table::new())?);
     }
@@ -160,6 +169,9 @@ fn sampler(name: &str) -> Result<Box<dyn Sampler>, Failure> {
     let mut table: toml::Table = toml::from_str(&format!("{ANNEALING}{own}"))?;
     if let Some(toml::Value::Table(top)) = table.remove("top") {
         table.extend(top);
+    }
+    for (_, own) in settings.iter().filter(|(method, _)| method == name) {
+        table.extend(own.clone());
     }
     Ok(find_sampler(SAMPLERS, name, table)?)
 }
@@ -173,7 +185,7 @@ fn main() -> Result<(), Failure> {
     let mut left_out = Vec::new();
     let mut methods: Vec<Box<dyn Sampler>> = Vec::new();
     for name in names.into_iter().filter(|name| options.methods.as_ref().is_none_or(|m| m.iter().any(|m| m == name))) {
-        match sampler(name) {
+        match sampler(name, &options.settings) {
             Ok(sampler) => methods.push(sampler),
             Err(error) => left_out.push((name, error.to_string())),
         }

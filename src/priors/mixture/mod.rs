@@ -68,6 +68,9 @@ struct Parameters {
     rest: Tensor,
 }
 
+/// Channels, height and width.
+type Shape = (usize, usize, usize);
+
 /// Directions shorter than this, relative to the longest, are rounding.
 const RANK_TOLERANCE: f64 = 1e-10;
 
@@ -292,7 +295,7 @@ fn doubles(x: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// The shape of the images, and the means as vectors, if they and the weights can be those of a mixture.
-fn checked_means(weights: &[f64], means: &Tensor) -> Result<((usize, usize, usize), Vec<Vec<f64>>)> {
+fn checked_means(weights: &[f64], means: &Tensor) -> Result<(Shape, Vec<Vec<f64>>)> {
     let &[count, channels, height, width] = means.dims() else {
         return refuse("shape of the means", format!("{:?}", means.dims()), "[K, C, H, W]");
     };
