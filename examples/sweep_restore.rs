@@ -1,5 +1,5 @@
 //! PSNR and seconds of settings: `sweep_restore PHOTO OPERATOR.toml SAMPLER 'SETTINGS' …` damages the photo, restores it once
-//! with each line of settings (TOML, `;` for a new line), and prints a line each. How `configs/restore.toml` was chosen.
+//! with each line of settings (TOML, `;` for a new line), and prints a line each. How the ridge in `configs/auto.toml` was chosen.
 
 use std::path::Path;
 use tweedie::image::{DecodeOptions, Photo, Region};

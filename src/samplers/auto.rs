@@ -112,7 +112,7 @@ const SMALL: usize = 4096;
 #[serde(deny_unknown_fields, default)]
 struct When {
     damage: Option<Damage>,
-    /// At least so much is known of the operator.
+    /// At least so much is known of the operator, or no more than that.
     structure: Option<Known>,
     gaussian: Option<bool>,
     values_at_most: Option<usize>,
@@ -123,6 +123,7 @@ struct When {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Known {
+    DerivativeOnly,
     Linear,
     SingularValues,
 }
@@ -130,12 +131,13 @@ enum Known {
 impl When {
     fn fits(&self, facts: &Facts) -> bool {
         let structure = match self.structure {
-            None => Structure::Derivative,
-            Some(Known::Linear) => Structure::Linear,
-            Some(Known::SingularValues) => Structure::SingularValues,
+            None => true,
+            Some(Known::DerivativeOnly) => facts.structure == Structure::Derivative,
+            Some(Known::Linear) => facts.structure >= Structure::Linear,
+            Some(Known::SingularValues) => facts.structure >= Structure::SingularValues,
         };
         self.damage.is_none_or(|damage| damage == facts.damage)
-            && facts.structure >= structure
+            && structure
             && self.gaussian.is_none_or(|gaussian| gaussian == facts.gaussian)
             && self.values_at_most.is_none_or(|most| facts.values <= most)
             && self.samples_at_least.is_none_or(|least| facts.samples >= least)
