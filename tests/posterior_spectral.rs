@@ -609,7 +609,9 @@ fn what_was_measured_without_noise_stays_what_it_was() {
             let x = draw(&*sampler(name, settings), &prior, &measurement, Rng::new(3, 0..3)).unwrap();
             let misfit = (operator.forward(&x).unwrap() - &measurement.y).unwrap();
             let largest = values(&misfit).into_iter().fold(0.0, |largest: f64, m| largest.max(m.abs()));
-            assert!(largest < 2e-6, "{name} with {operator:?}: {largest}");
+            // What is not seen may be far off after so few steps, and rounds as it does.
+            let size = values(&x).into_iter().fold(1.0, |size: f64, v| size.max(v.abs()));
+            assert!(largest < 2e-6 * size, "{name} with {operator:?}: {largest} of {size}");
         }
     }
 }
@@ -622,7 +624,7 @@ fn ddnm_plus_without_noise_is_ddnm() {
         let measurement = measure(operator, &noise, DType::F64, 2);
         for fraction in [0.0, 0.7225, 1.0] {
             let settings = format!(
-                "annealing = {{ steps = 12, renoise = {{ fraction = {fraction} }} }}\ntravel = {{ length = 3, visits = 2 }}"
+                "annealing = {{ steps = 12, sigma_start = 80.0, sigma_end = 0.01, rho = 7.0, schedule = 'karras', renoise = {{ fraction = {fraction} }} }}\ntravel = {{ length = 3, visits = 2 }}"
             );
             let run = |name: &str| draw(&*sampler(name, &settings), &prior, &measurement, Rng::new(3, 0..2)).unwrap();
             let worst =
@@ -677,7 +679,7 @@ fn pasting_leaves_independent_pixels_to_their_prior() {
 
     let (moments, sigmas) = run(
         "score_sde",
-        "annealing = { steps = 150, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0 }\ncorrections = 0",
+        "annealing = { steps = 150, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0, schedule = 'karras' }\ncorrections = 0",
     );
     let predictors = sigmas.windows(2).map(|pair| {
         let kept = (pair[1] / pair[0]).powi(2);
@@ -690,12 +692,14 @@ fn pasting_leaves_independent_pixels_to_their_prior() {
 
     let ((mean, variance, _), _) = run(
         "score_sde",
-        "annealing = { steps = 150, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0 }\ncorrections = 1\nsnr = 0.1",
+        "annealing = { steps = 150, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0, schedule = 'karras' }\ncorrections = 1\nsnr = 0.1",
     );
     assert!(mean.abs() < 0.03 && (variance / truth - 1.0).abs() < 0.12, "score_sde: {mean} and {variance}");
 
-    let (moments, sigmas) =
-        run("replacement", "annealing = { steps = 12, sigma_start = 2.0, sigma_end = 0.05 }\nrepeats = 30\nstep = 0.2");
+    let (moments, sigmas) = run(
+        "replacement",
+        "annealing = { steps = 12, sigma_start = 2.0, sigma_end = 0.05, schedule = 'karras', rho = 100.0 }\nrepeats = 30\nstep = 0.2",
+    );
     let langevin = sigmas[..12]
         .iter()
         .flat_map(|&sigma| std::iter::repeat_n((1.0 + 0.2 * (slope(sigma) - 1.0), (2.0 * 0.2_f64).sqrt() * sigma), 30));
@@ -704,7 +708,7 @@ fn pasting_leaves_independent_pixels_to_their_prior() {
 
     let (moments, sigmas) = run(
         "repaint",
-        "annealing = { steps = 100, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0, renoise = 'ancestral' }\n\
+        "annealing = { steps = 100, sigma_start = 20.0, sigma_end = 0.02, rho = 7.0, schedule = 'karras', renoise = 'ancestral' }\n\
             travel = { length = 5, visits = 2 }",
     );
     let level: Vec<f64> = sigmas.iter().rev().copied().skip(1).collect();
@@ -766,7 +770,7 @@ fn ddrm_has_the_variance_of_its_own_closed_form() {
         assert!((known - variance).abs() < 5e-4, "{steps} steps: {known}");
 
         let settings = format!(
-            "annealing = {{ steps = {steps}, sigma_start = 80.0, sigma_end = 0.002, rho = 100.0, renoise = {{ fraction = 0.7225 }} }}"
+            "annealing = {{ steps = {steps}, sigma_start = 80.0, sigma_end = 0.002, rho = 100.0, schedule = 'karras', renoise = {{ fraction = 0.7225 }} }}"
         );
         let ddrm = sampler("ddrm", &settings);
         let expected = ddrm_1d(&ddrm.annealing().sigmas(&prior.sigma_range()), 0.3);
@@ -1019,7 +1023,9 @@ fn every_sampler_costs_the_evaluations_and_pullbacks_that_it_names() {
             let what = format!("{} with {settings:?}", entry.name);
             assert_eq!(evaluations, sampler.evaluations(&prior.prior.sigma_range()), "evaluations of {what}");
             let pullbacks = prior.pullbacks.into_inner();
-            assert_eq!(pullbacks, sampler.pullbacks() * evaluations, "pullbacks of {what}");
+            // The last evaluation of a level needs none there.
+            let spared = if entry.name == "sitcom" { sampler.steps(&prior.prior.sigma_range()) } else { 0 };
+            assert_eq!(pullbacks, sampler.pullbacks() * (evaluations - spared), "pullbacks of {what}");
         }
     }
 }

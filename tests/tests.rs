@@ -8,6 +8,8 @@ mod architecture;
 mod cli;
 // A folder to run the binary in, photos and masks.
 mod harness;
+// Methods that are exact for every Gaussian.
+mod exactness;
 // Photos, masks, metadata, files.
 mod image;
 // The main job as a library call.

@@ -9,13 +9,14 @@ mod moments;
 mod prior;
 
 use candle_core::{DType, Device, Tensor};
-use moments::Whitening;
+use moments::{Deviation, Whitening};
 use prior::Batched;
 use rayon::prelude::*;
 use std::fmt::Write;
 use std::time::Instant;
 use tweedie::priors::Mixture;
 use tweedie::samplers::{Problem, SAMPLERS, Sampler, Step, find_sampler};
+use tweedie::schedules::{Karras, Schedule};
 use tweedie_operators::forward::{Blur, DownsampleBox, ForwardOperator, Grayscale, Inpaint};
 use tweedie_operators::noise::Gaussian;
 use tweedie_operators::{Kernel, Measurement, Padding, Rng, Site};
@@ -30,13 +31,14 @@ const RANGE: std::ops::RangeInclusive<f64> = 0.004..=20.0;
 /// Standard deviation of the noise of the noisy measurements.
 const SIGMA_Y: f64 = 0.1;
 
-/// Images of one batch.
-const BATCH: usize = 500;
+/// Images, or particles, of one batch: with more values than 65 536 candle's threads wait for one another.
+const BATCH: usize = 340;
 
 /// Settings to judge a method by: noise levels over the whole [`RANGE`], fresh noise as the method has it if it prescribes
 /// any, else ancestral, and as many steps and particles as a table of all methods in minutes allows. `LEVELS n` stands for
 /// n levels.
 const SETTINGS: &[(&str, &str)] = &[
+<<<<<<< HEAD
     ("ddnm", "annealing = { LEVELS 200, renoise = 'ancestral' }"),
     ("pigdm", "annealing = { LEVELS 200, renoise = 'ancestral' }\nprior_std = 0.4"),
     ("dps", "annealing = { LEVELS 200, renoise = 'ancestral' }"),
@@ -67,6 +69,38 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// The same for measurements without noise, where they are others.
 const NOISELESS: &[(&str, &str)] = &[("daps", "annealing = { LEVELS 50 }\nlangevin_steps = 50\ntau = 0.01\nlr = 2e-5")];
+=======
+    ("ddnm", "annealing = { LEVELS 100, renoise = 'ancestral' }"),
+    ("pigdm", "annealing = { LEVELS 100, renoise = 'ancestral' }\nprior_std = 0.4"),
+    ("dps", "annealing = { LEVELS 100, renoise = 'ancestral' }"),
+    ("tmpd", "annealing = { LEVELS 30, renoise = 'ancestral' }\niterations = 15\ndraw = true\nleast_eigenvalue = 0.0"),
+    ("tweedie", ""),
+    ("replacement", "annealing = { LEVELS 60, schedule = 'geometric' }\nrepeats = 3"),
+    ("score_sde", "annealing = { LEVELS 100, schedule = 'geometric' }"),
+    ("projection", "annealing = { LEVELS 100, schedule = 'geometric' }"),
+    ("ald", "annealing = { LEVELS 60, schedule = 'geometric' }\nrepeats = 3"),
+    ("snips", "annealing = { LEVELS 60, schedule = 'geometric' }\nrepeats = 3\nstep = 0.2"),
+    ("ilvr", "annealing = { LEVELS 100, schedule = 'karras' }"),
+    ("repaint", "annealing = { LEVELS 50, schedule = 'karras' }\ntravel = { length = 5, visits = 3 }"),
+    ("dmps", "annealing = { LEVELS 100, schedule = 'karras', renoise = 'ancestral' }\nscale = 1.0"),
+    ("ddrm", "annealing = { LEVELS 100, schedule = 'karras' }"),
+    ("ddnm_plus", "annealing = { LEVELS 100, schedule = 'karras' }"),
+    ("diffpir", "annealing = { LEVELS 100, schedule = 'karras' }\nlambda = 4.0"),
+    ("lgd_mc", "annealing = { LEVELS 100, renoise = 'ancestral' }"),
+    ("mcg", "annealing = { LEVELS 100, renoise = 'ancestral' }"),
+    ("mpgd", "annealing = { LEVELS 100, schedule = 'karras' }"),
+    ("daps", "annealing = { LEVELS 25 }\nlangevin_steps = 30\ntau = 0.1414\nlr = 2e-3"),
+    ("sitcom", "annealing = { LEVELS 10 }\niterations = 10"),
+    ("red_diff", "annealing = { LEVELS 100 }"),
+    ("pnp_dm", "annealing = { steps = 40, sigma_start = 3.0, sigma_end = 0.03 }\ndecay = 0.85\ngrid = 30"),
+    ("mcg_diff", "annealing = { LEVELS 60, renoise = 'ancestral' }\nparticles = 8"),
+    ("tds", "annealing = { LEVELS 60, renoise = 'ancestral' }\nparticles = 4\nprior_std = 0.4"),
+    ("fps_smc", "annealing = { LEVELS 60, renoise = 'ancestral' }\nparticles = 8"),
+];
+
+/// The same for measurements without noise, where they are others.
+const NOISELESS: &[(&str, &str)] = &[("daps", "annealing = { LEVELS 25 }\nlangevin_steps = 30\ntau = 0.01\nlr = 2e-5")];
+>>>>>>> exact
 
 /// The method `name` with the settings to judge it by.
 fn judged(name: &str, noiseless: bool) -> Result<Box<dyn Sampler>, Failure> {
@@ -112,8 +146,9 @@ impl Case {
 
     /// A cell of the table; a dash if the method is not for this.
     fn judge(&self, sampler: &dyn Sampler, prior: &Batched, samples: usize) -> Result<String, Failure> {
+        let size = (BATCH / sampler.particles()).max(1);
         let batch = |from: usize| -> Result<Tensor, Failure> {
-            let rows = BATCH.min(samples - from);
+            let rows = size.min(samples - from);
             let measurement =
                 Measurement { operator: &*self.operator, noise: &self.noise, y: repeated(&self.y, rows)? };
             let problem = Problem { prior, measurement: &measurement, guess: None };
@@ -124,7 +159,7 @@ impl Case {
         if sampler.check(&measurement).is_err() {
             return Ok("–".into());
         }
-        let batches: Vec<usize> = (0..samples).step_by(BATCH).collect();
+        let batches: Vec<usize> = (0..samples).step_by(size).collect();
         let drawn: Vec<Tensor> = match batches.into_par_iter().map(batch).collect::<Result<_, _>>() {
             Ok(drawn) => drawn,
             Err(error) => match error.downcast_ref::<tweedie::Error>() {
@@ -135,8 +170,7 @@ impl Case {
         let drawn = Tensor::cat(&drawn, 0)?;
         let mut cells = Vec::new();
         if let Some(deviation) = self.exact.deviation(&drawn)? {
-            let along = deviation.along.map(short).join(" ");
-            cells.push(format!("{} · {} · {along}", short(deviation.mean), short(deviation.variance)));
+            cells.push(cell(&deviation));
         }
         if self.settled() > 0 {
             let misfit = (repeated(&self.y, samples)? - self.operator.forward(&drawn)?)?.sqr()?.sum_all()?;
@@ -145,6 +179,11 @@ impl Case {
         }
         Ok(cells.join(" · "))
     }
+}
+
+fn cell(deviation: &Deviation) -> String {
+    let along = deviation.along.map(short).join(" ");
+    format!("{} · {} · {along}", short(deviation.mean), short(deviation.variance))
 }
 
 fn repeated(y: &Tensor, rows: usize) -> candle_core::Result<Tensor> {
@@ -200,6 +239,14 @@ fn main() -> Result<(), Failure> {
             short((samples as f64).powf(-0.5))
         )?;
         writeln!(text, "| method | calls | {} |\n| --- | --- |{}", names.join(" | "), " --- |".repeat(names.len()))?;
+        for steps in [60, 100] {
+            write!(text, "| exact mean, ancestral steps | {steps} |")?;
+            let sigmas = Karras { steps, rho: 7.0 }.sigmas(&RANGE);
+            for case in &cases {
+                write!(text, " {} |", case.exact.of_steps(&sigmas)?.as_ref().map_or("–".into(), cell))?;
+            }
+            writeln!(text)?;
+        }
         for entry in SAMPLERS {
             if methods.as_ref().is_some_and(|methods| !methods.iter().any(|method| method == entry.name)) {
                 continue;

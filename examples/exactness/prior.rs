@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use faer::{Mat, Side};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Mutex;
 use tweedie::Result;
 use tweedie::priors::Denoiser;
 use tweedie_operators::Pullback;
@@ -53,20 +55,35 @@ pub(super) struct Batched {
     /// `[D, D]`, columns.
     axes: Tensor,
     range: RangeInclusive<f64>,
+    /// `C (C + σ²)⁻¹` of the latest σ, by their bits.
+    shrinks: Mutex<HashMap<u64, Tensor>>,
 }
+
+/// Matrices to keep, some 300 kB each.
+const KEPT: usize = 400;
 
 impl Batched {
     /// `range`: the noise levels to be good for.
     pub(super) fn new(mean: &Tensor, covariance: &Tensor, range: RangeInclusive<f64>) -> Result<Self> {
         let (variances, axes) = eigen(covariance)?;
-        Ok(Self { mean: mean.unsqueeze(0)?, variances, axes, range })
+        Ok(Self { mean: mean.unsqueeze(0)?, variances, axes, range, shrinks: Mutex::default() })
     }
 
     /// `C (C + σ²)⁻¹`, which is symmetric.
     fn shrink(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        let kept = || self.shrinks.lock().expect("no thread panics with it");
+        if let Some(shrink) = kept().get(&sigma.to_bits()) {
+            return Ok(shrink.to_dtype(x.dtype())?);
+        }
         let shrink: Vec<f64> = self.variances.iter().map(|variance| variance / (variance + sigma * sigma)).collect();
         let shrink = Tensor::from_vec(shrink, (1, self.variances.len()), &Device::Cpu)?;
-        Ok(self.axes.broadcast_mul(&shrink)?.matmul(&self.axes.t()?)?.to_dtype(x.dtype())?)
+        let shrink = self.axes.broadcast_mul(&shrink)?.matmul(&self.axes.t()?)?;
+        let mut kept = kept();
+        if kept.len() == KEPT {
+            kept.clear();
+        }
+        kept.insert(sigma.to_bits(), shrink.clone());
+        Ok(shrink.to_dtype(x.dtype())?)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Groups of flags that mean the same in every subcommand.
 
-use super::device::{self, Choice};
+use super::device::{self, Choice as DeviceChoice};
 use super::failure::{Failure, Outcome};
 use super::terminal::Console;
 use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
 use crate::estimate_levels;
 use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
 use crate::models::{Model, ModelOptions};
-use crate::samplers::Quality;
+use crate::samplers::{Choice, Quality};
 use clap::builder::RangedU64ValueParser;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -220,8 +220,8 @@ fn setting(text: &str) -> Result<toml::Table, String> {
 impl SamplerFlags {
     /// What `--set` says, the last word counting.
     pub(crate) fn settings(&self) -> toml::Table {
-        let choice = crate::samplers::Choice { sampler: String::new(), settings: toml::Table::new() };
-        self.set.iter().cloned().fold(choice, crate::samplers::Choice::with).settings
+        let choice = Choice::of("", toml::Table::new());
+        self.set.iter().cloned().fold(choice, Choice::with).settings
     }
 
     pub(crate) fn quality(&self) -> Quality {
@@ -241,7 +241,7 @@ pub(crate) struct DeviceFlags {
     /// too.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "TWEEDIE_DEVICE", hide_env = true,
         help_heading = DEVICE)]
-    device: Choice,
+    device: DeviceChoice,
     /// Threads to use, 1 to 1024 [default: all cores]
     ///
     /// The result does not depend on it. The environment variable TWEEDIE_THREADS sets it, too.

@@ -205,7 +205,7 @@ impl<'a> Evaluator<'a> {
         } else {
             let fitted = fitted(&catalog.samplers, &method.name, &method.settings, evaluation.budget, &range)?;
             let (_, settings) = fitted.expect("a method that is too expensive has an obstacle");
-            Restoration::with_choice(case, Choice { sampler: method.name.clone(), settings }, &options, model)?
+            Restoration::with_choice(case, Choice::of(&method.name, settings), &options, model)?
         };
         let counted = memory::start_counting();
         let start = Instant::now();

@@ -1,5 +1,6 @@
 //! Fewer noise levels, where time is short.
 
+use super::methods::Methods;
 use super::plan::tiled;
 use super::{Restoration, RestoreOptions};
 use crate::samplers::{Choice, Step};
@@ -23,14 +24,16 @@ impl Restoration<'_> {
     pub(super) fn within(mut self, deadline: Instant, choice: &Choice, options: &RestoreOptions<'_>) -> Result<Self> {
         let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
         let range = self.model.denoiser().sigma_range();
-        let planned = self.sampler.steps(&range);
+        let planned = self.plan.steps;
         let pixels = |part: &super::Part| part.region.width * part.region.height;
         let Some(largest) = self.parts.iter().max_by_key(|part| pixels(part)) else { return Ok(self) };
         if self.plan.seconds < PLENTY * left() || planned < 2 {
             return Ok(self);
         }
         // The first step warms up, the second one is timed.
-        let probe = choice.clone().with_steps(planned.clamp(2, 3)).build(options.samplers)?;
+        let probe = Methods::new(&choice.clone().with_steps(planned.clamp(2, 3)), options.samplers)?;
+        // The one that draws most of the samples, and costs more where it differs.
+        let probe = probe.of(self.samples - 1);
         let prior = tiled(self.model.denoiser(), largest, self.plan.tile)?.on(self.model.device())?.keeping(self.kept);
         let seen = self.seen(largest.region)?;
         let mut clock = Vec::new();
@@ -38,19 +41,19 @@ impl Restoration<'_> {
             clock.push(Instant::now());
             if clock.len() < 2 { Ok(()) } else { Err(Error::Interrupted) }
         };
-        match self.draw_rows(&*probe, &prior, &seen, largest.region, 0..1, &mut observer) {
+        match self.draw_rows(probe, &prior, &seen, largest.region, 0..1, &mut observer) {
             Ok(_) | Err(Error::Interrupted) => {}
             Err(error) => return Err(error),
         }
         let [first, second] = clock[..] else { return Ok(self) };
         let all: usize = self.parts.iter().map(pixels).sum();
-        let share = all as f64 / pixels(largest) as f64 * self.samples as f64;
+        let share = all as f64 / pixels(largest) as f64;
         let step = (second - first).as_secs_f64() * share;
         let budget = left() * (1.0 - RESERVE);
-        let most = self.sampler.annealing().steps;
+        let most = self.methods.of(0).annealing().steps.max(self.methods.of(self.samples - 1).annealing().steps);
         let fits = |steps: &usize| -> Result<bool> {
-            let sampler = choice.clone().with_steps(*steps).build(options.samplers)?;
-            Ok(sampler.steps(&range) as f64 * step <= budget)
+            let methods = Methods::new(&choice.clone().with_steps(*steps), options.samplers)?;
+            Ok(methods.steps(&range, self.samples) as f64 * step <= budget)
         };
         let mut steps = None;
         for candidate in (1..=most).rev() {
@@ -62,20 +65,29 @@ impl Restoration<'_> {
         let Some(steps) = steps else {
             let advice = "allow more with --time-limit, draw fewer samples, or take a smaller photo".into();
             let seconds = |s: f64| format!("{s:.1} s");
-            return Err(Error::Time { needs: seconds(step / (1.0 - RESERVE)), limit: seconds(left()), advice });
+            return Err(Error::Time {
+                needs: seconds(step * self.samples as f64 / (1.0 - RESERVE)),
+                limit: seconds(left()),
+                advice,
+            });
         };
-        self.sampler = choice.clone().with_steps(steps).build(options.samplers)?;
-        let taken = self.sampler.steps(&range);
+        if steps < most {
+            self.methods = Methods::new(&choice.clone().with_steps(steps), options.samplers)?;
+        }
+        let taken = self.methods.of(0).steps(&range);
         if taken < planned && taken < FEW {
             self.plan
                 .warnings
                 .push(format!("the time limit leaves {taken} of {planned} noise levels: expect a rough result"));
         }
         let before = self.plan.evaluations.max(1);
-        self.plan.evaluations = self.sampler.evaluations(&range) * self.samples;
+        self.plan.evaluations = self.methods.evaluations(&range, self.samples);
         self.plan.network_pixels = self.plan.network_pixels / before as u64 * self.plan.evaluations as u64;
         self.plan.steps = taken;
-        self.plan.seconds = taken as f64 * step;
+        self.plan.others.1 = self.methods.of(1).steps(&range);
+        let all = self.methods.steps(&range, self.samples);
+        self.plan.total_steps = all * self.parts.len();
+        self.plan.seconds = all as f64 * step;
         Ok(self)
     }
 }

@@ -12,6 +12,7 @@ mod denoise;
 mod fill;
 mod guess;
 mod measured;
+mod methods;
 mod plan;
 mod region;
 mod result;
@@ -26,6 +27,7 @@ use crate::samplers::{
 };
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
+use methods::Methods;
 use plan::tiled;
 use region::{Part, parts};
 use result::Moments;
@@ -120,7 +122,7 @@ pub struct Restoration<'a> {
     model: &'a Model,
     samples: usize,
     seed: u64,
-    sampler: Box<dyn Sampler>,
+    methods: Methods,
     parts: Vec<Part>,
     /// Windows whose pullback keeps its forward pass.
     kept: usize,
@@ -147,7 +149,6 @@ impl<'a> Restoration<'a> {
             structure: Structure::SingularValues,
             gaussian: true,
             values: 3 * photo.width() * photo.height(),
-            samples: options.samples,
         };
         let choice = plan::choose(&facts, options)?;
         let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
@@ -160,7 +161,7 @@ impl<'a> Restoration<'a> {
     /// As [`restore`].
     pub fn new(case: &'a Case, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
         let (height, width) = case.size;
-        let mut facts = Facts::of(&case.measurement(), (3, height, width), options.samples)?;
+        let mut facts = Facts::of(&case.measurement(), (3, height, width))?;
         facts.damage = match facts.damage {
             _ if case.luma.is_some() => Damage::Colours,
             // Who asks for steps asks for a walk.
@@ -178,7 +179,9 @@ impl<'a> Restoration<'a> {
         let (height, width) = case.size;
         let region = Region { x: 0, y: 0, width, height };
         let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
-        check_suitable(&*choice.build(options.samplers)?, options.samplers, &case.measurement())?;
+        for (sampler, _) in Methods::new(&choice, options.samplers)?.drawing(options.samples) {
+            check_suitable(sampler, options.samplers, &case.measurement())?;
+        }
         plan::prepare(Source::Whole(case), &case.canvas, parts, choice, 0.0, options, model)
     }
 
@@ -187,9 +190,9 @@ impl<'a> Restoration<'a> {
         &self.plan
     }
 
-    /// The method that will run.
+    /// The method that draws the first sample.
     pub fn sampler(&self) -> &dyn Sampler {
-        &*self.sampler
+        self.methods.of(0)
     }
 
     /// Runs, telling `observer` after every step; an error of the observer stops the run and is returned.
@@ -240,7 +243,7 @@ impl<'a> Restoration<'a> {
         visit: &mut dyn FnMut(Drawn<'_>) -> Result<()>,
     ) -> Result<()> {
         let device = self.model.device();
-        let total = self.parts.len() * self.samples * self.plan.steps;
+        let total = self.plan.total_steps;
         let mut done = 0;
         // On a CPU one image fills every core; elsewhere a few at once hide what a call costs.
         let batch = if device.is_cpu() { 1 } else { 8 };
@@ -257,14 +260,15 @@ impl<'a> Restoration<'a> {
                     (Region { x: 0, y: 0, width, height }, all, case.offset)
                 }
             };
-            for first in (0..self.samples).step_by(batch) {
-                let last = self.samples.min(first + batch);
-                let rows = last - first;
+            let mut first = 0;
+            while first < self.samples {
+                let batch = self.methods.batch(first, self.samples, batch);
+                let rows = batch.len();
                 let mut step = |step: &Step<'_>| -> Result<()> {
                     done += rows;
                     observer(Progress { done, total, sample: first, sigma: step.sigma })
                 };
-                let mut x = self.draw_rows(&*self.sampler, &prior, &seen, region, first..last, &mut step)?;
+                let mut x = self.draw_rows(self.methods.of(first), &prior, &seen, region, batch, &mut step)?;
                 x = x.narrow(2, offset.0, target.height)?.narrow(3, offset.1, target.width)?;
                 if let Source::Whole(Case { luma: Some(luma), .. }) = &self.source {
                     x = colorize::with_luma(&x, &luma.to_device(device)?)?;
@@ -273,6 +277,7 @@ impl<'a> Restoration<'a> {
                     let x = x.narrow(0, row, 1)?.to_device(&Device::Cpu)?;
                     visit(Drawn { part: index, sample: first + row, target, fill: &fill, x })?;
                 }
+                first += rows;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What a run will do and cost.
 
+use super::methods::Methods;
 use super::region::Part;
 use super::{Restoration, RestoreOptions, Source};
 use crate::image::Photo;
@@ -14,10 +15,14 @@ use tweedie_kernels::Precision;
 /// What a run will cost, known before it starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Name of the sampler that will run.
+    /// Name of the sampler that draws the first sample.
     pub sampler: &'static str,
-    /// Noise levels.
+    /// Steps of the first sample.
     pub steps: usize,
+    /// Name of the sampler that draws the others, and its steps.
+    pub others: (&'static str, usize),
+    /// Steps of all samples and regions.
+    pub total_steps: usize,
     /// Separate parts of the photo that are sampled.
     pub regions: usize,
     /// Windows of all regions.
@@ -45,6 +50,13 @@ const WINDOW: usize = 384;
 const OVERLAP: usize = 32;
 pub(super) const CONTEXT: usize = 48;
 
+impl Plan {
+    /// Name of the sampler that draws sample `k`, and its steps.
+    pub fn of_sample(&self, k: usize) -> (&'static str, usize) {
+        if k == 0 { (self.sampler, self.steps) } else { self.others }
+    }
+}
+
 /// Beyond this distance in pixels from what is known a prior of small patches has nothing to say.
 const DEEP: f64 = 16.0;
 
@@ -58,10 +70,12 @@ pub(super) fn tiled<'a>(prior: &'a dyn Denoiser, part: &Part, window: usize) -> 
 /// The sampler that the options name, with the settings of `auto` where it is that one.
 pub(super) fn choose(facts: &Facts, options: &RestoreOptions<'_>) -> Result<Choice> {
     let auto = Choice::auto(facts, options.quality)?;
-    let choice = if options.sampler == "auto" || options.sampler == auto.sampler {
+    let choice = if options.sampler == "auto" {
         auto
+    } else if options.sampler == auto.sampler {
+        Choice { others: None, ..auto }
     } else {
-        Choice { sampler: options.sampler.clone(), settings: toml::Table::new() }
+        Choice::of(&options.sampler, toml::Table::new())
     };
     let choice = choice.with(options.settings.clone());
     Ok(match options.steps {
@@ -92,8 +106,9 @@ pub(super) fn prepare<'a>(
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
         return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
-    let sampler = choice.build(options.samplers)?;
+    let methods = Methods::new(&choice, options.samplers)?;
     let range = model.denoiser().sigma_range();
+    let pullbacks = methods.drawing(options.samples).map(|(sampler, _)| sampler.pullbacks()).max().unwrap_or(0);
 
     // The largest window that fits the memory allowed.
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
@@ -104,9 +119,9 @@ pub(super) fn prepare<'a>(
     let bytes = bytes(model.precision());
     let tape = |window: usize| (largest.min(window * window) * bytes.pullback) as u64;
     // Particles go through the network, and through a pullback, together.
-    let particles = sampler.particles();
+    let particles = methods.drawing(options.samples).map(|(sampler, _)| sampler.particles()).max().unwrap_or(1);
     let memory = |window: usize, samples: usize| {
-        let per_pixel = if sampler.pullbacks() > 0 { bytes.pullback } else { bytes.denoise };
+        let per_pixel = if pullbacks > 0 { bytes.pullback } else { bytes.denoise };
         let copies = photo_pixels * canvas.channels() * if canvas.max_value() > 255 { 2 } else { 1 };
         let moments = if samples > 1 { 24 } else { 0 };
         bytes.base
@@ -148,13 +163,19 @@ pub(super) fn prepare<'a>(
         windows += tiled.windows();
         network_pixels += (tiled.windows() * height.next_multiple_of(8) * width.next_multiple_of(8)) as u64;
     }
-    let evaluations = if parts.is_empty() { 0 } else { sampler.evaluations(&range) * options.samples };
-    let network_pixels = network_pixels * evaluations as u64;
-    // A window that is not kept runs forward once more for every pullback, each about as long as either.
-    let pullbacks = sampler.pullbacks() as f64;
-    let repeats = pullbacks / (1.0 + pullbacks) * repeated as f64 / windows.max(1) as f64;
-    let seconds = network_pixels as f64 * seconds_per_pixel(model, sampler.pullbacks())? * (1.0 + repeats);
-    let tapes = if sampler.pullbacks() > 0 { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
+    // Pixels of one evaluation of every part.
+    let once = network_pixels;
+    let mut seconds = 0.0;
+    for (sampler, samples) in methods.drawing(options.samples) {
+        // A window that is not kept runs forward once more for every pullback, each about as long as either.
+        let pullbacks = sampler.pullbacks();
+        let repeats = pullbacks as f64 / (1 + pullbacks) as f64 * repeated as f64 / windows.max(1) as f64;
+        let evaluations = sampler.evaluations(&range) * samples;
+        seconds += (once * evaluations as u64) as f64 * seconds_per_pixel(model, pullbacks)? * (1.0 + repeats);
+    }
+    let evaluations = if parts.is_empty() { 0 } else { methods.evaluations(&range, options.samples) };
+    let network_pixels = once * evaluations as u64;
+    let tapes = if pullbacks > 0 { tape(window) * most_kept.saturating_sub(1) as u64 } else { 0 };
     let mut warnings = Vec::new();
     if deepest > DEEP {
         let deep = if f64::is_finite(deepest) {
@@ -168,8 +189,10 @@ pub(super) fn prepare<'a>(
         ));
     }
     let plan = Plan {
-        sampler: sampler.name(),
-        steps: sampler.steps(&range),
+        sampler: methods.of(0).name(),
+        steps: methods.of(0).steps(&range),
+        others: (methods.of(1).name(), methods.of(1).steps(&range)),
+        total_steps: methods.steps(&range, options.samples) * parts.len(),
         regions: parts.len(),
         windows,
         tile: window,
@@ -181,7 +204,7 @@ pub(super) fn prepare<'a>(
         warnings,
     };
     let (samples, seed) = (options.samples, options.seed);
-    let restoration = Restoration { source, model, samples, seed, sampler, parts, kept, plan };
+    let restoration = Restoration { source, model, samples, seed, methods, parts, kept, plan };
     match options.deadline {
         Some(deadline) => restoration.within(deadline, &choice, options),
         None => Ok(restoration),

@@ -59,8 +59,6 @@ pub struct Facts {
     pub gaussian: bool,
     /// Numbers of an image.
     pub values: usize,
-    /// Samples that are asked for.
-    pub samples: usize,
 }
 
 impl Facts {
@@ -69,7 +67,7 @@ impl Facts {
     ///
     /// # Errors
     /// `Tensor` if memory runs out.
-    pub fn of(measurement: &Measurement<'_>, shape: (usize, usize, usize), samples: usize) -> Result<Self> {
+    pub fn of(measurement: &Measurement<'_>, shape: (usize, usize, usize)) -> Result<Self> {
         let (channels, height, width) = shape;
         let sigma = measurement.noise.gaussian_sigma();
         // A decomposition may have to be found first: nothing but an operator that keeps the shape can be the identity.
@@ -88,7 +86,7 @@ impl Facts {
             false if keeps_shape && linear.is_some() && hides(measurement, shape)? => Damage::Holes,
             false => Damage::Other,
         };
-        Ok(Self { damage, structure, gaussian: sigma.is_some(), values: channels * height * width, samples })
+        Ok(Self { damage, structure, gaussian: sigma.is_some(), values: channels * height * width })
     }
 }
 
@@ -116,8 +114,6 @@ struct When {
     structure: Option<Known>,
     gaussian: Option<bool>,
     values_at_most: Option<usize>,
-    samples_at_least: Option<usize>,
-    samples_at_most: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -140,8 +136,6 @@ impl When {
             && structure
             && self.gaussian.is_none_or(|gaussian| gaussian == facts.gaussian)
             && self.values_at_most.is_none_or(|most| facts.values <= most)
-            && self.samples_at_least.is_none_or(|least| facts.samples >= least)
-            && self.samples_at_most.is_none_or(|most| facts.samples <= most)
     }
 }
 
@@ -161,6 +155,23 @@ struct Row {
     /// What is different for the best.
     #[serde(default)]
     best: toml::Table,
+    /// Another method, or other settings, for all samples but the first.
+    others: Option<Others>,
+}
+
+/// How all samples but the first are drawn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Others {
+    /// Left out, that of the first.
+    sampler: Option<String>,
+    /// What is different from those of the first; all of them where the sampler is another.
+    settings: toml::Table,
+    /// As for the first, where the sampler is another.
+    #[serde(default)]
+    draft: toml::Table,
+    #[serde(default)]
+    best: toml::Table,
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,6 +187,10 @@ pub struct Choice {
     pub sampler: String,
     /// Its settings.
     pub settings: toml::Table,
+    /// How all samples but the first are drawn, where that differs: the first is the one that is closest to the truth, since
+    /// who asks for one picture wants that; the others spread as the posterior does. So sample `k` is the same however many
+    /// are drawn.
+    pub others: Option<Box<Self>>,
 }
 
 impl Choice {
@@ -191,30 +206,55 @@ impl Choice {
         };
         let table: Table = toml::from_str(TABLE).map_err(|error| refuse(error.message().into()))?;
         let row = table.row.into_iter().find(|row| row.when.fits(facts));
-        let Row { sampler, mut settings, draft, best, .. } = row.ok_or_else(|| refuse(format!("{facts:?}")))?;
-        merge(
-            &mut settings,
-            match quality {
-                Quality::Draft => draft,
-                Quality::Standard => toml::Table::new(),
-                Quality::Best => best,
-            },
-        );
-        Ok(Self { sampler, settings })
+        let Row { sampler, mut settings, draft, best, others, .. } = row.ok_or_else(|| refuse(format!("{facts:?}")))?;
+        let pick = |draft: toml::Table, best: toml::Table| match quality {
+            Quality::Draft => draft,
+            Quality::Standard => toml::Table::new(),
+            Quality::Best => best,
+        };
+        merge(&mut settings, pick(draft, best));
+        let others = others.map(|others| {
+            let Others { sampler: other, settings: mut changes, draft, best } = others;
+            match other {
+                Some(sampler) => {
+                    merge(&mut changes, pick(draft, best));
+                    Box::new(Self { sampler, settings: changes, others: None })
+                }
+                None => {
+                    let mut settings = settings.clone();
+                    merge(&mut settings, changes);
+                    Box::new(Self { sampler: sampler.clone(), settings, others: None })
+                }
+            }
+        });
+        Ok(Self { sampler, settings, others })
     }
 
-    /// The same with `changes` in the place of its own settings, table by table.
+    /// The method `sampler` with these settings, for every sample.
+    pub fn of(sampler: &str, settings: toml::Table) -> Self {
+        Self { sampler: sampler.into(), settings, others: None }
+    }
+
+    /// The same with `changes` in the place of its own settings, table by table; other samples take them if their method is the
+    /// same.
     #[must_use]
     pub fn with(mut self, changes: toml::Table) -> Self {
+        if let Some(others) = self.others.as_mut().filter(|others| others.sampler == self.sampler) {
+            merge(&mut others.settings, changes.clone());
+        }
         merge(&mut self.settings, changes);
         self
     }
 
     /// The same with so many noise levels.
     #[must_use]
-    pub fn with_steps(self, steps: usize) -> Self {
+    pub fn with_steps(mut self, steps: usize) -> Self {
+        if let Some(others) = self.others.take() {
+            self.others = Some(Box::new(others.with_steps(steps)));
+        }
         let steps = toml::Table::from_iter([("steps".into(), toml::Value::Integer(steps as i64))]);
-        self.with(toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]))
+        merge(&mut self.settings, toml::Table::from_iter([("annealing".into(), toml::Value::Table(steps))]));
+        self
     }
 
     /// The sampler, one of `list`.
@@ -250,9 +290,7 @@ mod tests {
             for structure in [Structure::Derivative, Structure::Linear, Structure::SingularValues] {
                 for gaussian in [true, false] {
                     for values in [8, 192, 100_000] {
-                        for samples in [1, 8] {
-                            all.push(Facts { damage, structure, gaussian, values, samples });
-                        }
+                        all.push(Facts { damage, structure, gaussian, values });
                     }
                 }
             }
@@ -265,12 +303,14 @@ mod tests {
         for facts in all_facts() {
             for quality in [Quality::Draft, Quality::Standard, Quality::Best] {
                 let choice = Choice::auto(&facts, quality).unwrap();
-                let needs = choice.build(SAMPLERS).unwrap().needs();
-                // What is only noise has singular values, all the same, asked for or not.
-                let alike = facts.damage == Damage::Noise && facts.structure == Structure::Linear;
-                assert!(needs.structure <= facts.structure || alike, "{facts:?}: {choice:?}");
-                let any = matches!(needs.noise, crate::samplers::Noise::Any);
-                assert!(facts.gaussian || any, "{facts:?}: {choice:?}");
+                for choice in [&choice].into_iter().chain(choice.others.as_deref()) {
+                    let needs = choice.build(SAMPLERS).unwrap().needs();
+                    // What is only noise has singular values, all the same, asked for or not.
+                    let alike = facts.damage == Damage::Noise && facts.structure == Structure::Linear;
+                    assert!(needs.structure <= facts.structure || alike, "{facts:?}: {choice:?}");
+                    let any = matches!(needs.noise, crate::samplers::Noise::Any);
+                    assert!(facts.gaussian || any, "{facts:?}: {choice:?}");
+                }
             }
         }
     }

@@ -58,7 +58,7 @@ impl Sampler for Ddnm {
         &self.annealing
     }
 
-    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+    fn steps(&self, range: &RangeInclusive<f64>) -> usize {
         self.travel.path(&self.annealing.sigmas(range)).len() - 1
     }
 

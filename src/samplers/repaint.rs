@@ -65,7 +65,7 @@ impl Sampler for RePaint {
         &self.annealing
     }
 
-    fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
+    fn steps(&self, range: &RangeInclusive<f64>) -> usize {
         self.travel.path(&self.annealing.sigmas(range)).len() - 1
     }
 

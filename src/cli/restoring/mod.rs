@@ -197,7 +197,7 @@ pub(crate) fn run(
         bar.aside(|| console.note(&format!("estimate: {}", estimate(&plan))));
     }
 
-    bar.begin(plan.steps * plan.regions * arguments.samples);
+    bar.begin(plan.total_steps);
     let result = {
         let mut unreported = None;
         let mut observer = |progress: Progress| {

@@ -36,6 +36,15 @@ impl Kind {
         }
     }
 
+    /// The sample that says how it was drawn; what is made of all was drawn as most were.
+    fn sample(self) -> usize {
+        match self {
+            Self::Sample(k) => k,
+            Self::Sheet => 0,
+            Self::Mean | Self::Std => 1,
+        }
+    }
+
     /// Whether the picture is the photo outside the mask.
     fn is_photo(self) -> bool {
         matches!(self, Self::Sample(_) | Self::Mean)
@@ -99,6 +108,7 @@ impl Writer<'_> {
             Some(_) => job.verb.to_string(),
             None => format!("{} ({})", job.verb, self.report.measurement),
         };
+        let (sampler, steps) = plan.of_sample(kind.sample());
         let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
         format!(
             "tweedie {} {}, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
@@ -106,8 +116,8 @@ impl Writer<'_> {
             env!("CARGO_PKG_VERSION"),
             command,
             model.name,
-            plan.sampler,
-            plan.steps,
+            sampler,
+            steps,
             plan.tile,
             model.instruction_set(),
             model.precision(),
@@ -126,6 +136,7 @@ impl Writer<'_> {
         let seconds = self.result.seconds / share as f64;
         let plan = &self.result.plan;
         let seed = self.report.job.arguments.sampler.seed;
+        let (sampler, steps) = plan.of_sample(kind.sample());
         let (input, output) = (Name::new(self.report.job.input.name()), Name::new(path));
         self.events.emit(&Event::File(Box::new(Written {
             lossy_name: input.lossy || output.lossy,
@@ -134,8 +145,8 @@ impl Writer<'_> {
             kind: kind.name(),
             sample: if let Kind::Sample(k) = kind { Some(k) } else { None },
             seed,
-            sampler: plan.sampler,
-            steps: plan.steps,
+            sampler,
+            steps,
             evaluations: plan.evaluations / share,
             seconds,
             peak_memory: doctor::peak_memory(),
@@ -146,7 +157,7 @@ impl Writer<'_> {
         let line = match kind {
             Kind::Sample(_) => {
                 let cost = count(plan.evaluations / share, "evaluation");
-                format!("wrote {name} ({}, seed {seed}, {cost}, {})", plan.sampler, duration(seconds))
+                format!("wrote {name} ({sampler}, seed {seed}, {cost}, {})", duration(seconds))
             }
             _ => format!("wrote {name}"),
         };
