@@ -138,9 +138,10 @@ impl Noise {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelFlags {
-    /// File, folder, gaussian:mean=M,std=S, mixture:FILE
+    /// File, folder, gaussian:…, mixture:…
     ///
-    /// A safetensors file, a diffusers folder, a prior that is a formula, or `embedded`, the one inside the program.
+    /// A safetensors file, a diffusers folder, a prior that is a formula (gaussian:mean=M,std=S or mixture:FILE), or
+    /// `embedded`, the one inside the program.
     /// The environment variable TWEEDIE_MODEL sets it, too.
     #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env = true,
         help_heading = MODEL)]
