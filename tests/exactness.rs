@@ -16,7 +16,7 @@ use tweedie_operators::{Kernel, Measurement, Padding, Rng, Site};
 
 /// 48 dimensions.
 const SHAPE: (usize, usize, usize) = (3, 4, 4);
-const ROWS: usize = 1000;
+const ROWS: usize = 500;
 const SIGMA_Y: f64 = 0.1;
 
 /// Levels from where all is noise to where all that is left is well below the posteriors' smallest spread.
@@ -74,8 +74,7 @@ fn assert_exact(what: &str, deviation: Deviation, mean: f64, variance: f64) {
 #[test]
 fn tweedie_moment_projection_with_draws_is_exact_for_every_covariance() {
     for (name, operator) in operators() {
-        let settings =
-            format!("annealing = {{ steps = 60, {LEVELS} }}\niterations = 15\ndraw = true\nleast_eigenvalue = 0.0");
+        let settings = format!("annealing = {{ steps = 30, {LEVELS} }}\niterations = 15\ndraw = true");
         assert_exact(&format!("tmpd, {name}"), deviation(&*operator, "tmpd", &settings, 0.0), 0.01, 0.02);
     }
 }
@@ -88,11 +87,11 @@ fn tweedie_moment_projection_without_draws_loses_what_ancestral_steps_lose() {
     let [(_, operator), _] = operators();
     let y = operator.forward(&mean.unsqueeze(0).unwrap()).unwrap();
     let whitening = Whitening::new(&exact.posterior(operator.as_linear().unwrap(), SIGMA_Y, &y).unwrap()).unwrap();
-    let steps = 60;
+    let steps = 30;
     let sigmas = tweedie::schedules::Schedule::sigmas(&tweedie::schedules::Karras { steps, rho: 7.0 }, &(0.004..=20.0));
     let expected = whitening.of_steps(&sigmas).unwrap().unwrap();
     assert!(expected.variance < 0.97, "{expected:?}: too few are lost to see");
-    let settings = format!("annealing = {{ steps = {steps}, {LEVELS} }}\niterations = 15\nleast_eigenvalue = 0.0");
+    let settings = format!("annealing = {{ steps = {steps}, {LEVELS} }}\niterations = 15");
     let got = deviation(&*operator, "tmpd", &settings, 0.0);
     let relative = Deviation {
         mean: got.mean,
@@ -107,6 +106,6 @@ fn tweedie_moment_projection_without_draws_loses_what_ancestral_steps_lose() {
 #[test]
 fn gibbs_rounds_draw_from_the_posterior_with_more_noise() {
     let [(name, operator), _] = operators();
-    let settings = "annealing = { steps = 50, sigma_start = 3.0, sigma_end = 0.05 }\ndecay = 0.85\ngrid = 60";
+    let settings = "annealing = { steps = 40, sigma_start = 3.0, sigma_end = 0.05 }\ndecay = 0.85\ngrid = 60";
     assert_exact(&format!("pnp_dm, {name}"), deviation(&*operator, "pnp_dm", settings, 0.05), 0.02, 0.05);
 }

@@ -27,8 +27,6 @@ pub struct Tmpd {
     ridge: f64,
     /// Whether a draw from the Gaussian is taken, and not its mean.
     draw: bool,
-    /// Smallest eigenvalue of J that a step of the conjugate gradients is taken for.
-    least_eigenvalue: f64,
 }
 
 impl Sampler for Tmpd {
@@ -128,7 +126,7 @@ impl Tmpd {
             let back = operator.adjoint(&direction)?;
             let moved = pullback(&back)?;
             // A learned J is neither quite symmetric nor quite positive; without a floor one bad direction is a jump.
-            let curvature = dot(&back, &moved)?.maximum(&(dot(&back, &back)? * self.least_eigenvalue)?)?;
+            let curvature = dot(&back, &moved)?.maximum(&(dot(&back, &back)? * LEAST_EIGENVALUE)?)?;
             drop(back);
             let curvature = (curvature + dot(&direction, &direction)?.affine(ridge, tiny)?)?;
             let step = (&square / curvature)?;
@@ -150,6 +148,9 @@ impl Tmpd {
     }
 }
 
+/// Smallest eigenvalue of J that a step is taken for.
+const LEAST_EIGENVALUE: f64 = 0.02;
+
 /// Standard deviation of photos, pixels in [-1, 1].
 const PHOTO_STD: f64 = 0.5;
 
@@ -167,8 +168,6 @@ struct Config {
     ridge: f64,
     /// Draw from the Gaussian in the place of its mean.
     draw: bool,
-    /// Smallest eigenvalue of J that a step is taken for.
-    least_eigenvalue: f64,
 }
 
 /// Noise levels and renoising unless told otherwise.
@@ -176,7 +175,7 @@ const ANNEALING: Annealing = Annealing::DEFAULT;
 
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: AnnealingSettings::default(), iterations: 2, ridge: 0.0, draw: false, least_eigenvalue: 0.02 }
+        Self { annealing: AnnealingSettings::default(), iterations: 2, ridge: 0.0, draw: false }
     }
 }
 
@@ -188,21 +187,16 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
         ("iterations", "conjugate gradients a step; default 2"),
         ("ridge", "λ, added to the measurement's variance in units of σ²; default 0"),
         ("draw", "whether each step draws from its Gaussian in the place of its mean; default false"),
-        (
-            "least_eigenvalue",
-            "smallest eigenvalue of J that a step is taken for, 0 to 1: 0 where J is exact, more for networks; default 0.02",
-        ),
     ],
     example: "annealing = { steps = 4 }\niterations = 2",
     build: |table| {
-        let Config { annealing, iterations, ridge, draw, least_eigenvalue } = settings("tmpd", table)?;
+        let Config { annealing, iterations, ridge, draw } = settings("tmpd", table)?;
         within("iterations", iterations as f64, 1.0..=1000.0)?;
         Ok(Box::new(Tmpd {
             annealing: annealing.over(ANNEALING)?,
             iterations,
             ridge: within("ridge", ridge, 0.0..=1e3)?,
             draw,
-            least_eigenvalue: within("least_eigenvalue", least_eigenvalue, 0.0..=1.0)?,
         }))
     },
 };
