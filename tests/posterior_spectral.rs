@@ -975,7 +975,8 @@ struct Counting {
 
 impl Denoiser for Counting {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
-        self.evaluations.fetch_add(1, Ordering::Relaxed);
+        // Particles of the two images count.
+        self.evaluations.fetch_add(x.dim(0)? / 2, Ordering::Relaxed);
         self.prior.denoise(x, sigma)
     }
 
@@ -988,10 +989,11 @@ impl Denoiser for Counting {
     }
 
     fn denoise_with_pullback<'a>(&'a self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'a>)> {
-        self.evaluations.fetch_add(1, Ordering::Relaxed);
+        // Particles of the two images count.
+        self.evaluations.fetch_add(x.dim(0)? / 2, Ordering::Relaxed);
         let (denoised, pullback) = self.prior.denoise_with_pullback(x, sigma)?;
         let counted = move |v: &Tensor| {
-            self.pullbacks.fetch_add(1, Ordering::Relaxed);
+            self.pullbacks.fetch_add(v.dim(0)? / 2, Ordering::Relaxed);
             pullback.apply(v)
         };
         Ok((denoised, Pullback::new(counted)))

@@ -42,7 +42,7 @@ pub(crate) struct Degrade {
     /// A safetensors file that `restore` accepts: the numbers as measured, with the operator and the noise.
     #[arg(long, value_name = "FILE", help_heading = INPUT_OUTPUT)]
     save_measurement: Option<PathBuf>,
-    /// Quality of a JPEG output, 1 to 100
+    /// Quality of a JPEG, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
     jpeg_quality: u8,

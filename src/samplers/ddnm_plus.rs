@@ -86,7 +86,7 @@ impl Sampler for DdnmPlus {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
     /// Noise levels and renoising.
@@ -104,12 +104,6 @@ const ANNEALING: Annealing = Annealing {
     renoise: Renoise::Fraction(0.7225),
     ..Annealing::DEFAULT
 };
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { annealing: AnnealingSettings::default(), travel: Travel::default() }
-    }
-}
 
 pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     name: "ddnm_plus",

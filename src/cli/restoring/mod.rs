@@ -52,7 +52,7 @@ pub(crate) struct Common {
     /// Write also a sheet with before and after
     #[arg(long, help_heading = INPUT_OUTPUT)]
     sheet: bool,
-    /// Quality of a JPEG output, 1 to 100
+    /// Quality of a JPEG, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
         help_heading = INPUT_OUTPUT)]
     jpeg_quality: u8,
