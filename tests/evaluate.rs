@@ -108,6 +108,18 @@ fn the_larger_evaluation_can_be_read() {
     }
 }
 
+#[test]
+fn every_evaluation_of_the_repository_can_be_planned() {
+    let folder = Folder::new();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/evaluate");
+    let mut planned = 0;
+    for entry in std::fs::read_dir(configs).unwrap() {
+        folder.succeed(&format!("evaluate {} {GAUSSIAN} -o out -n", entry.unwrap().path().display()));
+        planned += 1;
+    }
+    assert!(planned >= 3, "{planned} files");
+}
+
 /// With the Gaussian prior N(0, s²) and a mask without noise, hidden values have the posterior N(0, s²), which is drawn: the
 /// PSNR of samples and the spread are known.
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::models::EMBEDDED;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tweedie::image::{DecodeOptions, Depth, Mask, Photo};
 use tweedie::models::{Model, ModelOptions};
 use tweedie::samplers::SAMPLERS;
@@ -75,6 +76,8 @@ fn samples_keep_what_is_known_and_do_not_depend_on_how_many_are_drawn() {
     assert_known_is_untouched(&three, &photo, &mask);
     let one = inpaint(&photo, &mask, &options).unwrap();
     assert!(pixels(one.sample(0)) == pixels(three.sample(0)), "sample 0 of one and of three");
+    let two = inpaint(&photo, &mask, &RestoreOptions { samples: 2, ..options.clone() }).unwrap();
+    assert!(pixels(two.sample(1)) == pixels(three.sample(1)), "sample 1 of two and of three");
     assert!(pixels(&one.mean().unwrap()) == pixels(one.sample(0)), "the mean of one sample is the sample");
     assert!(pixels(&one.std().unwrap()).iter().all(|&level| level == 0), "one sample has no spread");
 
@@ -223,6 +226,26 @@ fn settings_and_steps_take_the_place_of_the_defaults_one_by_one() {
     assert_eq!((plan.steps, plan.evaluations), (4, 8));
     let plan = plan_inpaint(&photo, &mask, &RestoreOptions { sampler: "ddnm".into(), ..options }).unwrap();
     assert_eq!((plan.sampler, plan.steps), ("ddnm", 9));
+}
+
+#[test]
+fn a_deadline_takes_levels_away_or_is_an_error_that_says_how_much_is_missing() {
+    let (model, photo, mask) = (gaussian(), crop(), small_hole());
+    let base = RestoreOptions { samples: 2, ..analytic(&model) };
+    let free = plan_inpaint(&photo, &mask, &base).unwrap();
+    let far = Instant::now() + Duration::from_secs(3600);
+    let plenty = plan_inpaint(&photo, &mask, &RestoreOptions { deadline: Some(far), ..base.clone() }).unwrap();
+    assert_eq!((plenty.steps, plenty.evaluations), (free.steps, free.evaluations));
+    let past = RestoreOptions { deadline: Some(Instant::now()), ..base.clone() };
+    match plan_inpaint(&photo, &mask, &past).unwrap_err() {
+        Error::Time { limit, .. } => assert_eq!(limit, "0.0 s"),
+        other => panic!("{other}"),
+    }
+    // So many levels that not all of them can be done in a second.
+    let many = RestoreOptions { steps: Some(100_000), deadline: Some(Instant::now() + Duration::from_secs(1)), ..base };
+    let fewer = plan_inpaint(&photo, &mask, &many).unwrap();
+    assert!((1..100_000).contains(&fewer.steps), "{}", fewer.steps);
+    assert_eq!(fewer.total_steps, 2 * fewer.steps);
 }
 
 #[test]

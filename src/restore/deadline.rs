@@ -24,7 +24,9 @@ impl Restoration<'_> {
     pub(super) fn within(mut self, deadline: Instant, choice: &Choice, options: &RestoreOptions<'_>) -> Result<Self> {
         let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
         let range = self.model.denoiser().sigma_range();
-        let planned = self.plan.steps;
+        let most_steps =
+            |methods: &Methods| methods.drawing(self.samples).map(|(s, _)| s.steps(&range)).max().unwrap_or(0);
+        let planned = most_steps(&self.methods);
         let pixels = |part: &super::Part| part.region.width * part.region.height;
         let Some(largest) = self.parts.iter().max_by_key(|part| pixels(part)) else { return Ok(self) };
         if self.plan.seconds < PLENTY * left() || planned < 2 {
@@ -51,18 +53,17 @@ impl Restoration<'_> {
         let step = (second - first).as_secs_f64() * share;
         let budget = left() * (1.0 - RESERVE);
         let most = self.methods.of(0).annealing().steps.max(self.methods.of(self.samples - 1).annealing().steps);
-        let fits = |steps: &usize| -> Result<bool> {
-            let methods = Methods::new(&choice.clone().with_steps(*steps), options.samplers)?;
+        let fits = |steps: usize| -> Result<bool> {
+            let methods = Methods::new(&choice.clone().with_steps(steps), options.samplers)?;
             Ok(methods.steps(&range, self.samples) as f64 * step <= budget)
         };
-        let mut steps = None;
-        for candidate in (1..=most).rev() {
-            if fits(&candidate)? {
-                steps = Some(candidate);
-                break;
-            }
+        // More levels never cost less.
+        let (mut steps, mut too_many) = (0, most + 1);
+        while too_many - steps > 1 {
+            let middle = steps + (too_many - steps) / 2;
+            if fits(middle)? { steps = middle } else { too_many = middle }
         }
-        let Some(steps) = steps else {
+        if steps == 0 {
             let advice = "allow more with --time-limit, draw fewer samples, or take a smaller photo".into();
             let seconds = |s: f64| format!("{s:.1} s");
             return Err(Error::Time {
@@ -70,11 +71,11 @@ impl Restoration<'_> {
                 limit: seconds(left()),
                 advice,
             });
-        };
+        }
         if steps < most {
             self.methods = Methods::new(&choice.clone().with_steps(steps), options.samplers)?;
         }
-        let taken = self.methods.of(0).steps(&range);
+        let taken = most_steps(&self.methods);
         if taken < planned && taken < FEW {
             self.plan
                 .warnings
@@ -83,7 +84,7 @@ impl Restoration<'_> {
         let before = self.plan.evaluations.max(1);
         self.plan.evaluations = self.methods.evaluations(&range, self.samples);
         self.plan.network_pixels = self.plan.network_pixels / before as u64 * self.plan.evaluations as u64;
-        self.plan.steps = taken;
+        self.plan.steps = self.methods.of(0).steps(&range);
         self.plan.others.1 = self.methods.of(1).steps(&range);
         let all = self.methods.steps(&range, self.samples);
         self.plan.total_steps = all * self.parts.len();

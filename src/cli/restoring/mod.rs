@@ -38,6 +38,9 @@ pub(crate) struct Common {
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
     /// Number of samples to draw, 1 to 10000
+    ///
+    /// With the default sampler the first is the one closest to the truth, the others spread as the posterior does; sample k is
+    /// the same however many are drawn.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = range(1, 10_000), help_heading = INPUT_OUTPUT)]
     samples: usize,
     /// Write also the mean of the samples
