@@ -98,10 +98,6 @@ impl Sampler for Ald {
     fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
         Langevin::evaluations(&self.annealing.sigmas(range), self.repeats)
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -123,10 +123,6 @@ impl Sampler for Daps {
         let sigmas = self.annealing.sigmas(range);
         sigmas[..sigmas.len() - 1].iter().map(|&sigma| self.ode(sigma, range).len() - 1).sum()
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

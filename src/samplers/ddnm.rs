@@ -61,10 +61,6 @@ impl Sampler for Ddnm {
     fn steps(&self, range: &RangeInclusive<f64>) -> usize {
         self.travel.path(&self.annealing.sigmas(range)).len() - 1
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 /// The image nearest to `x` that the measurement `y` allows: `x − A⁺(A x − y)`.

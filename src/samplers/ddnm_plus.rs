@@ -80,10 +80,6 @@ impl Sampler for DdnmPlus {
     fn steps(&self, range: &RangeInclusive<f64>) -> usize {
         self.travel.path(&self.annealing.sigmas(range)).len() - 1
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Default, Deserialize)]

@@ -64,10 +64,6 @@ impl Sampler for Ddrm {
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 /// The table of [`Ddrm`], as tensors.

@@ -54,10 +54,6 @@ impl Sampler for Dmps {
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -121,10 +121,6 @@ impl Sampler for FpsSmc {
     fn particles(&self) -> usize {
         self.particles
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -59,10 +59,6 @@ impl Sampler for Ilvr {
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

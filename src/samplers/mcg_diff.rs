@@ -90,10 +90,6 @@ impl Sampler for McgDiff {
     fn particles(&self) -> usize {
         self.particles
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 /// The next state, `of_y ȳ + of_mean m + of_denoised D + of_noise z`, and what weighs it; each `[1, C, H, W]`.

@@ -198,8 +198,10 @@ pub trait Sampler: Debug + Send + Sync {
         1
     }
 
-    /// How many times a step applies the pullback of its evaluation.
-    fn pullbacks(&self) -> usize;
+    /// How many times a step applies the pullback of its evaluation; by default not at all.
+    fn pullbacks(&self) -> usize {
+        0
+    }
 }
 
 /// Builds a sampler from its settings.

@@ -53,10 +53,6 @@ impl Sampler for Mpgd {
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -137,10 +137,6 @@ impl Sampler for PnpDm {
         let rounds = self.rounds(range);
         rounds[..rounds.len() - 1].iter().map(|&rho| self.levels(rho, range).len() - 1).sum()
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

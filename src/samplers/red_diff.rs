@@ -128,10 +128,6 @@ impl Sampler for RedDiff {
     fn annealing(&self) -> &Annealing {
         &self.annealing
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -66,10 +66,6 @@ impl Sampler for Replacement {
     fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
         Langevin::evaluations(&self.annealing.sigmas(range), self.repeats)
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

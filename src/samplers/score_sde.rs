@@ -70,10 +70,6 @@ impl Sampler for ScoreSde {
     fn evaluations(&self, range: &RangeInclusive<f64>) -> usize {
         (self.annealing.sigmas(range).len() - 1) * (self.corrections + 1)
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 #[derive(Deserialize)]

@@ -68,10 +68,6 @@ impl Sampler for Tweedie {
     fn steps(&self, _: &RangeInclusive<f64>) -> usize {
         1
     }
-
-    fn pullbacks(&self) -> usize {
-        0
-    }
 }
 
 fn refuse<T>() -> Result<T> {
