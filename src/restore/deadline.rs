@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use std::time::Instant;
 
 /// The part of the time that is left for what is not sampling: painting and writing.
-const RESERVE: f64 = 0.05;
+const RESERVE: f64 = 0.02;
 
 /// A plan whose estimate needs less than this part of the time is taken as it is, without measuring a step.
 const PLENTY: f64 = 0.4;
