@@ -211,11 +211,6 @@ pub(crate) fn memory() -> Option<u64> {
     kibibytes(&field_of(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")?)
 }
 
-/// Largest resident memory of this process so far in bytes, where the system says.
-pub(crate) fn peak_memory() -> Option<u64> {
-    kibibytes(&field_of(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")?)
-}
-
 /// The value of `field: value` in one of Linux' lists.
 fn field_of(list: &str, field: &str) -> Option<String> {
     list.lines()

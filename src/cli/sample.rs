@@ -8,7 +8,7 @@ use super::progress::Bar;
 use super::restoring::Session;
 use super::sheet::{Sheet, picture};
 use super::terminal::{Console, count, duration, escape};
-use super::{DIAGNOSTICS, INPUT_OUTPUT, SAMPLER, device, doctor, interrupt};
+use super::{DIAGNOSTICS, INPUT_OUTPUT, SAMPLER, device, interrupt};
 use crate::Progress;
 use crate::image::{EncodeOptions, Mask, OutputFormat, Photo, Region, write_atomically};
 use crate::models::Model;
@@ -384,7 +384,7 @@ impl Work<'_> {
             steps: plan.steps,
             evaluations: plan.evaluations,
             seconds: sample.map(|(_, seconds)| seconds),
-            peak_memory: doctor::peak_memory(),
+            peak_memory: crate::evaluate::memory::largest(),
         })))?;
         let name = path.display();
         let line = match sample {

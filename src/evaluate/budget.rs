@@ -1,7 +1,7 @@
 //! How much a method may cost.
 
-use crate::samplers::{BuildSampler, Sampler, find_sampler};
-use crate::{Error, Result};
+use crate::Result;
+use crate::samplers::{BuildSampler, Choice, Sampler, find_sampler};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use tweedie_operators::Entry;
@@ -43,8 +43,8 @@ pub(super) fn fitted(
         return Ok((!too_much).then(|| (given, settings.clone())));
     }
     let with = |steps: usize| -> Result<Fitted> {
-        let settings = with_steps(settings.clone(), steps)?;
-        Ok((find_sampler(list, name, settings.clone())?, settings))
+        let choice = Choice::of(name, settings.clone()).with_steps(steps);
+        Ok((choice.build(list)?, choice.settings))
     };
     let calls = match budget {
         Budget::Steps(steps) => return with(steps).map(Some),
@@ -65,20 +65,4 @@ pub(super) fn fitted(
         }
     }
     Ok(Some(best))
-}
-
-/// `settings` with `annealing.steps`.
-fn with_steps(mut settings: toml::Table, steps: usize) -> Result<toml::Table> {
-    let annealing = settings.entry("annealing").or_insert_with(|| toml::Table::new().into());
-    match annealing.as_table_mut() {
-        Some(annealing) => {
-            annealing.insert("steps".into(), toml::Value::Integer(steps as i64));
-            Ok(settings)
-        }
-        None => Err(Error::Config {
-            name: "annealing".into(),
-            got: annealing.to_string(),
-            expected: "a table of steps, sigma_start, sigma_end, rho and renoise".into(),
-        }),
-    }
 }

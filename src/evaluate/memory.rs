@@ -6,8 +6,8 @@ pub(super) fn start_counting() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// Largest resident memory of the process since then, bytes.
-pub(super) fn largest() -> Option<u64> {
+/// Largest resident memory of the process since then, or since its start, bytes.
+pub(crate) fn largest() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)

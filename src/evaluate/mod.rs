@@ -11,7 +11,7 @@ mod budget;
 mod config;
 mod evaluator;
 mod journal;
-mod memory;
+pub(crate) mod memory;
 mod record;
 mod report;
 mod subject;

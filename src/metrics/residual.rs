@@ -4,7 +4,7 @@ use super::levels::shape;
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use tweedie_operators::{ForwardOperator, Measurement, Rng};
+use tweedie_operators::{ForwardOperator, Measurement, gains};
 
 /// How far `A x̂` is from `y`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,23 +54,12 @@ impl Residual {
 
 /// Which values of an image a mask lets through, channel by channel; `None` if the operator is no mask or hides nothing.
 ///
-/// A mask is a linear operator that multiplies every value of the image by a number of its own: this is tried on ones and on
-/// random numbers.
+/// A mask is a linear operator that multiplies every value of the image by a number of its own, see [`gains`].
 ///
 /// # Errors
 /// `Operator` if the operator takes no image of `shape`, `(C, H, W)`.
 pub fn observed(operator: &dyn ForwardOperator, shape: (usize, usize, usize)) -> Result<Option<Vec<bool>>> {
-    if operator.as_linear().is_none() {
-        return Ok(None);
-    }
-    let shape = (1, shape.0, shape.1, shape.2);
-    let gains = operator.forward(&Tensor::ones(shape, DType::F32, &Device::Cpu)?)?;
-    let x = Rng::new(0, 0..1).normal(shape, &Device::Cpu)?;
-    if gains.dims() != x.dims() {
-        return Ok(None);
-    }
-    let host = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
-    let (z, x, gains) = (host(&operator.forward(&x)?)?, host(&x)?, host(&gains)?);
-    let is_mask = z.iter().zip(&x).zip(&gains).all(|((z, x), gain)| (z - gain * x).abs() <= 1e-5);
-    Ok((is_mask && gains.contains(&0.0)).then(|| gains.iter().map(|gain| *gain != 0.0).collect()))
+    let Some(gains) = gains(operator, shape, &Device::Cpu)? else { return Ok(None) };
+    let gains = gains.flatten_all()?.to_vec1::<f32>()?;
+    Ok(gains.contains(&0.0).then(|| gains.iter().map(|gain| *gain != 0.0).collect()))
 }

@@ -2,11 +2,11 @@
 
 use super::{BuildSampler, Sampler, Structure, even_gain, find_sampler};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tweedie_operators::forward::LinearOperator;
-use tweedie_operators::{Entry, Measurement, Rng};
+use tweedie_operators::{Entry, Measurement, gains};
 
 /// The rows, chosen by the measurements in `docs/samplers.md`.
 const TABLE: &str = include_str!("../../configs/auto.toml");
@@ -90,16 +90,11 @@ impl Facts {
     }
 }
 
-/// Whether the operator takes every value as it is or hides it: `A(1)` holds zeros and ones, and `A(x) = A(1) ⊙ x`.
-fn hides(measurement: &Measurement<'_>, (channels, height, width): (usize, usize, usize)) -> Result<bool> {
-    let ones = measurement.y.narrow(0, 0, 1)?.ones_like()?.reshape((1, channels, height, width))?;
-    let mask = measurement.operator.forward(&ones)?;
-    let probe = Rng::new(0, 0..1).normal_like(&ones)?;
-    let largest = |x: Tensor| -> Result<f64> {
-        Ok(x.abs()?.max_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
-    };
-    let binary = largest((&mask * mask.affine(-1.0, 1.0)?)?)? == 0.0;
-    Ok(binary && largest((measurement.operator.forward(&probe)? - (mask * probe)?)?)? == 0.0)
+/// Whether the operator takes every value as it is or hides it.
+fn hides(measurement: &Measurement<'_>, shape: (usize, usize, usize)) -> Result<bool> {
+    let Some(gains) = gains(measurement.operator, shape, measurement.y.device())? else { return Ok(false) };
+    let neither = (&gains * gains.affine(-1.0, 1.0)?)?.abs()?.max_all()?.to_device(&Device::Cpu)?;
+    Ok(neither.to_scalar::<f32>()? == 0.0)
 }
 
 /// Images of at most so many values are asked for their singular values, which for larger ones would take long to find.

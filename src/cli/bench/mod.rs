@@ -116,7 +116,7 @@ pub(crate) fn run(
         return print(times.lines().as_bytes());
     }
     // Before the ceilings are measured: their memory is none of the network's.
-    let peak_memory_bytes = doctor::peak_memory();
+    let peak_memory_bytes = crate::evaluate::memory::largest();
     let ceilings = match model.device().is_cpu() {
         true => {
             let threads = rayon::current_num_threads();

@@ -8,7 +8,7 @@ use crate::cli::outputs::Target;
 use crate::cli::progress::Bar;
 use crate::cli::sheet::{Sheet, overlay, picture};
 use crate::cli::terminal::{Console, count, duration};
-use crate::cli::{ExitCode, doctor, interrupt};
+use crate::cli::{ExitCode, interrupt};
 use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, write_atomically};
 use image::ImageEncoder;
 use image::codecs::png::PngEncoder;
@@ -149,7 +149,7 @@ impl Writer<'_> {
             steps,
             evaluations: plan.evaluations / share,
             seconds,
-            peak_memory: doctor::peak_memory(),
+            peak_memory: crate::evaluate::memory::largest(),
             largest_known_change,
             warnings: self.warnings,
         })))?;
