@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
-use tweedie_kernels::network::{Dense, Embedding, Network, Norm, Parameter, Resample, Source, Sum};
+use tweedie_kernels::network::{Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Sum};
 use tweedie_kernels::{Adam, AdamOptions, FusedNetwork, InstructionSet, Parameters, Precision, Trainer};
 
 /// Residual blocks as in the `UNet2DModel` of diffusers.
@@ -22,7 +22,8 @@ impl UNet {
         let first = levels[0];
         let embedded = first * 4;
         let layers = vec![dense("linear_1", first, embedded, false), dense("linear_2", embedded, embedded, true)];
-        let embedding = Embedding { channels: first, cosine_first: true, frequency_shift: 0.0, layers };
+        let features = Features::Positional { channels: first, cosine_first: true, frequency_shift: 0.0 };
+        let embedding = Embedding { features, layers, classes: None };
         let mut net = Self { network: Network { channels: 3, embedding, steps: Vec::new() }, groups };
         let mut x = net.convolution(0, first, Resample::Same, false);
         let mut skips = vec![x];
@@ -61,6 +62,7 @@ impl UNet {
                 epsilon: 1e-5,
                 weight: Parameter::new(format!("{name}.norm.weight"), &[channels]),
                 bias: Parameter::new(format!("{name}.norm.bias"), &[channels]),
+                modulation: None,
             }),
             silu: normalise,
             weight: Parameter::new(format!("{name}.weight"), &[outputs, channels, size, size]),
@@ -71,7 +73,7 @@ impl UNet {
 
     fn push(&mut self, sources: Vec<Source>, embedding: Option<Dense>, residual: Option<usize>) -> usize {
         let channels = sources[0].weight.shape[0];
-        self.network.steps.push(Sum { sources, embedding, residual, channels }.into());
+        self.network.steps.push(Sum { sources, embedding, residual, channels, scale: 1.0 }.into());
         self.network.steps.len()
     }
 
@@ -83,7 +85,7 @@ impl UNet {
     fn residual(&mut self, inputs: &[usize], outputs: usize) -> usize {
         let channels: usize = inputs.iter().map(|&value| self.network.value_channels(value)).sum();
         let name = format!("{}.projection", self.network.steps.len());
-        let projection = dense(&name, self.network.embedding.channels * 4, outputs, true);
+        let projection = dense(&name, self.network.embedding.features.channels() * 4, outputs, true);
         let hidden = self.push(vec![self.source("conv1", inputs, outputs, 3, true)], Some(projection), None);
         let mut sources = vec![self.source("conv2", &[hidden], outputs, 3, true)];
         let same = channels == outputs;

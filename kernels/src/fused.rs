@@ -9,7 +9,7 @@ use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork, Sum};
+use crate::network::{Dense, Features, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork, Sum};
 use crate::precision::Precision;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -62,6 +62,9 @@ pub enum Error {
         /// Images.
         batch: usize,
     },
+    /// The network has a part that is not fused.
+    #[error("{0} is not fused")]
+    Unsupported(String),
     /// There are more or fewer numbers than the shape has.
     #[error("{got} elements for shape {shape:?}")]
     Length {
@@ -160,6 +163,8 @@ pub struct FusedNetwork {
     network: Network,
     isa: InstructionSet,
     precision: Precision,
+    /// Of a Fourier embedding.
+    frequencies: Vec<f32>,
     layers: Vec<FusedDense>,
     steps: Vec<FusedStep>,
     /// For each step the values that no later one reads.
@@ -222,6 +227,7 @@ impl FusedNetwork {
         // What the kernels rely on: they check neither instructions nor indices.
         let isa = isa.on_this_machine()?;
         network.check()?;
+        unsupported(network)?;
         let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
         for parameter in network.parameters() {
             let values = lookup(&parameter.name).ok_or_else(|| Error::Missing(parameter.name.clone()))?;
@@ -293,6 +299,7 @@ impl FusedNetwork {
                 },
                 inputs: [attention.query, attention.key, attention.value],
             },
+            Step::Resize(_) => unreachable!("refused above"),
         };
         let mut steps: Vec<FusedStep> = network.steps.par_iter().map(pack).collect();
         let mut last_read = vec![0; network.steps.len() + 1];
@@ -315,6 +322,10 @@ impl FusedNetwork {
             network: network.clone(),
             isa,
             precision,
+            frequencies: match &network.embedding.features {
+                Features::Positional { .. } => Vec::new(),
+                Features::Fourier { frequencies, .. } => get(frequencies),
+            },
             layers: network.embedding.layers.iter().map(dense).collect(),
             steps,
             last_reads,
@@ -717,16 +728,24 @@ impl FusedNetwork {
 
     /// The sines and cosines of a noise coordinate.
     fn waves(&self, noise: f32) -> Vec<f32> {
-        let embedding = &self.network.embedding;
-        let half = embedding.channels / 2;
-        let angle = |k: usize| {
-            // In single precision and in this order, as the networks were trained.
-            let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - embedding.frequency_shift as f32);
-            exponent.exp() * noise
+        let (angles, cosine_first): (Vec<f32>, bool) = match &self.network.embedding.features {
+            Features::Positional { channels, cosine_first, frequency_shift } => {
+                let half = channels / 2;
+                let angle = |k: usize| {
+                    // In single precision and in this order, as the networks were trained.
+                    let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - *frequency_shift as f32);
+                    exponent.exp() * noise
+                };
+                ((0..half).map(angle).collect(), *cosine_first)
+            }
+            Features::Fourier { cosine_first, .. } => {
+                let angle = |frequency: &f32| noise * frequency * 2.0 * std::f32::consts::PI;
+                (self.frequencies.iter().map(angle).collect(), *cosine_first)
+            }
         };
-        let sines = (0..half).map(|k| angle(k).sin());
-        let cosines = (0..half).map(|k| angle(k).cos());
-        match embedding.cosine_first {
+        let sines = angles.iter().map(|angle| angle.sin());
+        let cosines = angles.iter().map(|angle| angle.cos());
+        match cosine_first {
             true => cosines.chain(sines).collect(),
             false => sines.chain(cosines).collect(),
         }
@@ -803,6 +822,24 @@ fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) ->
         }
     }
     sums
+}
+
+/// Refuses what no kernel does.
+fn unsupported(network: &Network) -> Result<(), Error> {
+    let refuse = |what: &str, step: &Step| Err(Error::Unsupported(format!("{what} of {}", step.name())));
+    for step in &network.steps {
+        match step {
+            Step::Resize(_) => return refuse("the filter", step),
+            Step::Sum(sum) if sum.scale != 1.0 => return refuse("the factor", step),
+            Step::Sum(sum) => {
+                if sum.sources.iter().filter_map(|source| source.norm.as_ref()).any(|norm| norm.modulation.is_some()) {
+                    return refuse("the modulation", step);
+                }
+            }
+            Step::Attention(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Mean and deviation of every group, and from them scale and shift of every lane.

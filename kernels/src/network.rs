@@ -40,17 +40,55 @@ pub struct Dense {
     pub silu: bool,
 }
 
+/// The numbers that a noise coordinate `c` is turned into before the layers.
+#[derive(Clone, Debug)]
+pub enum Features {
+    /// Sines and cosines of `c · 10000^(−k / (channels/2 − shift))`.
+    Positional {
+        /// Number of sines and cosines together.
+        channels: usize,
+        /// Cosines first; sines first otherwise.
+        cosine_first: bool,
+        /// Shift of the frequencies.
+        frequency_shift: f64,
+    },
+    /// Sines and cosines of `2π c w_k`, with frequencies `w` of the checkpoint.
+    Fourier {
+        /// `w`: `[channels/2]`.
+        frequencies: Parameter,
+        /// Cosines first; sines first otherwise.
+        cosine_first: bool,
+    },
+}
+
+impl Features {
+    /// Number of sines and cosines together.
+    pub fn channels(&self) -> usize {
+        match self {
+            Self::Positional { channels, .. } => *channels,
+            Self::Fourier { frequencies, .. } => 2 * frequencies.elements(),
+        }
+    }
+}
+
+/// What a class adds to the embedding: a row of a matrix.
+#[derive(Clone, Debug)]
+pub struct Classes {
+    /// `[classes, channels]`.
+    pub weight: Parameter,
+    /// How many of the embedding's layers are applied before it is added.
+    pub after: usize,
+}
+
 /// Sines and cosines of the noise coordinate, then fully connected layers.
 #[derive(Clone, Debug)]
 pub struct Embedding {
-    /// Number of sines and cosines together.
-    pub channels: usize,
-    /// Cosines first; sines first otherwise.
-    pub cosine_first: bool,
-    /// `s` in the frequencies `10000^(−k / (channels/2 − s))`.
-    pub frequency_shift: f64,
+    /// What the layers are applied to.
+    pub features: Features,
     /// Applied one after the other.
     pub layers: Vec<Dense>,
+    /// For a network that knows classes; without a class nothing is added.
+    pub classes: Option<Classes>,
 }
 
 /// Group normalisation, `γ (x − mean) / √(var + ε) + β` over the pixels and channels of each group.
@@ -64,6 +102,19 @@ pub struct Norm {
     pub weight: Parameter,
     /// `β`: `[C]`.
     pub bias: Parameter,
+    /// Projection of the embedding to `2 C` numbers, `s` and then `t`: the result `n` becomes `(1 + s) n + t`.
+    pub modulation: Option<Dense>,
+}
+
+impl Norm {
+    /// Its parameters, in the order of use.
+    fn parameters(&self) -> Vec<&Parameter> {
+        let mut all = vec![&self.weight, &self.bias];
+        if let Some(layer) = &self.modulation {
+            all.extend([&layer.weight, &layer.bias]);
+        }
+        all
+    }
 }
 
 /// How a convolution changes the resolution.
@@ -79,6 +130,17 @@ pub enum Resample {
     },
     /// Nearest-neighbour ×2 before the convolution.
     Up,
+}
+
+impl Resample {
+    /// How often the result has been halved more than the input.
+    fn levels(self) -> i32 {
+        match self {
+            Self::Same => 0,
+            Self::Down { .. } => 1,
+            Self::Up => -1,
+        }
+    }
 }
 
 /// One convolution within a step.
@@ -108,7 +170,7 @@ impl Source {
     }
 }
 
-/// The sum of some convolutions, of a projection of the embedding, and of a residual.
+/// The sum of some convolutions, of a projection of the embedding, and of a residual, times a number.
 #[derive(Clone, Debug)]
 pub struct Sum {
     /// Convolutions whose results are added.
@@ -119,6 +181,8 @@ pub struct Sum {
     pub residual: Option<usize>,
     /// Channels of the result.
     pub channels: usize,
+    /// What the sum is multiplied by: 1, or `1/√2` where a network keeps the variance of its residual sums.
+    pub scale: f64,
 }
 
 /// Softmax attention over the pixels of three earlier values of one resolution.
@@ -140,6 +204,42 @@ pub struct Attention {
     pub heads: usize,
 }
 
+/// A change of resolution without a convolution that is learned.
+#[derive(Clone, Debug)]
+pub struct Resize {
+    /// Which value.
+    pub input: usize,
+    /// Its normalisation, before anything else.
+    pub norm: Option<Norm>,
+    /// SiLU after the normalisation.
+    pub silu: bool,
+    /// What is done to it.
+    pub filter: Filter,
+}
+
+/// How [`Resize`] makes pixels of pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    /// Every pixel becomes 2 × 2 of the same.
+    Nearest,
+    /// The mean of 2 × 2 pixels.
+    Average,
+    /// Zeros between the pixels, then the outer product of these taps with themselves, normalised so that a constant is
+    /// kept; `⌊(k + 1)/2⌋` zeros before and `⌊(k − 2)/2⌋` after for `k` taps.
+    FirUp(Vec<f64>),
+    /// The same taps, with a sum of one, and every second pixel: `⌊(k − 1)/2⌋` zeros before and `⌊(k − 2)/2⌋` after.
+    FirDown(Vec<f64>),
+}
+
+impl Filter {
+    fn resample(&self) -> Resample {
+        match self {
+            Self::Nearest | Self::FirUp(_) => Resample::Up,
+            Self::Average | Self::FirDown(_) => Resample::Down { before: 0 },
+        }
+    }
+}
+
 /// How a value is made of earlier ones.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -147,6 +247,14 @@ pub enum Step {
     Sum(Sum),
     /// Attention over the pixels.
     Attention(Attention),
+    /// Twice or half the resolution.
+    Resize(Resize),
+}
+
+impl From<Resize> for Step {
+    fn from(resize: Resize) -> Self {
+        Self::Resize(resize)
+    }
 }
 
 impl From<Sum> for Step {
@@ -170,6 +278,7 @@ impl Step {
                 convolved.chain(sum.residual).collect()
             }
             Self::Attention(Attention { query, key, value, .. }) => vec![*query, *key, *value],
+            Self::Resize(resize) => vec![resize.input],
         }
     }
 
@@ -178,6 +287,7 @@ impl Step {
         match self {
             Self::Sum(sum) => sum.sources[0].resample,
             Self::Attention(_) => Resample::Same,
+            Self::Resize(resize) => resize.filter.resample(),
         }
     }
 
@@ -190,6 +300,7 @@ impl Step {
                 weight.strip_suffix(".weight").unwrap_or(weight)
             }
             Self::Attention(_) => "attention",
+            Self::Resize(_) => "resize",
         }
     }
 }
@@ -219,15 +330,24 @@ impl Network {
     /// Every parameter once, in the order of first use.
     pub fn parameters(&self) -> Vec<&Parameter> {
         let mut all = Vec::new();
+        if let Features::Fourier { frequencies, .. } = &self.embedding.features {
+            all.push(frequencies);
+        }
         for layer in &self.embedding.layers {
             all.extend([&layer.weight, &layer.bias]);
         }
+        all.extend(self.embedding.classes.as_ref().map(|classes| &classes.weight));
         for step in &self.steps {
-            let Step::Sum(step) = step else { continue };
-            for source in &step.sources {
-                if let Some(norm) = &source.norm {
-                    all.extend([&norm.weight, &norm.bias]);
+            let step = match step {
+                Step::Sum(step) => step,
+                Step::Attention(_) => continue,
+                Step::Resize(resize) => {
+                    all.extend(resize.norm.iter().flat_map(Norm::parameters));
+                    continue;
                 }
+            };
+            for source in &step.sources {
+                all.extend(source.norm.iter().flat_map(Norm::parameters));
                 all.push(&source.weight);
                 all.extend(source.bias.as_ref());
             }
@@ -246,6 +366,7 @@ impl Network {
             None => self.channels,
             Some(Step::Sum(sum)) => sum.channels,
             Some(Step::Attention(attention)) => self.value_channels(attention.value),
+            Some(Step::Resize(resize)) => self.value_channels(resize.input),
         }
     }
 
@@ -270,21 +391,25 @@ impl Network {
     /// The first part that does not.
     pub fn check(&self) -> Result<(), Inconsistent> {
         let at = |place: String| move |problem: String| Inconsistent { place: place.clone(), problem };
-        let mut embedded = self.embedding.channels;
+        let mut embedded = self.embedding.features.channels();
         if !embedded.is_multiple_of(2) {
             return Err(at("embedding".into())(format!("{embedded} channels, expected an even number")));
         }
+        let classes = self.embedding.classes.as_ref();
         for (index, layer) in self.embedding.layers.iter().enumerate() {
+            check_classes(classes, index, embedded).map_err(at("classes of the embedding".into()))?;
             let outputs = layer.bias.elements();
             check_dense(layer, embedded, outputs).map_err(at(format!("layer {} of the embedding", index + 1)))?;
             embedded = outputs;
         }
+        check_classes(classes, self.embedding.layers.len(), embedded).map_err(at("classes of the embedding".into()))?;
         // How often the value has been halved.
         let mut level = vec![0_i32];
         for index in 0..self.steps.len() {
             let to = match &self.steps[index] {
                 Step::Sum(sum) => self.check_sum(sum, &level, embedded),
                 Step::Attention(attention) => self.check_attention(attention, &level),
+                Step::Resize(resize) => self.check_resize(resize, &level, embedded),
             };
             level.push(to.map_err(at(format!("step {}", index + 1)))?);
         }
@@ -312,6 +437,21 @@ impl Network {
     }
 
     /// The level of the result, where `level` has those of the earlier values.
+    fn check_resize(&self, resize: &Resize, level: &[i32], embedded: usize) -> Result<i32, String> {
+        check_earlier(resize.input, level)?;
+        if let Some(norm) = &resize.norm {
+            check_norm(norm, self.value_channels(resize.input), embedded)?;
+        }
+        if let Filter::FirUp(taps) | Filter::FirDown(taps) = &resize.filter {
+            let sum: f64 = taps.iter().sum();
+            if taps.len() < 2 || !sum.is_finite() || sum == 0.0 {
+                return Err(format!("a filter of the taps {taps:?}, expected at least two with a sum other than 0"));
+            }
+        }
+        Ok(level[resize.input] + resize.filter.resample().levels())
+    }
+
+    /// The level of the result, where `level` has those of the earlier values.
     fn check_sum(&self, step: &Sum, level: &[i32], embedded: usize) -> Result<i32, String> {
         let Some(resample) = step.sources.first().map(|source| source.resample) else {
             return Err("no source".into());
@@ -333,11 +473,7 @@ impl Network {
                 }
             }
             if let Some(norm) = &source.norm {
-                if norm.groups == 0 || !channels.is_multiple_of(norm.groups) {
-                    return Err(format!("{channels} channels in {} groups", norm.groups));
-                }
-                check_shape(&norm.weight, &[channels])?;
-                check_shape(&norm.bias, &[channels])?;
+                check_norm(norm, channels, embedded)?;
             }
             let size = source.kernel();
             if source.weight.shape.len() == 2 {
@@ -352,12 +488,10 @@ impl Network {
                 check_shape(bias, &[step.channels])?;
             }
         }
-        let to = from.unwrap_or_default()
-            + match resample {
-                Resample::Same => 0,
-                Resample::Down { .. } => 1,
-                Resample::Up => -1,
-            };
+        if !(step.scale > 0.0 && step.scale.is_finite()) {
+            return Err(format!("a sum times {}, expected a finite number above 0", step.scale));
+        }
+        let to = from.unwrap_or_default() + resample.levels();
         if let Some(layer) = &step.embedding {
             check_dense(layer, embedded, step.channels)?;
         }
@@ -390,7 +524,7 @@ impl Network {
             let (from, area) = ((height * width) as f64, (to.0 * to.1) as f64);
             let mut inputs = match step {
                 Step::Sum(sum) => sum.sources.iter().flat_map(|s| s.inputs.iter().copied()).collect(),
-                Step::Attention(_) => step.inputs(),
+                Step::Attention(_) | Step::Resize(_) => step.inputs(),
             };
             inputs.sort_unstable();
             inputs.dedup();
@@ -405,6 +539,8 @@ impl Network {
                 Step::Attention(Attention { query, value, .. }) => {
                     (None, 0.0, 2.0 * area * area * channels(&[*query, *value]) as f64)
                 }
+                // Additions of a few neighbours: nothing beside the convolutions.
+                Step::Resize(_) => (None, 0.0, 0.0),
             };
             let output_channels = self.value_channels(index + 1);
             all.push(StepWork {
@@ -463,6 +599,26 @@ fn check_shape(parameter: &Parameter, expected: &[usize]) -> Result<(), String> 
     match parameter.shape == expected {
         true => Ok(()),
         false => Err(format!("{} has shape {:?}, expected {expected:?}", parameter.name, parameter.shape)),
+    }
+}
+
+fn check_norm(norm: &Norm, channels: usize, embedded: usize) -> Result<(), String> {
+    if norm.groups == 0 || !channels.is_multiple_of(norm.groups) {
+        return Err(format!("{channels} channels in {} groups", norm.groups));
+    }
+    check_shape(&norm.weight, &[channels])?;
+    check_shape(&norm.bias, &[channels])?;
+    norm.modulation.as_ref().map_or(Ok(()), |layer| check_dense(layer, embedded, 2 * channels))
+}
+
+/// Whether the rows that classes add after `index` layers are as long as what they are added to.
+fn check_classes(classes: Option<&Classes>, index: usize, embedded: usize) -> Result<(), String> {
+    match classes {
+        Some(classes) if classes.after == index => {
+            let count = classes.weight.shape.first().copied().unwrap_or_default();
+            check_shape(&classes.weight, &[count, embedded])
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,9 @@ use super::ScoreModel;
 use crate::Result;
 use candle_core::{D, Device, Tensor};
 use std::collections::HashMap;
-use tweedie_kernels::network::{Attention, Dense, Network, Norm, Parameter, Resample, Source, Step, Sum};
+use tweedie_kernels::network::{
+    Attention, Dense, Features, Filter, Network, Norm, Parameter, Resample, Resize, Source, Step, Sum,
+};
 
 /// A network interpreted step by step with candle.
 #[derive(Debug)]
@@ -44,16 +46,24 @@ impl Layered {
 
     fn embed(&self, noise: f64) -> candle_core::Result<Tensor> {
         let embedding = &self.network.embedding;
-        let half = embedding.channels / 2;
-        let angles: Vec<f32> = (0..half)
-            .map(|k| {
-                let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - embedding.frequency_shift as f32);
-                exponent.exp() * noise as f32
-            })
-            .collect();
-        let angles = Tensor::from_vec(angles, (1, half), &self.device)?;
+        let (angles, cosine_first) = match &embedding.features {
+            Features::Positional { channels, cosine_first, frequency_shift } => {
+                let half = channels / 2;
+                let angle = |k: usize| {
+                    let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - *frequency_shift as f32);
+                    exponent.exp() * noise as f32
+                };
+                let angles = (0..half).map(angle).collect::<Vec<f32>>();
+                (Tensor::from_vec(angles, (1, half), &self.device)?, *cosine_first)
+            }
+            Features::Fourier { frequencies, cosine_first } => {
+                // In this order, as the networks were trained: the arguments are large.
+                let angles = (self.get(frequencies).affine(f64::from(noise as f32), 0.0)? * 2.0)?;
+                ((angles * std::f64::consts::PI)?.unsqueeze(0)?, *cosine_first)
+            }
+        };
         let (sin, cos) = (angles.sin()?, angles.cos()?);
-        let mut v = match embedding.cosine_first {
+        let mut v = match cosine_first {
             true => Tensor::cat(&[cos, sin], 1)?,
             false => Tensor::cat(&[sin, cos], 1)?,
         };
@@ -63,24 +73,56 @@ impl Layered {
         Ok(v)
     }
 
-    fn normalise(&self, norm: &Norm, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn normalise(&self, norm: &Norm, x: &Tensor, embedding: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let grouped = x.reshape((batch, norm.groups, ()))?;
         let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normalised = centred.broadcast_div(&(variance + norm.epsilon)?.sqrt()?)?;
         let per_channel = |p: &Parameter| self.get(p).reshape((1, channels, 1, 1));
-        normalised
+        let normalised = normalised
             .reshape((batch, channels, height, width))?
             .broadcast_mul(&per_channel(&norm.weight)?)?
-            .broadcast_add(&per_channel(&norm.bias)?)
+            .broadcast_add(&per_channel(&norm.bias)?)?;
+        let Some(layer) = &norm.modulation else { return Ok(normalised) };
+        let modulation = self.dense(layer, embedding)?.reshape((1, 2 * channels, 1, 1))?;
+        let (scale, shift) = (modulation.narrow(1, 0, channels)?, modulation.narrow(1, channels, channels)?);
+        normalised.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)
     }
 
-    fn source(&self, source: &Source, values: &[Tensor]) -> candle_core::Result<Tensor> {
+    fn resize(&self, resize: &Resize, values: &[Tensor], embedding: &Tensor) -> candle_core::Result<Tensor> {
+        let mut x = values[resize.input].clone();
+        if let Some(norm) = &resize.norm {
+            x = self.normalise(norm, &x, embedding)?;
+        }
+        if resize.silu {
+            x = x.silu()?;
+        }
+        let (b, c, h, w) = x.dims4()?;
+        match &resize.filter {
+            Filter::Nearest => doubled(&x),
+            Filter::Average => x.reshape((b, c, h / 2, 2, w / 2, 2))?.mean(5)?.mean(3),
+            Filter::FirUp(taps) => {
+                // A zero after every pixel; both axes gain a factor of two, which the zeros had taken.
+                let zeros = x.reshape((b * c, h, 1, w, 1))?.pad_with_zeros(4, 0, 1)?.pad_with_zeros(2, 0, 1)?;
+                let x = zeros.reshape((b * c, 1, 2 * h, 2 * w))?;
+                let k = taps.len();
+                let x = filtered(&x, taps, 2.0, (k.div_ceil(2), (k - 2) / 2), 1)?;
+                x.reshape((b, c, 2 * h, 2 * w))
+            }
+            Filter::FirDown(taps) => {
+                let k = taps.len();
+                let x = filtered(&x.reshape((b * c, 1, h, w))?, taps, 1.0, ((k - 1) / 2, (k - 2) / 2), 2)?;
+                x.reshape((b, c, h / 2, w / 2))
+            }
+        }
+    }
+
+    fn source(&self, source: &Source, values: &[Tensor], embedding: &Tensor) -> candle_core::Result<Tensor> {
         let inputs: Vec<&Tensor> = source.inputs.iter().map(|&value| &values[value]).collect();
         let mut x = if inputs.len() == 1 { inputs[0].clone() } else { Tensor::cat(&inputs, 1)? };
         if let Some(norm) = &source.norm {
-            x = self.normalise(norm, &x)?;
+            x = self.normalise(norm, &x, embedding)?;
         }
         if source.silu {
             x = x.silu()?;
@@ -95,18 +137,35 @@ impl Layered {
             Resample::Down { before } => {
                 x.pad_with_zeros(2, before, 1)?.pad_with_zeros(3, before, 1)?.conv2d(weight, 0, 2, 1, 1)?
             }
-            Resample::Up => {
-                // Not `upsample_nearest2d`, whose backward replaces what its input has accumulated.
-                let (b, c, h, w) = x.dims4()?;
-                let doubled = x.reshape((b, c, h, 1, w, 1))?.broadcast_as((b, c, h, 2, w, 2))?;
-                doubled.contiguous()?.reshape((b, c, 2 * h, 2 * w))?.conv2d(weight, half, 1, 1, 1)?
-            }
+            Resample::Up => doubled(&x)?.conv2d(weight, half, 1, 1, 1)?,
         };
         match &source.bias {
             Some(bias) => y.broadcast_add(&self.get(bias).reshape((1, (), 1, 1))?),
             None => Ok(y),
         }
     }
+}
+
+/// Every pixel 2 × 2 times. Not `upsample_nearest2d`, whose backward replaces what its input has accumulated.
+fn doubled(x: &Tensor) -> candle_core::Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    let doubled = x.reshape((b, c, h, 1, w, 1))?.broadcast_as((b, c, h, 2, w, 2))?;
+    doubled.contiguous()?.reshape((b, c, 2 * h, 2 * w))
+}
+
+/// Images of one channel convolved with the outer product of `taps`, which sum to `gain`, with itself.
+fn filtered(
+    x: &Tensor,
+    taps: &[f64],
+    gain: f64,
+    (before, after): (usize, usize),
+    stride: usize,
+) -> candle_core::Result<Tensor> {
+    let (k, sum) = (taps.len(), taps.iter().sum::<f64>());
+    let tap = |i: usize| gain * taps[k - 1 - i] / sum;
+    let kernel = (0..k * k).map(|i| (tap(i / k) * tap(i % k)) as f32).collect::<Vec<_>>();
+    let kernel = Tensor::from_vec(kernel, (1, 1, k, k), x.device())?;
+    x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?.conv2d(&kernel, 0, stride, 1, 1)
 }
 
 /// At most so many rows of the matrix of scores exist at the same time, each of as many numbers as the image has pixels.
@@ -135,17 +194,17 @@ fn attend(attention: &Attention, values: &[Tensor]) -> candle_core::Result<Tenso
 
 impl Layered {
     fn sum(&self, step: &Sum, values: &[Tensor], embedding: &Tensor) -> candle_core::Result<Tensor> {
-        let mut sources = step.sources.iter().map(|source| self.source(source, values));
+        let mut sources = step.sources.iter().map(|source| self.source(source, values, embedding));
         let Some(first) = sources.next() else { candle_core::bail!("a sum of no convolutions") };
         let mut y = sources.try_fold(first?, |sum, y| sum + y?)?;
         if let Some(layer) = &step.embedding {
             let projected = self.dense(layer, embedding)?;
             y = y.broadcast_add(&projected.reshape((1, step.channels, 1, 1))?)?;
         }
-        match step.residual {
-            Some(value) => y + &values[value],
-            None => Ok(y),
+        if let Some(value) = step.residual {
+            y = (y + &values[value])?;
         }
+        if step.scale == 1.0 { Ok(y) } else { y * step.scale }
     }
 }
 
@@ -157,6 +216,7 @@ impl ScoreModel for Layered {
             let value = match step {
                 Step::Sum(sum) => self.sum(sum, &values, &embedding)?,
                 Step::Attention(attention) => attend(attention, &values)?,
+                Step::Resize(resize) => self.resize(resize, &values, &embedding)?,
             };
             values.push(value);
         }

@@ -4,7 +4,9 @@
 //! name: FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
 
 use serde::Deserialize;
-use tweedie_kernels::network::{Attention, Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step, Sum};
+use tweedie_kernels::network::{
+    Attention, Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Step, Sum,
+};
 
 /// `config.json` of a `UNet2DModel`; absent fields have the library's defaults, as in the hosted files of 2022.
 #[derive(Clone, Debug, Deserialize)]
@@ -146,10 +148,13 @@ impl UNet2dConfig {
         Ok(Network {
             channels: self.in_channels,
             embedding: Embedding {
-                channels: first,
-                cosine_first: self.flip_sin_to_cos,
-                frequency_shift: self.freq_shift,
+                features: Features::Positional {
+                    channels: first,
+                    cosine_first: self.flip_sin_to_cos,
+                    frequency_shift: self.freq_shift,
+                },
                 layers: vec![layer("linear_1", first, false), layer("linear_2", embedded, true)],
+                classes: None,
             },
             steps: build.steps,
         })
@@ -278,6 +283,7 @@ impl Builder<'_> {
             epsilon: self.config.norm_eps,
             weight: Parameter::new(format!("{name}.weight"), &[channels]),
             bias: Parameter::new(format!("{name}.bias"), &[channels]),
+            modulation: None,
         }
     }
 
@@ -296,7 +302,10 @@ impl Builder<'_> {
         resample: Resample,
     ) -> usize {
         let source = Source { resample, ..self.source(name, inputs, outputs, 3, norm) };
-        self.push(Sum { sources: vec![source], embedding: None, residual: None, channels: outputs }, outputs)
+        self.push(
+            Sum { sources: vec![source], embedding: None, residual: None, channels: outputs, scale: 1.0 },
+            outputs,
+        )
     }
 
     /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(embedding))))`, a 1×1 convolution of `x` where the number of
@@ -305,14 +314,18 @@ impl Builder<'_> {
         let channels: usize = inputs.iter().map(|&value| self.channels[value]).sum();
         let first = self.source(&format!("{name}.conv1"), inputs, outputs, 3, Some(&format!("{name}.norm1")));
         let embedding = Some(dense(&format!("{name}.time_emb_proj"), self.embedded, outputs, true));
-        let hidden = self.push(Sum { sources: vec![first], embedding, residual: None, channels: outputs }, outputs);
+        let hidden =
+            self.push(Sum { sources: vec![first], embedding, residual: None, channels: outputs, scale: 1.0 }, outputs);
         let second = self.source(&format!("{name}.conv2"), &[hidden], outputs, 3, Some(&format!("{name}.norm2")));
         let mut sources = vec![second];
         let same = channels == outputs && inputs.len() == 1;
         if !same {
             sources.push(self.source(&format!("{name}.conv_shortcut"), inputs, outputs, 1, None));
         }
-        self.push(Sum { sources, embedding: None, residual: same.then(|| inputs[0]), channels: outputs }, outputs)
+        self.push(
+            Sum { sources, embedding: None, residual: same.then(|| inputs[0]), channels: outputs, scale: 1.0 },
+            outputs,
+        )
     }
 
     /// `x + out(attention(q(norm(x)), k(norm(x)), v(norm(x))))`, all four of them fully connected over the channels.
@@ -335,7 +348,7 @@ impl Builder<'_> {
             weight: Parameter::new(format!("{name}.weight"), &[channels, channels]),
             ..self.source(name, &[input], channels, 1, None)
         };
-        self.push(Sum { sources: vec![source], embedding: None, residual, channels }, channels)
+        self.push(Sum { sources: vec![source], embedding: None, residual, channels, scale: 1.0 }, channels)
     }
 }
 

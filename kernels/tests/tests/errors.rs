@@ -1,7 +1,7 @@
 //! What is refused, and in which words.
 
 use crate::reference::{Random, Reference, Sketch, sum};
-use tweedie_kernels::network::{Attention, Network, Parameter, Resample, Step};
+use tweedie_kernels::network::{Attention, Features, Network, Parameter, Resample, Step};
 use tweedie_kernels::{Error, FusedNetwork, InstructionSet, Precision};
 
 fn reference() -> Reference {
@@ -89,8 +89,12 @@ fn the_tape_of_another_network_is_refused() {
 fn attention(network: &mut Network) -> &mut Attention {
     match &mut network.steps[2] {
         Step::Attention(attention) => attention,
-        Step::Sum(_) => panic!("step 2 is a sum"),
+        step => panic!("{} is no attention", step.name()),
     }
+}
+
+fn features(network: &mut Network, channels: usize) {
+    network.embedding.features = Features::Positional { channels, cosine_first: true, frequency_shift: 0.0 };
 }
 
 /// What the kernels would otherwise read or write outside their memory for.
@@ -98,11 +102,8 @@ fn attention(network: &mut Network) -> &mut Attention {
 fn a_description_that_does_not_fit_together_is_refused() {
     type Change = fn(&mut Network);
     let changes: [(Change, &str); 26] = [
-        (|n| n.embedding.channels = 7, "embedding: 7 channels, expected an even number"),
-        (
-            |n| n.embedding.channels = 6,
-            "layer 1 of the embedding: embedding.weight has shape [10, 8], expected [10, 6]",
-        ),
+        (|n| features(n, 7), "embedding: 7 channels, expected an even number"),
+        (|n| features(n, 6), "layer 1 of the embedding: embedding.weight has shape [10, 8], expected [10, 6]"),
         (|n| sum(n, 0).sources.clear(), "step 1: no source"),
         (|n| sum(n, 1).sources[0].inputs.clear(), "step 2: a source without inputs"),
         (|n| sum(n, 1).sources[0].inputs[0] = 2, "step 2: value 2 is not an earlier one"),

@@ -1,7 +1,9 @@
 //! A network and its data gradient as the definitions say, in double precision and plain loops.
 
 use std::collections::HashMap;
-use tweedie_kernels::network::{Attention, Dense, Embedding, Network, Norm, Parameter, Resample, Source, Step, Sum};
+use tweedie_kernels::network::{
+    Attention, Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Step, Sum,
+};
 
 /// Numbers that look random, the same ones every time (splitmix64).
 #[derive(Clone, Debug)]
@@ -98,7 +100,10 @@ impl Reference {
 
     /// Sines and cosines, and the result of every layer.
     fn embeddings(&self, noise: f32) -> Vec<Vec<f64>> {
-        let Embedding { channels, cosine_first, frequency_shift, layers } = &self.network.embedding;
+        let Embedding { features, layers, .. } = &self.network.embedding;
+        let Features::Positional { channels, cosine_first, frequency_shift } = features else {
+            panic!("the reference has no other features");
+        };
         let half = channels / 2;
         let mut v = vec![0.0; *channels];
         for k in 0..half {
@@ -249,6 +254,7 @@ impl Reference {
                     values.push(Self::attend(attention, &values));
                     continue;
                 }
+                Step::Resize(_) => panic!("the reference has no filters"),
             };
             let first = &values[step.sources[0].inputs[0]];
             let (height, width) = match step.sources[0].resample {
@@ -311,6 +317,7 @@ impl Reference {
                     Self::attend_backward(attention, values, &out, &mut gradients);
                     continue;
                 }
+                Step::Resize(_) => panic!("the reference has no filters"),
             };
             let sums: Vec<f64> = out.data.chunks(out.area()).map(|plane| plane.iter().sum()).collect();
             if let Some(layer) = &step.embedding {
@@ -403,7 +410,7 @@ impl Reference {
 pub(crate) fn sum(network: &mut Network, step: usize) -> &mut Sum {
     match &mut network.steps[step] {
         Step::Sum(sum) => sum,
-        Step::Attention(_) => panic!("step {step} is an attention"),
+        step => panic!("{} is no sum", step.name()),
     }
 }
 
@@ -421,7 +428,8 @@ impl Sketch {
             bias: Parameter::new("embedding.bias", &[10]),
             silu: false,
         };
-        let embedding = Embedding { channels: 8, cosine_first: true, frequency_shift: 0.0, layers: vec![layer] };
+        let features = Features::Positional { channels: 8, cosine_first: true, frequency_shift: 0.0 };
+        let embedding = Embedding { features, layers: vec![layer], classes: None };
         Self { network: Network { channels, embedding, steps: Vec::new() } }
     }
 
@@ -444,6 +452,7 @@ impl Sketch {
                 epsilon: 1e-5,
                 weight: Parameter::new(format!("{name}.norm.weight"), &[total]),
                 bias: Parameter::new(format!("{name}.norm.bias"), &[total]),
+                modulation: None,
             }),
             silu,
             weight: Parameter::new(format!("{name}.weight"), &[channels, total, size, size]),
@@ -461,7 +470,7 @@ impl Sketch {
             bias: Parameter::new(format!("{name}.projection.bias"), &[channels]),
             silu: true,
         });
-        self.network.steps.push(Sum { sources, embedding, residual, channels }.into());
+        self.network.steps.push(Sum { sources, embedding, residual, channels, scale: 1.0 }.into());
         self.network.steps.len()
     }
 
