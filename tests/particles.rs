@@ -213,3 +213,33 @@ fn the_sliced_distance_of_points_that_are_moved_or_stretched_is_a_formula() {
     assert!((got - (0.5_f64 / 3.0).sqrt()).abs() < 1e-12, "{got}");
     assert!(sliced_wasserstein(&one, &a, 5, 1).is_err());
 }
+
+/// The spread of a mixture is that of all its pixels: inside the components and between them.
+#[test]
+fn a_mixture_knows_its_spread() {
+    let within = 0.6 * 0.25 + 0.4 * 0.09;
+    // Means of ±(0.4, 1.5) with weights 0.6 and 0.4.
+    let between = 4.0 * 0.6 * 0.4 * (0.4_f64.powi(2) + 1.5_f64.powi(2)) / 2.0;
+    assert!((bimodal().spread() - f64::sqrt(within + between)).abs() < 1e-12, "{}", bimodal().spread());
+    assert!((correlated().spread() - 0.45_f64.sqrt()).abs() < 1e-12, "{}", correlated().spread());
+}
+
+/// Where one number is measured one gradient all but solves the system; what more of them find is rounding, and must not be
+/// followed.
+#[test]
+fn gradients_beyond_the_solution_change_nothing() {
+    let (operator, noise) = (first_pixel(), Gaussian::new(0.1).unwrap());
+    let y = Tensor::new(&[[[[0.3_f32, 0.0]]]], &Device::Cpu).unwrap().broadcast_as((20, 1, 1, 2)).unwrap();
+    let measurement = Measurement { operator: &operator, noise: &noise, y: y.contiguous().unwrap() };
+    let prior = bimodal();
+    let drawn = |iterations: usize| {
+        let settings =
+            format!("iterations = {iterations}\nannealing = {{ steps = 30, sigma_start = 50.0, rho = 7.0 }}");
+        let sampler = find_sampler(SAMPLERS, "tmpd", toml::from_str(&settings).unwrap()).unwrap();
+        let problem = Problem { prior: &prior, measurement: &measurement, guess: None };
+        values(&sampler.sample(&problem, (1, 1, 2), &mut Rng::new(3, 0..20), &mut |_: &Step<'_>| Ok(())).unwrap())
+    };
+    for (one, many) in drawn(1).into_iter().zip(drawn(8)) {
+        assert!((one - many).abs() < 0.02 * (1.0 + one.abs()), "{one} and {many}");
+    }
+}

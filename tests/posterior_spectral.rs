@@ -456,10 +456,12 @@ fn ddrm_case(hand: &Hand, i: usize, (theta, eps): (f64, f64), to: f64, eta: f64,
 
 #[test]
 fn ddrm_takes_the_step_of_each_of_its_three_cases() {
-    let settings = format!("{LEVELS}, renoise = {{ fraction = 0.64 }} }}\neta_b = 0.9");
-    for sigma_y in [0.0, 0.2] {
+    for (sigma_y, temperature) in [(0.0, 1.0), (0.2, 1.0), (0.2, 0.7)] {
+        let settings =
+            format!("{LEVELS}, renoise = {{ fraction = 0.64 }} }}\neta_b = 0.9\ntemperature = {temperature:.1}");
         compare(("ddrm", &settings), sigma_y, |hand| {
-            let (noise, sigma) = (hand.normal(), hand.sigmas[0]);
+            let sigma = hand.sigmas[0];
+            let noise: Vec<f64> = hand.normal().iter().map(|n| temperature * n).collect();
             let first = |i: usize| {
                 if !Hand::seen(i) || Hand::gain(i) * sigma <= sigma_y {
                     return sigma * noise[i];
@@ -473,7 +475,7 @@ fn ddrm_takes_the_step_of_each_of_its_three_cases() {
                 for i in 0..VALUES {
                     let eps = (x[i] - denoised[i]) / from;
                     let (mean, spread) = ddrm_case(hand, i, (denoised[i], eps), to, 0.8, 0.9);
-                    x[i] = mean + spread * noise[i];
+                    x[i] = mean + temperature * spread * noise[i];
                 }
             }
             x

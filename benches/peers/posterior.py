@@ -128,6 +128,10 @@ def ours(method, task, arguments, measured, size, output):
     steps = [] if method.startswith("auto") else ["--steps", arguments.steps]
     quality = ["--quality", "best"] if method == "auto best" else []
     settings = list(arguments.set)
+    if method == "ddrm":
+        # deepinv's levels, 1 to 0 evenly for pixels in [0, 1], and its noise, which it divides by √2.
+        levels = f"steps={arguments.steps}, sigma_start=2.0, sigma_end={2 / arguments.steps}, rho=1.0, schedule='karras'"
+        settings += [f"ddrm:sampler.annealing={{ {levels}, renoise = {{ fraction = 0.7225 }} }}", "ddrm:sampler.temperature=0.70711"]
     if method == "diffpir":
         values = DIFFPIR[task]
         settings += [f"diffpir:sampler.lambda={2 * values['lambda_']}"]

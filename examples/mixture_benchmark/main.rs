@@ -6,7 +6,8 @@
 //! weights (squares of normal numbers); 1, 2 or 4 random projections are measured, whose singular values are uniform on
 //! (0, 1), with noise of σ_y uniform on (0, largest singular value). Every method draws from the posterior with the exact
 //! denoiser, and the sliced Wasserstein distance of its samples to as many exact ones is averaged over seeds. The row
-//! `exact` is the distance between two sets of exact samples: nothing can be better.
+//! `exact` is the distance between two sets of exact samples: nothing can be better. The row `auto` is what the program
+//! chooses by itself for such a measurement.
 //!
 //! After Cardoso et al. (2023), <https://arxiv.org/abs/2308.07983>, section 4.
 
@@ -19,7 +20,7 @@ use sliced_wasserstein::sliced_wasserstein;
 use std::fmt::Write;
 use std::time::Instant;
 use tweedie::priors::{Denoiser, Mixture};
-use tweedie::samplers::{Problem, SAMPLERS, Sampler, Step, find_sampler};
+use tweedie::samplers::{Choice, Facts, Problem, Quality, SAMPLERS, Sampler, Step, find_sampler};
 use tweedie_operators::forward::ForwardOperator;
 use tweedie_operators::noise::Gaussian;
 use tweedie_operators::{Measurement, Rng};
@@ -32,11 +33,11 @@ const ANNEALING: &str = "[annealing]\nsteps = 200\nsigma_start = 10000.0\nsigma_
 /// What methods take beyond [`ANNEALING`]; those that are not listed take their defaults, with ancestral steps.
 const SETTINGS: &[(&str, &str)] = &[
     ("ddnm", "renoise = 'ancestral'"),
-    ("pigdm", "renoise = 'ancestral'\n[top]\nprior_std = 8.0"),
+    ("pigdm", "renoise = 'ancestral'"),
     ("dps", "renoise = 'ancestral'\n[top]\nscale = 0.5"),
     ("tmpd", "renoise = 'ancestral'\n[top]\niterations = 4"),
     ("mcg_diff", "renoise = 'ancestral'\n[top]\nparticles = 100"),
-    ("tds", "renoise = 'ancestral'\n[top]\nparticles = 32\nprior_std = 8.0"),
+    ("tds", "renoise = 'ancestral'\n[top]\nparticles = 32"),
     ("fps_smc", "renoise = 'ancestral'\n[top]\nparticles = 100"),
 ];
 
@@ -162,6 +163,9 @@ impl Score {
 
 /// A method with the settings of this comparison.
 fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<Box<dyn Sampler>, Failure> {
+    if name == "auto" {
+        return auto();
+    }
     if WITHOUT_SETTINGS.contains(&name) {
         return Ok(find_sampler(SAMPLERS, name, toml::Table::new())?);
     }
@@ -176,17 +180,24 @@ fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<Box<dyn Sam
     Ok(find_sampler(SAMPLERS, name, table)?)
 }
 
+/// What the program chooses where a few numbers are measured; the same for every case here.
+fn auto() -> Result<Box<dyn Sampler>, Failure> {
+    let case = Case::new(8, 4, 0, 1)?;
+    let measurement = Measurement { operator: &case.operator, noise: &case.noise, y: case.y };
+    Ok(Choice::auto(&Facts::of(&measurement, (1, 1, 8))?, Quality::Standard)?.build(SAMPLERS)?)
+}
+
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
-    let names: Vec<&str> = SAMPLERS.iter().map(|entry| entry.name).collect();
+    let names: Vec<&str> = ["auto"].into_iter().chain(SAMPLERS.iter().map(|entry| entry.name)).collect();
     if let Some(unknown) = options.methods.iter().flatten().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("unknown method {unknown}; known: {}", names.join(", ")).into());
     }
     let mut left_out = Vec::new();
-    let mut methods: Vec<Box<dyn Sampler>> = Vec::new();
+    let mut methods: Vec<(&str, Box<dyn Sampler>)> = Vec::new();
     for name in names.into_iter().filter(|name| options.methods.as_ref().is_none_or(|m| m.iter().any(|m| m == name))) {
         match sampler(name, &options.settings) {
-            Ok(sampler) => methods.push(sampler),
+            Ok(sampler) => methods.push((name, sampler)),
             Err(error) => left_out.push((name, error.to_string())),
         }
     }
@@ -201,12 +212,12 @@ fn main() -> Result<(), Failure> {
             let distance = |x: &Tensor| sliced_wasserstein(x, &case.exact, options.slices, seed);
             scores[methods.len()][column].distances.push(distance(&case.again)?);
             let measurement = Measurement { operator: &case.operator, noise: &case.noise, y: case.y.clone() };
-            for (method, scores) in methods.iter().zip(&mut scores) {
+            for ((name, method), scores) in methods.iter().zip(&mut scores) {
                 let score = &mut scores[column];
                 score.evaluations = method.evaluations(&case.prior.sigma_range());
                 if let Err(error) = method.check(&measurement) {
-                    if !left_out.iter().any(|(name, _)| *name == method.name()) {
-                        left_out.push((method.name(), error.to_string()));
+                    if !left_out.iter().any(|(other, _)| other == name) {
+                        left_out.push((*name, error.to_string()));
                     }
                     continue;
                 }
@@ -218,8 +229,7 @@ fn main() -> Result<(), Failure> {
                     Ok(value) if value.is_finite() => score.distances.push(value),
                     failed => {
                         let reason = failed.map_or_else(|error| error.to_string(), |value| format!("distance {value}"));
-                        left_out
-                            .push((method.name(), format!("d = {dimensions}, {rows} measured, seed {seed}: {reason}")));
+                        left_out.push((*name, format!("d = {dimensions}, {rows} measured, seed {seed}: {reason}")));
                     }
                 }
                 score.seconds += start.elapsed().as_secs_f64();
@@ -239,7 +249,7 @@ fn main() -> Result<(), Failure> {
 fn report(
     options: &Options,
     columns: &[(usize, usize)],
-    methods: &[Box<dyn Sampler>],
+    methods: &[(&str, Box<dyn Sampler>)],
     scores: &[Vec<Score>],
     left_out: &[(&str, String)],
 ) -> Result<String, Failure> {
@@ -253,14 +263,14 @@ fn report(
     writeln!(text, "| --- |{} ---: | ---: |", " ---: |".repeat(columns.len()))?;
     for (index, scores) in scores.iter().enumerate() {
         let cells = scores.iter().map(Score::cell).collect::<Vec<_>>().join(" | ");
-        let Some(method) = methods.get(index) else {
+        let Some((name, _)) = methods.get(index) else {
             writeln!(text, "| exact | {cells} | | |")?;
             continue;
         };
         let runs = scores.iter().map(|score| score.distances.len()).sum::<usize>().max(1);
         let seconds = scores.iter().map(|score| score.seconds).sum::<f64>() / runs as f64;
         let evaluations = scores.iter().map(|score| score.evaluations).max().unwrap_or(0);
-        writeln!(text, "| {} | {cells} | {evaluations} | {seconds:.1} |", method.name())?;
+        writeln!(text, "| {name} | {cells} | {evaluations} | {seconds:.1} |")?;
     }
     if !left_out.is_empty() {
         writeln!(text, "\nLeft out:\n")?;

@@ -53,4 +53,8 @@ impl Denoiser for Gaussian {
     fn sigma_range(&self) -> RangeInclusive<f64> {
         0.002..=80.0
     }
+
+    fn spread(&self) -> f64 {
+        self.std
+    }
 }

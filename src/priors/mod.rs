@@ -50,6 +50,11 @@ pub trait Denoiser: Debug + Send + Sync {
         None
     }
 
+    /// Standard deviation of a number of an image, over images and pixels; by default 0.5, about that of photos.
+    fn spread(&self) -> f64 {
+        0.5
+    }
+
     /// `∇ log p_σ(x) = (E[x₀ | x] − x) / σ²` (Tweedie's formula).
     fn score(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         Ok(((self.denoise(x, sigma)? - x)? / (sigma * sigma))?)

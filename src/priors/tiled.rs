@@ -245,6 +245,10 @@ impl Denoiser for Tiled<'_> {
         self.inner.sigma_range()
     }
 
+    fn spread(&self) -> f64 {
+        self.inner.spread()
+    }
+
     fn native_size(&self) -> Option<(usize, usize)> {
         Some((self.rows.size, self.columns.size))
     }

@@ -2,7 +2,7 @@
 
 use super::{BuildSampler, Sampler, Structure, even_gain, find_sampler};
 use crate::{Error, Result};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tweedie_operators::forward::LinearOperator;
@@ -44,6 +44,8 @@ pub enum Damage {
     Colours,
     /// White noise of one level, and nothing else.
     Noise,
+    /// Fine detail, as by a blur or a smaller picture; what is smooth survived.
+    Detail,
     /// Anything else.
     Other,
 }
@@ -57,13 +59,12 @@ pub struct Facts {
     pub structure: Structure,
     /// Whether the noise is additive, white and Gaussian, σ = 0 included.
     pub gaussian: bool,
-    /// Numbers of an image.
-    pub values: usize,
+    /// Numbers that were measured of an image.
+    pub measured: usize,
 }
 
 impl Facts {
-    /// What a measurement of an image of `shape` (C, H, W) says of itself: [`Damage::Noise`], [`Damage::Holes`] or
-    /// [`Damage::Other`].
+    /// What a measurement of an image of `shape` (C, H, W) says of itself: anything but [`Damage::Colours`].
     ///
     /// # Errors
     /// `Tensor` if memory runs out.
@@ -76,17 +77,17 @@ impl Facts {
         let linear = measurement.operator.as_linear();
         let structure = match linear {
             None => Structure::Derivative,
-            Some(linear) if SMALL >= channels * height * width && LinearOperator::as_spectral(linear).is_some() => {
-                Structure::SingularValues
-            }
+            Some(linear) if LinearOperator::as_spectral(linear).is_some() => Structure::SingularValues,
             Some(_) => Structure::Linear,
         };
         let damage = match noise {
             true => Damage::Noise,
             false if keeps_shape && linear.is_some() && hides(measurement, shape)? => Damage::Holes,
+            false if linear.is_some() && loses_detail(measurement, shape)? => Damage::Detail,
             false => Damage::Other,
         };
-        Ok(Self { damage, structure, gaussian: sigma.is_some(), values: channels * height * width })
+        let measured = measurement.y.dims()[1..].iter().product();
+        Ok(Self { damage, structure, gaussian: sigma.is_some(), measured })
     }
 }
 
@@ -97,8 +98,34 @@ fn hides(measurement: &Measurement<'_>, shape: (usize, usize, usize)) -> Result<
     Ok(neither.to_scalar::<f32>()? == 0.0)
 }
 
-/// Images of at most so many values are asked for their singular values, which for larger ones would take long to find.
-const SMALL: usize = 4096;
+/// Whether of a soft spot in the middle of the image much more is left than of one of the finest patterns under the same spot:
+/// rows, columns or a chessboard of alternating sign.
+///
+/// A spot is many frequencies near zero, a pattern under it as many near the highest one: an operator that takes frequencies at
+/// random keeps like parts of all.
+fn loses_detail(measurement: &Measurement<'_>, (channels, height, width): (usize, usize, usize)) -> Result<bool> {
+    let radius = (height.min(width) as f64 / 16.0).max(2.0);
+    let bell = |at: usize, size: usize| {
+        let distance = (at as f64 - (size as f64 - 1.0) / 2.0) / radius;
+        (-0.5 * distance * distance).exp()
+    };
+    let sign = |odd: bool| if odd { -1.0 } else { 1.0 };
+    let spots = (0..4 * height * width).map(|index| {
+        let (pattern, y, x) = (index / (height * width), index / width % height, index % width);
+        let spot = bell(y, height) * bell(x, width);
+        (spot * sign(pattern & 1 == 1 && x % 2 == 1) * sign(pattern & 2 == 2 && y % 2 == 1)) as f32
+    });
+    let device = measurement.y.device();
+    let spots = Tensor::from_vec(spots.collect::<Vec<_>>(), (4, 1, height, width), device)?;
+    let spots = spots.broadcast_as((4, channels, height, width))?.contiguous()?.to_dtype(measurement.y.dtype())?;
+    let left = measurement.operator.forward(&spots)?.sqr()?.flatten_from(1)?.sum(1)?.to_dtype(DType::F64)?;
+    let left = left.to_vec1::<f64>()?;
+    let finest = left[1..].iter().copied().fold(f64::INFINITY, f64::min);
+    Ok(MUCH * finest < left[0])
+}
+
+/// A box of 2 × 2 pixels leaves nothing of the patterns, a quarter of all frequencies about a quarter.
+const MUCH: f64 = 16.0;
 
 /// What a row asks of the facts; what it does not name does not matter.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -108,7 +135,7 @@ struct When {
     /// At least so much is known of the operator, or no more than that.
     structure: Option<Known>,
     gaussian: Option<bool>,
-    values_at_most: Option<usize>,
+    measured_at_most: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -130,7 +157,7 @@ impl When {
         self.damage.is_none_or(|damage| damage == facts.damage)
             && structure
             && self.gaussian.is_none_or(|gaussian| gaussian == facts.gaussian)
-            && self.values_at_most.is_none_or(|most| facts.values <= most)
+            && self.measured_at_most.is_none_or(|most| facts.measured <= most)
     }
 }
 
@@ -277,20 +304,55 @@ fn merge(table: &mut toml::Table, changes: toml::Table) {
 mod tests {
     use super::*;
     use crate::samplers::SAMPLERS;
+    use tweedie_operators::noise::Gaussian;
+    use tweedie_operators::{OPERATORS, Site, find};
 
     /// Everything that can be.
     fn all_facts() -> Vec<Facts> {
         let mut all = Vec::new();
-        for damage in [Damage::Holes, Damage::Colours, Damage::Noise, Damage::Other] {
+        for damage in [Damage::Holes, Damage::Colours, Damage::Noise, Damage::Detail, Damage::Other] {
             for structure in [Structure::Derivative, Structure::Linear, Structure::SingularValues] {
                 for gaussian in [true, false] {
-                    for values in [8, 192, 100_000] {
-                        all.push(Facts { damage, structure, gaussian, values });
+                    for measured in [1, 192, 100_000] {
+                        all.push(Facts { damage, structure, gaussian, measured });
                     }
                 }
             }
         }
         all
+    }
+
+    /// What is seen of an operator with a little noise.
+    fn damage(name: &str, settings: &str) -> Damage {
+        let site = Site::new((3, 48, 40), &Device::Cpu, DType::F32);
+        let operator = find(OPERATORS, name).unwrap().create(settings.parse().unwrap(), site).unwrap();
+        let noise = Gaussian::new(0.05).unwrap();
+        let image = Tensor::zeros((1, 3, 48, 40), DType::F32, &Device::Cpu).unwrap();
+        let y = operator.forward(&image).unwrap();
+        Facts::of(&Measurement { operator: &*operator, noise: &noise, y }, (3, 48, 40)).unwrap().damage
+    }
+
+    #[test]
+    fn blurs_and_smaller_pictures_lose_detail_and_transforms_do_not() {
+        for (name, settings) in [
+            ("blur", "kernel = { shape = 'gaussian', sigma = 1.5 }\npadding = 'reflect'"),
+            ("blur", "kernel = { shape = 'trajectory', size = 21, intensity = 0.5, seed = 0 }\npadding = 'circular'"),
+            ("blur_separable", "sigma = 2.0"),
+            ("downsample_box", "factor = 2"),
+            ("downsample", "factor = 4"),
+            ("downsample_kernel", "factor = 2\nkernel = 'bicubic'"),
+        ] {
+            assert_eq!(damage(name, settings), Damage::Detail, "{name}: {settings}");
+        }
+        for (name, settings, expected) in [
+            ("identity", "", Damage::Noise),
+            ("inpaint_random", "missing = 0.7", Damage::Holes),
+            ("compressed_sensing", "keep = 0.25", Damage::Other),
+            ("fourier_subsample", "keep = 0.25", Damage::Other),
+            ("grayscale", "", Damage::Other),
+        ] {
+            assert_eq!(damage(name, settings), expected, "{name}: {settings}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Sampler for DdnmPlus {
         let spectrum = Spectrum::new("ddnm_plus", problem.measurement)?;
         let deviation = spectrum.deviation(sigma_y)?;
         let renoise = self.annealing.renoise;
-        let step = SpectralStep { spectrum, deviation, renoise, eta_b: 1.0 };
+        let step = SpectralStep { spectrum, deviation, renoise, eta_b: 1.0, temperature: 1.0 };
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         let path = self.travel.path(&sigmas);
         descend(problem.start(shape, sigmas[0], rng)?, &path, rng, observer, |x, level, rng| {

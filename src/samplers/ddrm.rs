@@ -31,6 +31,8 @@ pub struct Ddrm {
     annealing: Annealing,
     /// η_b
     eta_b: f64,
+    /// Factor of all noise that is drawn.
+    temperature: f64,
 }
 
 impl Sampler for Ddrm {
@@ -43,7 +45,13 @@ impl Sampler for Ddrm {
     ) -> Result<Tensor> {
         let spectrum = Spectrum::new("ddrm", problem.measurement)?;
         let deviation = spectrum.deviation(problem.measurement.gaussian_sigma("ddrm")?)?;
-        let step = SpectralStep { spectrum, deviation, renoise: self.annealing.renoise, eta_b: self.eta_b };
+        let step = SpectralStep {
+            spectrum,
+            deviation,
+            renoise: self.annealing.renoise,
+            eta_b: self.eta_b,
+            temperature: self.temperature,
+        };
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         let x = step.start(problem, shape, sigmas[0], rng)?;
         descend(x, &sigmas, rng, observer, |x, level, rng| {
@@ -75,6 +83,8 @@ pub(super) struct SpectralStep<'a> {
     /// ζ
     pub(super) renoise: Renoise,
     pub(super) eta_b: f64,
+    /// Factor of all noise that is drawn.
+    pub(super) temperature: f64,
 }
 
 impl SpectralStep<'_> {
@@ -90,7 +100,7 @@ impl SpectralStep<'_> {
         let guess = self.spectrum.of(&problem.guessed(noise.zeros_like()?)?)?;
         let clearer = self.clearer_than(sigma)?;
         let measured = self.deviation.sqr()?.affine(-1.0, sigma * sigma)?.relu()?.sqrt()?;
-        let amplitude = ((&clearer * measured)? + (clearer.affine(-1.0, 1.0)? * sigma)?)?;
+        let amplitude = (((&clearer * measured)? + (clearer.affine(-1.0, 1.0)? * sigma)?)? * self.temperature)?;
         let mean = self.spectrum.mix(&clearer, &guess)?;
         self.spectrum.image(&mean.broadcast_add(&noise.broadcast_mul(&amplitude)?)?)
     }
@@ -116,7 +126,7 @@ impl SpectralStep<'_> {
         }
         let measured = deviation.sqr()?.affine(-eta_b.powi(2), level.to.powi(2))?.relu()?.sqrt()?;
         let fresh = (clearer.affine(-1.0, 1.0)? * (level.to * fraction.sqrt()))?;
-        let amplitude = ((clearer * measured)? + fresh)?;
+        let amplitude = (((clearer * measured)? + fresh)? * self.temperature)?;
         let noise = spectrum.of(&rng.normal_like(x)?)?;
         spectrum.image(&(next + noise.broadcast_mul(&amplitude)?)?)
     }
@@ -129,6 +139,8 @@ struct Config {
     annealing: AnnealingSettings,
     /// η_b
     eta_b: f64,
+    /// Factor of all noise that is drawn.
+    temperature: f64,
 }
 
 /// Noise levels and renoising unless told otherwise: η = 0.85.
@@ -143,7 +155,7 @@ const ANNEALING: Annealing = Annealing {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: AnnealingSettings::default(), eta_b: 1.0 }
+        Self { annealing: AnnealingSettings::default(), eta_b: 1.0, temperature: 1.0 }
     }
 }
 
@@ -156,10 +168,18 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
             "table of steps, sigma_start, sigma_end, rho, schedule and renoise, whose fraction is η²; default 0.85²",
         ),
         ("eta_b", "η_b, trust in coordinates measured more clearly than the next state, 0 to 1; default 1"),
+        (
+            "temperature",
+            "factor of all noise that is drawn, 0 to 1: the network smooths more than there is; deepinv's is 1/√2; default 1",
+        ),
     ],
     example: "annealing = { steps = 4 }\neta_b = 1.0",
     build: |table| {
-        let Config { annealing, eta_b } = settings("ddrm", table)?;
-        Ok(Box::new(Ddrm { annealing: annealing.over(ANNEALING)?, eta_b: within("eta_b", eta_b, 0.0..=1.0)? }))
+        let Config { annealing, eta_b, temperature } = settings("ddrm", table)?;
+        Ok(Box::new(Ddrm {
+            annealing: annealing.over(ANNEALING)?,
+            eta_b: within("eta_b", eta_b, 0.0..=1.0)?,
+            temperature: within("temperature", temperature, 0.0..=1.0)?,
+        }))
     },
 };

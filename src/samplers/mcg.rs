@@ -27,7 +27,8 @@ pub enum ProjectAt {
 /// `x' = x'_DPS − A⁺ (A x'_DPS − y_σ')`, `y_σ' = y + σ' n`. For measurements without noise: the result, whose level is 0,
 /// has `A x' = y`, and noise of the measurement is reproduced, which is what [`Dps`] does without the projection for.
 ///
-/// Where the decomposition and the Gram matrix are unknown conjugate gradients find `A⁺`.
+/// Where the decomposition and the Gram matrix are unknown conjugate gradients find `A⁺`, at most 50 of them: of a blur, whose
+/// inverse is mostly noise, more would find more of that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mcg {
     /// The guided step; its [`scale`](Dps::scale) is the paper's α, 1 by default.
@@ -61,7 +62,8 @@ impl Mcg {
             let Transition { x0, next } = self.guidance.step(problem, x, level, rng)?;
             let y = self.noised(&measurement.y, level, rng)?;
             let misfit = operator.forward(&next)?.broadcast_sub(&y)?;
-            let next = (next - pseudo_inverse(operator, &misfit, &CgParams::default())?.0)?;
+            let gradients = CgParams { max_iterations: 50, ..CgParams::default() };
+            let next = (next - pseudo_inverse(operator, &misfit, &gradients)?.0)?;
             Ok(Transition { x0: if level.to == 0.0 { next.clone() } else { x0 }, next })
         })
     }

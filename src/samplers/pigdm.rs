@@ -19,8 +19,8 @@ use tweedie_operators::{CgParams, Entry, Rng};
 #[derive(Clone, Debug)]
 pub struct Pigdm {
     annealing: Annealing,
-    /// τ: standard deviation of the prior, pixels in [-1, 1].
-    prior_std: f64,
+    /// τ: standard deviation of the prior, pixels in [-1, 1]; the prior's own if `None`.
+    prior_std: Option<f64>,
     /// Factor of the guidance; 1 is Bayes' rule.
     scale: f64,
 }
@@ -38,7 +38,8 @@ impl Sampler for Pigdm {
         let sigma_y = measurement.gaussian_sigma("pigdm")?;
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         anneal(problem.start(shape, sigmas[0], rng)?, &sigmas, self.annealing.renoise, rng, observer, |x, level, _| {
-            let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));
+            let prior_std = self.prior_std.unwrap_or(problem.prior.spread());
+            let (prior, noise) = (prior_std.powi(2), level.from.powi(2));
             let spread = prior * noise / (prior + noise);
             let (denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
             // r² Aᵀ(r²AAᵀ + σ_y²)⁻¹(y − A D) is the step of the proximal map from D. Conjugate gradients that stopped early
@@ -79,7 +80,7 @@ struct Config {
     /// Noise levels and renoising.
     annealing: AnnealingSettings,
     /// τ, pixels in [-1, 1].
-    prior_std: f64,
+    prior_std: Option<f64>,
     /// Factor of the guidance.
     scale: f64,
 }
@@ -89,7 +90,7 @@ const ANNEALING: Annealing = Annealing::DEFAULT;
 
 impl Default for Config {
     fn default() -> Self {
-        Self { annealing: AnnealingSettings::default(), prior_std: 0.5, scale: 1.0 }
+        Self { annealing: AnnealingSettings::default(), prior_std: None, scale: 1.0 }
     }
 }
 
@@ -98,13 +99,13 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
     about: "Pseudo-inverse guidance: a Gaussian approximation of the posterior, through the network's pullback",
     fields: &[
         ("annealing", "table of steps, sigma_start, sigma_end, rho, renoise and schedule"),
-        ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default 0.5"),
+        ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default its own, 0.5 for photos"),
         ("scale", "factor of the guidance; default 1"),
     ],
     example: "annealing = { steps = 4 }\nprior_std = 0.5",
     build: |table| {
         let Config { annealing, prior_std, scale } = settings("pigdm", table)?;
-        let prior_std = within("prior_std", prior_std, 1e-3..=1e3)?;
+        let prior_std = prior_std.map(|std| within("prior_std", std, 1e-3..=1e3)).transpose()?;
         Ok(Box::new(Pigdm {
             annealing: annealing.over(ANNEALING)?,
             prior_std,

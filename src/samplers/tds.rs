@@ -24,8 +24,8 @@ pub struct Tds {
     annealing: Annealing,
     particles: usize,
     resampling: Resampling,
-    /// τ: standard deviation of the prior, pixels in [-1, 1].
-    prior_std: f64,
+    /// τ; 0.7 of the prior's own spread if `None`.
+    prior_std: Option<f64>,
 }
 
 impl Sampler for Tds {
@@ -43,7 +43,8 @@ impl Sampler for Tds {
         // Log weights but for the twist of the level that is come to, which takes a network evaluation.
         let mut log_weights = cloud.sums(&state)?.zeros_like()?;
         descend(cloud.first(&state)?, &sigmas, rng, observer, |_, level, rng| {
-            let (prior, noise) = (self.prior_std.powi(2), level.from.powi(2));
+            let prior_std = self.prior_std.unwrap_or(TWIST * problem.prior.spread());
+            let (prior, noise) = (prior_std.powi(2), level.from.powi(2));
             let (denoised, pullback) = problem.prior.denoise_with_pullback(&state, level.from)?;
             let (log_twist, direction) = twist.at(&cloud, &denoised, prior * noise / (prior + noise))?;
             let shift = pullback.apply(&direction)?.affine(noise, 0.0)?;
@@ -101,6 +102,9 @@ impl Sampler for Tds {
     }
 }
 
+/// τ by the prior's spread: the paper's τ² = 0.12 for photos, whose spread is about 0.5.
+const TWIST: f64 = 0.7;
+
 /// The approximate likelihood of a state.
 struct Twist<'a> {
     measurement: &'a Measurement<'a>,
@@ -155,7 +159,7 @@ struct Config {
     /// When and how they are resampled.
     resampling: Resampling,
     /// τ, pixels in [-1, 1].
-    prior_std: f64,
+    prior_std: Option<f64>,
 }
 
 /// Noise levels and renoising unless told otherwise.
@@ -164,7 +168,7 @@ const ANNEALING: Annealing = Annealing { steps: 100, renoise: Renoise::Ancestral
 impl Default for Config {
     fn default() -> Self {
         let resampling = Resampling { scheme: Scheme::Systematic, threshold: 0.5 };
-        Self { annealing: AnnealingSettings::default(), particles: 8, resampling, prior_std: 0.35 }
+        Self { annealing: AnnealingSettings::default(), particles: 8, resampling, prior_std: None }
     }
 }
 
@@ -179,14 +183,14 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
             "table of scheme, systematic or multinomial, and threshold, the fraction of effective particles to resample at, 1 \
              is always; default systematic, 0.5",
         ),
-        ("prior_std", "τ, spread of the prior, pixels in [-1, 1]; default 0.35"),
+        ("prior_std", "τ, pixels in [-1, 1]; default 0.7 of the prior's own spread, 0.35 for photos"),
     ],
     example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
         let Config { annealing, particles, resampling, prior_std } = settings("tds", table)?;
         let annealing = annealing.over(ANNEALING)?;
         checked_renoise(annealing.renoise)?;
-        let prior_std = within("prior_std", prior_std, 1e-3..=1e3)?;
+        let prior_std = prior_std.map(|std| within("prior_std", std, 1e-3..=1e3)).transpose()?;
         let (particles, resampling) = (checked_particles(particles)?, resampling.checked()?);
         Ok(Box::new(Tds { annealing, particles, resampling, prior_std }))
     },

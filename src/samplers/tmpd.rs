@@ -70,7 +70,8 @@ impl Sampler for Tmpd {
                 };
                 // Everything is divided by σ²: J in the place of Σ.
                 let ridge = (sigma_y / level.from).powi(2) + self.ridge;
-                let spread = PHOTO_STD.powi(2) / (PHOTO_STD.powi(2) + level.from.powi(2));
+                let spread = problem.prior.spread().powi(2);
+                let spread = spread / (spread + level.from.powi(2));
                 let apply = |v: &Tensor| Ok(pullback.apply(v)?);
                 let x0 = self.solve(operator, apply, misfit, ridge, spread, denoised)?;
                 drop(pullback);
@@ -129,7 +130,9 @@ impl Tmpd {
             let curvature = dot(&back, &moved)?.maximum(&(dot(&back, &back)? * LEAST_EIGENVALUE)?)?;
             drop(back);
             let curvature = (curvature + dot(&direction, &direction)?.affine(ridge, tiny)?)?;
-            let step = (&square / curvature)?;
+            // The least error along the direction, whichever that is: of a system that is solved already nothing but rounding
+            // is left to make directions of, which the usual numerator, `square`, would follow far.
+            let step = (dot(&residual, &direction)? / curvature)?;
             if iteration + 1 < self.iterations {
                 let product = (operator.forward(&moved)? + direction.affine(ridge, 0.0)?)?;
                 let change = product.broadcast_mul(&shaped(&step, &product)?)?;
@@ -150,9 +153,6 @@ impl Tmpd {
 
 /// Smallest eigenvalue of J that a step is taken for.
 const LEAST_EIGENVALUE: f64 = 0.02;
-
-/// Standard deviation of photos, pixels in [-1, 1].
-const PHOTO_STD: f64 = 0.5;
 
 /// `(AAᵀ + λI)⁻¹ v`, exactly where a closed form is known; else about that, by a fixed number of conjugate gradients, of which
 /// nothing is read back from the device.

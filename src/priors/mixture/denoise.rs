@@ -24,6 +24,10 @@ impl Denoiser for Mixture {
         0.002..=(10.0 * self.radius()).clamp(80.0, 1e4)
     }
 
+    fn spread(&self) -> f64 {
+        self.standard_deviation()
+    }
+
     fn native_size(&self) -> Option<(usize, usize)> {
         Some((self.shape.1, self.shape.2))
     }

@@ -216,6 +216,20 @@ impl Mixture {
         Ok(Tensor::stack(&covariances, 0)?)
     }
 
+    /// `√(tr Σ / D)` for the covariance Σ of the whole mixture.
+    fn standard_deviation(&self) -> f64 {
+        let (mut mean, mut square) = (vec![0.0; self.components.first().map_or(0, |c| c.mean.len())], 0.0);
+        for component in &self.components {
+            let weight = component.log_weight.exp();
+            let outside = (self.center.len() - component.mean.len()) as f64 * component.rest;
+            let lengths: f64 = component.mean.iter().map(|x| x * x).sum();
+            square += weight * (component.variances.iter().sum::<f64>() + outside + lengths);
+            mean.iter_mut().zip(&component.mean).for_each(|(sum, x)| *sum += weight * x);
+        }
+        let of_mean: f64 = mean.iter().map(|x| x * x).sum();
+        ((square - of_mean) / self.center.len() as f64).sqrt()
+    }
+
     /// The distance from 0 within which nearly everything of it lies.
     fn radius(&self) -> f64 {
         let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
