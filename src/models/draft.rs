@@ -1,9 +1,7 @@
 //! Parts that the U-Nets of several families are made of.
 
 use super::{Origin, Pick};
-use tweedie_kernels::network::{
-    Attention, Dense, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum,
-};
+use tweedie_kernels::network::{Attention, Dense, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum};
 
 /// The steps of a network that is being written down, and where its parameters lie.
 #[derive(Debug)]
@@ -71,6 +69,12 @@ impl Draft {
         let mut inputs = block.inputs.to_vec();
         let first = match block.filter {
             None => Source { norm: Some(before), silu: true, ..source(&inputs, first) },
+            // A convolution doubles pixels by itself.
+            Some(Filter::Nearest) => {
+                let first = Source { norm: Some(before), silu: true, resample: Resample::Up, ..source(&inputs, first) };
+                inputs = vec![self.resize(inputs[0], None, Filter::Nearest)];
+                first
+            }
             Some(filter) => {
                 let activated = self.resize(inputs[0], Some(before), filter.clone());
                 inputs = vec![self.resize(inputs[0], None, filter)];

@@ -7,7 +7,12 @@
 //! | module | family |
 //! | --- | --- |
 //! | [`unet2d`] | `UNet2DModel` of diffusers |
+//! | [`adm`] | guided-diffusion's U-Net, ADM |
+//! | [`ddpm`] | the U-Net of DDPM and DDIM |
 
+pub mod adm;
+pub mod ddpm;
+mod draft;
 mod family;
 mod file;
 mod fused;

@@ -123,15 +123,18 @@ impl Model {
         let hash = checkpoint.hash();
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
-        let model: Box<dyn ScoreModel> = if device.is_cpu() {
-            match Fused::new(network, *instruction_set, precision, lookup) {
-                Ok(fused) => Box::new(fused),
+        let class = options.network_class(network)?;
+        let refuse_class = |error: tweedie_kernels::Error| refuse(error.to_string());
+        let layered = || Layered::new(network, device, lookup)?.with_class(class).map_err(refuse_class);
+        let (model, precision): (Box<dyn ScoreModel>, _) = if device.is_cpu() {
+            match Fused::new(network, *instruction_set, precision, lookup).and_then(|fused| fused.with_class(class)) {
+                Ok(fused) => (Box::new(fused), precision),
                 // What no kernel does, tensor operations do, slowly and in single precision.
-                Err(tweedie_kernels::Error::Unsupported(_)) => Box::new(Layered::new(network, device, lookup)?),
+                Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered()?), Precision::F32),
                 Err(error) => return Err(refuse(error.to_string())),
             }
         } else {
-            Box::new(Layered::new(network, device, lookup)?)
+            (Box::new(layered()?), precision)
         };
         let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
         let (low, high) = checkpoint.sigma_range;
@@ -140,6 +143,12 @@ impl Model {
         fact("architecture", checkpoint.metadata.get("architecture").cloned().unwrap_or_default());
         fact("parameters", parameters.to_string());
         fact("channels", network.channels.to_string());
+        if let Some(classes) = &network.embedding.classes {
+            fact("classes", classes.weight.shape[0].to_string());
+        }
+        if let Some(size) = checkpoint.native_size {
+            fact("trained at", format!("{size}x{size}"));
+        }
         fact("stride", network.stride().to_string());
         fact("operations", format!("{:.1} GFLOP at 256x256", network.operations(256, 256) / 1e9));
         fact("parameterization", checkpoint.parameterization.to_string());

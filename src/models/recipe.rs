@@ -1,5 +1,6 @@
 //! What a checkpoint is to be read as: a network, how it was trained, and where its numbers lie.
 
+use super::TensorIndex;
 use crate::priors::Parameterization;
 use std::collections::BTreeMap;
 use tweedie_kernels::network::{Network, Parameter};
@@ -22,7 +23,7 @@ pub struct Recipe {
 }
 
 /// Where a parameter of the network lies in the checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Its name in the network.
     pub parameter: String,
@@ -35,7 +36,7 @@ pub struct Origin {
 }
 
 /// Which numbers of a tensor are a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Pick {
     /// All in their order, though the shape may be another, `[C, C, 1]` for `[C, C]`.
     Whole,
@@ -43,6 +44,9 @@ pub enum Pick {
     Rows(Vec<usize>),
     /// The columns of a matrix as rows, `[in, out]` for `[out, in]`.
     Transposed,
+    /// Every kernel of `[C_out, C_in, k, k]` with a filter before it, the outer product of these taps with themselves at a
+    /// sum of one: `[C_out, C_in, k + n − 1, k + n − 1]` for `n` taps.
+    Filtered(Vec<f64>),
 }
 
 impl Origin {
@@ -67,6 +71,10 @@ impl Origin {
                 let column = |c: usize| (0..rows).map(move |r| tensor[r * columns + c]);
                 Some((0..columns).flat_map(column).collect())
             }
+            Pick::Filtered(taps) => {
+                let [.., size, _] = self.shape[..] else { return None };
+                Some(tensor.chunks(size * size).flat_map(|kernel| filtered(kernel, size, taps)).collect())
+            }
         }
     }
 
@@ -75,12 +83,19 @@ impl Origin {
         match &self.pick {
             Pick::Whole | Pick::Transposed => self.shape.iter().product(),
             Pick::Rows(rows) => rows.len() * self.shape.iter().skip(1).product::<usize>(),
+            Pick::Filtered(taps) => match self.shape[..] {
+                [outputs, inputs, size, _] => outputs * inputs * (size + taps.len() - 1).pow(2),
+                _ => 0,
+            },
         }
     }
 
     fn check(&self, parameter: &Parameter) -> Result<(), String> {
         let fits = match &self.pick {
             Pick::Whole => true,
+            Pick::Filtered(taps) => {
+                !taps.is_empty() && self.shape.len() == 4 && self.shape[2] == self.shape[3] && self.shape[2] > 0
+            }
             Pick::Rows(rows) => rows.iter().all(|row| Some(row) < self.shape.first().as_ref().copied()),
             Pick::Transposed => self.shape.iter().rev().eq(&parameter.shape),
         };
@@ -93,7 +108,40 @@ impl Origin {
     }
 }
 
+/// A correlation with `taps` reversed and normalised, along both axes, and then with the kernel, as one correlation.
+fn filtered(kernel: &[f32], size: usize, taps: &[f64]) -> Vec<f32> {
+    let (to, sum) = (size + taps.len() - 1, taps.iter().sum::<f64>());
+    let tap = |k: usize| taps[taps.len() - 1 - k] / sum;
+    let mut values = vec![0.0_f64; to * to];
+    for (at, &value) in kernel.iter().enumerate() {
+        for y in 0..taps.len() {
+            for x in 0..taps.len() {
+                values[(at / size + y) * to + at % size + x] += f64::from(value) * tap(y) * tap(x);
+            }
+        }
+    }
+    values.into_iter().map(|value| value as f32).collect()
+}
+
+/// What stands before `name` in all names of a checkpoint: nothing, or what wrappers of a network leave, `module.`.
+pub(super) fn prefix(tensors: &TensorIndex, name: &str) -> Option<String> {
+    let prefixes = tensors.keys().filter_map(|key| key.strip_suffix(name));
+    let prefix = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).min_by_key(|prefix| prefix.len());
+    prefix.map(str::to_owned)
+}
+
 impl Recipe {
+    /// Its parameters under names that begin with `prefix`, as wrappers of a network leave it.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        if prefix.is_empty() {
+            return self;
+        }
+        let tensors = self.origins().into_values();
+        self.tensors =
+            tensors.map(|origin| Origin { tensor: format!("{prefix}{}", origin.tensor), ..origin }).collect();
+        self
+    }
+
     /// A network whose parameters all lie under their own names.
     pub fn new(network: Network, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
         let (tensors, ignored, native_size) = (Vec::new(), Vec::new(), None);
