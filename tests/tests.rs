@@ -38,5 +38,7 @@ mod priors;
 mod sampling_cli;
 // Schedules and solvers against the programs of their authors, and against closed forms.
 mod schedules;
+// Networks of other programs, against those programs.
+mod score_networks;
 // What every solver promises.
 mod solvers;

@@ -7,7 +7,16 @@
 //! | module | family |
 //! | --- | --- |
 //! | [`unet2d`] | `UNet2DModel` of diffusers |
+//! | [`score_sde`] | NCSN++, DDPM++ and DDPM of score_sde |
+//! | [`edm`] | `SongUNet` and `DhariwalUNet` of EDM |
+//! | [`RefineNetConfig`] | NCSN and NCSNv2, which [`RefineNet`] runs |
+//! | [`DrunetConfig`] | DRUNet, which [`Drunet`] runs |
 
+mod architecture;
+mod convolution;
+mod draft;
+mod drunet;
+pub mod edm;
 mod family;
 mod file;
 mod fused;
@@ -15,9 +24,13 @@ mod layered;
 mod model;
 mod options;
 mod recipe;
+mod refinenet;
 mod scheduler;
+pub mod score_sde;
 pub mod unet2d;
 
+pub use architecture::Architecture;
+pub use drunet::{Drunet, DrunetConfig, DrunetShape};
 pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
@@ -25,6 +38,7 @@ pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
 pub use recipe::{Origin, Pick, Recipe};
+pub use refinenet::{RefineNet, RefineNetConfig, RefineNetShape};
 
 use crate::Result;
 use candle_core::Tensor;
