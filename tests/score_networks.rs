@@ -298,6 +298,17 @@ fn edm_weights_without_a_configuration_say_what_they_are() {
     }
 }
 
+// `t` is σ of images in [0, 1], which this configuration does not map to [-1, 1].
+#[test]
+fn variance_exploding_networks_of_diffusers_agree_with_it() {
+    let golden = Golden::read("UNet2DModel", "diffusers-ncsnpp-tiny/ncsnpp-google");
+    for b in 0..2 {
+        let sigma = golden.number("t", b);
+        golden.agrees(b, RAW, as_it_is(1.0 / sigma), sigma.ln(), FOURIER);
+        scores(&golden, b, sigma, FOURIER);
+    }
+}
+
 #[test]
 fn ncsn_agrees_with_its_reference() {
     for variant in ["ncsn-cifar10", "ncsn-mnist"] {

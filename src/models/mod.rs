@@ -28,6 +28,7 @@ mod refinenet;
 mod scheduler;
 pub mod score_sde;
 pub mod unet2d;
+mod unet2d_skip;
 
 pub use architecture::Architecture;
 pub use drunet::{Drunet, DrunetConfig, DrunetShape};

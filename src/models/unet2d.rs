@@ -4,7 +4,7 @@
 //! name: FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
 
 use super::scheduler::SchedulerConfig;
-use super::{Family, Recipe, TensorIndex};
+use super::{Family, Recipe, TensorIndex, unet2d_skip};
 use crate::priors::Parameterization;
 use serde::Deserialize;
 use serde_json::Value;
@@ -102,6 +102,11 @@ fn recipe(config: &Value, _: &TensorIndex) -> Result<Recipe, String> {
         Training { scheduler: Some(scheduler), .. } => scheduler.parameterization(architecture.center_input_sample)?,
         Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
     };
+    let fourier = architecture.time_embedding_type == "fourier";
+    if fourier != matches!(parameterization, Parameterization::VarianceExploding(_)) {
+        let kind = &architecture.time_embedding_type;
+        return Err(format!("UNet2DModel with time_embedding_type = {kind:?} cannot be one that is {parameterization}"));
+    }
     let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
     Ok(Recipe { native_size, ..Recipe::new(architecture.network()?, parameterization, sigma_range) })
 }
@@ -151,6 +156,9 @@ impl UNet2dConfig {
     /// # Errors
     /// A sentence naming the field that cannot be built, its value, and what can.
     pub fn network(&self) -> Result<Network, String> {
+        if unet2d_skip::has_skip_blocks(self) {
+            return unet2d_skip::network(self);
+        }
         self.check()?;
         let channels = &self.block_out_channels;
         let first = channels[0];
