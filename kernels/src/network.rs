@@ -234,7 +234,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    fn resample(&self) -> Resample {
+    pub(crate) fn resample(&self) -> Resample {
         match self {
             Self::Nearest | Self::FirUp(_) => Resample::Up,
             Self::Average | Self::FirDown(_) => Resample::Down { before: 0 },
