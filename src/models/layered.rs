@@ -152,9 +152,10 @@ impl Layered {
         let half = kernel / 2;
         let y = match source.resample {
             Resample::Same => x.conv2d(weight, half, 1, 1, 1)?,
-            Resample::Down { before: 1 } => x.conv2d(weight, half, 2, 1, 1)?,
+            Resample::Down { before: 1 } if kernel == 3 => x.conv2d(weight, half, 2, 1, 1)?,
             Resample::Down { before } => {
-                x.pad_with_zeros(2, before, 1)?.pad_with_zeros(3, before, 1)?.conv2d(weight, 0, 2, 1, 1)?
+                let after = kernel.saturating_sub(2 + before);
+                x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?.conv2d(weight, 0, 2, 1, 1)?
             }
             Resample::Up => doubled(&x)?.conv2d(weight, half, 1, 1, 1)?,
         };

@@ -1,6 +1,6 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
-use super::{Checkpoint, Fused, Layered, ModelOptions, ScoreModel};
+use super::{Architecture, Checkpoint, Drunet, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
 use crate::priors::{Denoiser, Gaussian, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -18,7 +18,7 @@ pub struct Model {
     /// What there is to know about it, in the order in which it is shown: (field, value).
     pub facts: Vec<(String, String)>,
     denoiser: Box<dyn Denoiser>,
-    network: Option<Network>,
+    network: Option<Architecture>,
     self_test: Option<SelfTest>,
     device: Device,
     instruction_set: InstructionSet,
@@ -124,17 +124,23 @@ impl Model {
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
         let class = options.network_class(network)?;
-        let refuse_class = |error: tweedie_kernels::Error| refuse(error.to_string());
-        let layered = || Layered::new(network, device, lookup)?.with_class(class).map_err(refuse_class);
-        let (model, precision): (Box<dyn ScoreModel>, _) = if device.is_cpu() {
-            match Fused::new(network, *instruction_set, precision, lookup).and_then(|fused| fused.with_class(class)) {
-                Ok(fused) => (Box::new(fused), precision),
-                // What no kernel does, tensor operations do, slowly and in single precision.
-                Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered()?), Precision::F32),
-                Err(error) => return Err(refuse(error.to_string())),
+        let layered = |network: &Network| {
+            let layered = Layered::new(network, device, lookup)?.with_class(class);
+            layered.map_err(|error| refuse(error.to_string()))
+        };
+        let (model, precision): (Box<dyn ScoreModel>, _) = match network {
+            Architecture::RefineNet(shape) => (Box::new(RefineNet::new(shape, device, lookup)?), Precision::F32),
+            Architecture::Drunet(shape) => (Box::new(Drunet::new(shape, device, lookup)?), Precision::F32),
+            Architecture::Steps(network) if device.is_cpu() => {
+                let fused = Fused::new(network, *instruction_set, precision, lookup);
+                match fused.and_then(|fused| fused.with_class(class)) {
+                    Ok(fused) => (Box::new(fused), precision),
+                    // What no kernel does, tensor operations do, slowly and in single precision.
+                    Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered(network)?), Precision::F32),
+                    Err(error) => return Err(refuse(error.to_string())),
+                }
             }
-        } else {
-            (Box::new(layered()?), precision)
+            Architecture::Steps(network) => (Box::new(layered(network)?), precision),
         };
         let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
         let (low, high) = checkpoint.sigma_range;
@@ -142,8 +148,8 @@ impl Model {
         let mut fact = |field: &str, value: String| facts.push((field.into(), value));
         fact("architecture", checkpoint.metadata.get("architecture").cloned().unwrap_or_default());
         fact("parameters", parameters.to_string());
-        fact("channels", network.channels.to_string());
-        if let Some(classes) = &network.embedding.classes {
+        fact("channels", network.channels().to_string());
+        if let Some(classes) = network.steps().and_then(|network| network.embedding.classes.as_ref()) {
             fact("classes", classes.weight.shape[0].to_string());
         }
         if let Some(size) = checkpoint.native_size {
@@ -205,7 +211,7 @@ impl Model {
     }
 
     /// What is computed; `None` for an analytic prior.
-    pub fn network(&self) -> Option<&Network> {
+    pub fn network(&self) -> Option<&Architecture> {
         self.network.as_ref()
     }
 

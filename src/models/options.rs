@@ -1,8 +1,8 @@
 //! Where a model runs, and in which numbers.
 
+use super::Architecture;
 use crate::{Error, Result};
 use candle_core::Device;
-use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Precision};
 
 /// How to open a model.
@@ -42,9 +42,9 @@ impl ModelOptions {
     ///
     /// # Errors
     /// `Config` if a class is given that the network does not know, or none to one that needs it.
-    pub(super) fn network_class(&self, network: &Network) -> Result<Option<usize>> {
+    pub(super) fn network_class(&self, network: &Architecture) -> Result<Option<usize>> {
         let wrong = |got: String, expected: String| Err(Error::Config { name: "class".into(), got, expected });
-        match (self.class, &network.embedding.classes) {
+        match (self.class, network.steps().and_then(|network| network.embedding.classes.as_ref())) {
             (Some(class), None) => wrong(class.to_string(), "none for a network that knows no classes".into()),
             (class, Some(classes)) => {
                 let last = classes.weight.shape.first().map_or(0, |count| count.saturating_sub(1));

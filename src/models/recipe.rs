@@ -1,15 +1,15 @@
 //! What a checkpoint is to be read as: a network, how it was trained, and where its numbers lie.
 
-use super::TensorIndex;
+use super::{Architecture, TensorIndex};
 use crate::priors::Parameterization;
 use std::collections::BTreeMap;
-use tweedie_kernels::network::{Network, Parameter};
+use tweedie_kernels::network::Parameter;
 
 /// What an architecture makes of its configuration.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// The network.
-    pub network: Network,
+    pub network: Architecture,
     /// How it was trained.
     pub parameterization: Parameterization,
     /// Smallest and largest noise level it is good for, pixels in [-1, 1].
@@ -44,8 +44,8 @@ pub enum Pick {
     Rows(Vec<usize>),
     /// The columns of a matrix as rows, `[in, out]` for `[out, in]`.
     Transposed,
-    /// Every kernel of `[C_out, C_in, k, k]` with a filter before it, the outer product of these taps with themselves at a
-    /// sum of one: `[C_out, C_in, k + n − 1, k + n − 1]` for `n` taps.
+    /// The kernels `[out, in, k, k]` and a filter before them as one of `[out, in, k + n − 1, k + n − 1]`: the outer product
+    /// of these `n` taps with themselves, normalised so that a constant is kept.
     Filtered(Vec<f64>),
 }
 
@@ -71,10 +71,7 @@ impl Origin {
                 let column = |c: usize| (0..rows).map(move |r| tensor[r * columns + c]);
                 Some((0..columns).flat_map(column).collect())
             }
-            Pick::Filtered(taps) => {
-                let [.., size, _] = self.shape[..] else { return None };
-                Some(tensor.chunks(size * size).flat_map(|kernel| filtered(kernel, size, taps)).collect())
-            }
+            Pick::Filtered(taps) => filtered(tensor, *self.shape.last()?, taps),
         }
     }
 
@@ -83,21 +80,19 @@ impl Origin {
         match &self.pick {
             Pick::Whole | Pick::Transposed => self.shape.iter().product(),
             Pick::Rows(rows) => rows.len() * self.shape.iter().skip(1).product::<usize>(),
-            Pick::Filtered(taps) => match self.shape[..] {
-                [outputs, inputs, size, _] => outputs * inputs * (size + taps.len() - 1).pow(2),
-                _ => 0,
-            },
+            Pick::Filtered(taps) => {
+                let size = self.shape.last().map_or(0, |size| size + taps.len() - 1);
+                self.shape.iter().take(2).product::<usize>() * size * size
+            }
         }
     }
 
     fn check(&self, parameter: &Parameter) -> Result<(), String> {
         let fits = match &self.pick {
             Pick::Whole => true,
-            Pick::Filtered(taps) => {
-                !taps.is_empty() && self.shape.len() == 4 && self.shape[2] == self.shape[3] && self.shape[2] > 0
-            }
             Pick::Rows(rows) => rows.iter().all(|row| Some(row) < self.shape.first().as_ref().copied()),
             Pick::Transposed => self.shape.iter().rev().eq(&parameter.shape),
+            Pick::Filtered(taps) => !taps.is_empty() && self.shape.len() == 4,
         };
         if fits && self.elements() == parameter.elements() {
             return Ok(());
@@ -108,19 +103,26 @@ impl Origin {
     }
 }
 
-/// A correlation with `taps` reversed and normalised, along both axes, and then with the kernel, as one correlation.
-fn filtered(kernel: &[f32], size: usize, taps: &[f64]) -> Vec<f32> {
-    let (to, sum) = (size + taps.len() - 1, taps.iter().sum::<f64>());
-    let tap = |k: usize| taps[taps.len() - 1 - k] / sum;
-    let mut values = vec![0.0_f64; to * to];
-    for (at, &value) in kernel.iter().enumerate() {
-        for y in 0..taps.len() {
-            for x in 0..taps.len() {
-                values[(at / size + y) * to + at % size + x] += f64::from(value) * tap(y) * tap(x);
+/// Kernels of `size × size` that have the filter of `taps` within them.
+fn filtered(kernels: &[f32], size: usize, taps: &[f64]) -> Option<Vec<f32>> {
+    let (count, wide) = (taps.len(), size + taps.len().checked_sub(1)?);
+    let sum: f64 = taps.iter().sum();
+    // A filter is turned around, a kernel of a network is not.
+    let tap = |k: usize| taps[count - 1 - k] / sum;
+    let mut values = Vec::with_capacity(kernels.len() / (size * size).max(1) * wide * wide);
+    for kernel in kernels.chunks_exact((size * size).max(1)) {
+        let mut sums = vec![0.0; wide * wide];
+        for (index, &value) in kernel.iter().enumerate() {
+            let (y, x) = (index / size, index % size);
+            for i in 0..count {
+                for j in 0..count {
+                    sums[(y + i) * wide + x + j] += f64::from(value) * tap(i) * tap(j);
+                }
             }
         }
+        values.extend(sums.into_iter().map(|sum| sum as f32));
     }
-    values.into_iter().map(|value| value as f32).collect()
+    Some(values)
 }
 
 /// What stands before `name` in all names of a checkpoint: nothing, or what wrappers of a network leave, `module.`.
@@ -143,7 +145,8 @@ impl Recipe {
     }
 
     /// A network whose parameters all lie under their own names.
-    pub fn new(network: Network, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
+    pub fn new(network: impl Into<Architecture>, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
+        let network = network.into();
         let (tensors, ignored, native_size) = (Vec::new(), Vec::new(), None);
         Self { network, parameterization, sigma_range, tensors, ignored, native_size }
     }
@@ -166,7 +169,7 @@ impl Recipe {
     /// # Errors
     /// A sentence that names the first that does not.
     pub fn check(&self) -> Result<(), String> {
-        self.network.check().map_err(|error| error.to_string())?;
+        self.network.check()?;
         let (low, high) = self.sigma_range;
         if !(low > 0.0 && low < high && high.is_finite()) {
             return Err(format!("has noise levels from {low} to {high}, expected 0 < sigma_min < sigma_max"));

@@ -1,6 +1,6 @@
 //! `scheduler_config.json` of diffusers, as far as it says how the network was trained.
 
-use crate::priors::{Parameterization, Prediction, Time, VariancePreserving};
+use crate::priors::{NoiseCoordinate, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving};
 use crate::schedules::Discrete;
 use serde::Deserialize;
 use serde_json::Value;
@@ -66,8 +66,16 @@ impl SchedulerConfig {
             let range = (self.sigma_min.unwrap_or(0.002), self.sigma_max.unwrap_or(80.0));
             return Ok((Parameterization::Edm { sigma_data: self.sigma_data.unwrap_or(0.5) }, range));
         }
+        if self.class_name == "ScoreSdeVeScheduler" {
+            // Its pipeline makes images in [0, 1] of a network that divides by σ itself.
+            let coordinate = NoiseCoordinate::Logarithm;
+            let process = VarianceExploding { unit: 0.5, centred, coordinate, divided: false };
+            let (low, high) = (self.sigma_min.unwrap_or(0.01), self.sigma_max.unwrap_or(1348.0));
+            let range = (low / process.unit, high / process.unit);
+            return Ok((Parameterization::VarianceExploding(process), range));
+        }
         if !VARIANCE_PRESERVING.contains(&self.class_name.as_str()) {
-            let known = format!("{} and EDM's", VARIANCE_PRESERVING.join(", "));
+            let known = format!("{}, ScoreSdeVeScheduler and EDM's", VARIANCE_PRESERVING.join(", "));
             return Err(format!("has the scheduler {}; known: {known}", self.class_name));
         }
         let prediction = match prediction {

@@ -9,7 +9,7 @@
 use super::draft::{Affine, Draft, Extent, Residual, affine, dense, groups_of_four, norm, source, sum};
 use super::{Family, Origin, Pick, Recipe, TensorIndex};
 use crate::priors::{
-    LinearProcess, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving, explosion::Coordinate,
+    LinearProcess, NoiseCoordinate, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving,
 };
 use crate::schedules::Discrete;
 use serde::Deserialize;
@@ -220,8 +220,8 @@ impl ScoreSdeConfig {
                 return refuse("name, embedding_type, training.continuous", &got, can);
             }
             let coordinate = match training.continuous {
-                true => Coordinate::Logarithm,
-                false => Coordinate::Level { largest: high, smallest: low, count: model.num_scales },
+                true => NoiseCoordinate::Logarithm,
+                false => NoiseCoordinate::Level { largest: high, smallest: low, count: model.num_scales },
             };
             let process = VarianceExploding {
                 unit: if data.centered { 1.0 } else { 0.5 },
@@ -259,9 +259,7 @@ impl ScoreSdeConfig {
             return refuse("training.continuous", &false, "true with subvpsde");
         }
         let count = model.num_scales;
-        let beta = |k: usize| {
-            (beta_min + (beta_max - beta_min) * k as f64 / (count - 1) as f64) / count as f64
-        };
+        let beta = |k: usize| (beta_min + (beta_max - beta_min) * k as f64 / (count - 1) as f64) / count as f64;
         let Some(levels) = Discrete::of_betas((0..count).map(beta).collect()) else {
             return refuse("beta_max", &beta_max, &format!("less than num_scales = {count}"));
         };

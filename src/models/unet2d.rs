@@ -5,7 +5,7 @@
 
 use super::draft::{Affine, Draft, Residual, affine, dense, norm, source, sum};
 use super::scheduler::{SchedulerConfig, time};
-use super::{Family, Origin, Pick, Recipe, TensorIndex};
+use super::{Family, Origin, Pick, Recipe, TensorIndex, unet2d_skip};
 use crate::priors::Parameterization;
 use serde::Deserialize;
 use serde_json::Value;
@@ -107,6 +107,13 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
         }
         Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
     };
+    let fourier = architecture.time_embedding_type == "fourier";
+    if fourier != matches!(parameterization, Parameterization::VarianceExploding(_)) {
+        let kind = &architecture.time_embedding_type;
+        return Err(format!(
+            "UNet2DModel with time_embedding_type = {kind:?} cannot be one that is {parameterization}"
+        ));
+    }
     let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
     let network = architecture.network()?;
     let tensors = renamed(&network, tensors);
@@ -176,6 +183,9 @@ impl UNet2dConfig {
     /// # Errors
     /// A sentence naming the field that cannot be built, its value, and what can.
     pub fn network(&self) -> Result<Network, String> {
+        if unet2d_skip::has_skip_blocks(self) {
+            return unet2d_skip::network(self);
+        }
         self.check()?;
         let channels = &self.block_out_channels;
         let levels = channels.len();
