@@ -23,6 +23,7 @@ pub struct Model {
     device: Device,
     instruction_set: InstructionSet,
     precision: Precision,
+    class: Option<usize>,
 }
 
 /// A noise level and the first values of the denoised test pattern.
@@ -109,6 +110,7 @@ impl Model {
             device: options.device.clone(),
             instruction_set: options.instruction_set,
             precision,
+            class: None,
         }
     }
 
@@ -182,6 +184,7 @@ impl Model {
             device: device.clone(),
             instruction_set: *instruction_set,
             precision,
+            class,
         })
     }
 
@@ -203,6 +206,11 @@ impl Model {
     /// In which numbers products are taken.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// What it takes images to be of, where it was told a class.
+    pub fn class(&self) -> Option<usize> {
+        self.class
     }
 
     /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.
