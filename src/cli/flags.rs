@@ -146,7 +146,7 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env = true,
         help_heading = MODEL)]
     model: PathBuf,
-    /// Class of the image, for a model that was trained with classes
+    /// Class of the image, for models trained with classes
     #[arg(long, value_name = "N", help_heading = MODEL)]
     class: Option<usize>,
 }
