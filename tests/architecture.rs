@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
-//! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior |
+//! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior; `schedules` |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
@@ -39,8 +39,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
     match module {
         "error" => &["image"],
         "image" | "schedules" => &[],
-        "models" => &["error", "priors"],
-        "priors" => &["error", "models"],
+        "models" => &["error", "schedules", "priors"],
+        "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
         "catalog" => &["samplers", "solvers"],
