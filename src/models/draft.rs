@@ -1,9 +1,7 @@
 //! Parts that the U-Nets of several families are made of.
 
 use super::{Origin, Pick};
-use tweedie_kernels::network::{
-    Attention, Dense, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum,
-};
+use tweedie_kernels::network::{Attention, Dense, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum};
 
 /// The steps of a network that is being written down, and where its parameters lie.
 #[derive(Debug)]

@@ -81,7 +81,9 @@ impl DrunetConfig {
     pub fn of(tensors: &TensorIndex) -> Result<Self, String> {
         let size = |name: &str, axis: usize| {
             let shape = tensors.get(name).map(|(_, shape)| shape.as_slice());
-            shape.and_then(|shape| shape.get(axis).copied()).ok_or_else(|| format!("has no configuration and lacks {name}"))
+            shape
+                .and_then(|shape| shape.get(axis).copied())
+                .ok_or_else(|| format!("has no configuration and lacks {name}"))
         };
         let nb = (0..MOST_BLOCKS).take_while(|k| tensors.contains_key(&format!("m_down1.{k}.res.0.weight"))).count();
         let below = |level: usize| size(&format!("m_down{level}.{nb}.weight"), 0);
@@ -101,11 +103,16 @@ impl DrunetConfig {
     /// # Errors
     /// A sentence naming the argument that cannot be built, its value, and what can.
     pub fn shape(&self) -> Result<DrunetShape, String> {
-        let refuse =
-            |field: &str, got: &dyn std::fmt::Debug, can: &str| Err(format!("drunet with {field} = {got:?} cannot be built, only {can}"));
+        let refuse = |field: &str, got: &dyn std::fmt::Debug, can: &str| {
+            Err(format!("drunet with {field} = {got:?} cannot be built, only {can}"))
+        };
         let modes = (self.act_mode.as_str(), self.downsample_mode.as_str(), self.upsample_mode.as_str());
         if modes != ("R", "strideconv", "convtranspose") {
-            return refuse("act_mode, downsample_mode, upsample_mode", &modes, "\"R\", \"strideconv\", \"convtranspose\"");
+            return refuse(
+                "act_mode, downsample_mode, upsample_mode",
+                &modes,
+                "\"R\", \"strideconv\", \"convtranspose\"",
+            );
         }
         if self.in_channels != self.out_channels || !(1..=MOST_CHANNELS).contains(&self.in_channels) {
             let got = (self.in_channels, self.out_channels);

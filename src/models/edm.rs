@@ -15,9 +15,7 @@ use crate::schedules::Discrete;
 use serde::Deserialize;
 use serde_json::Value;
 use std::f64::consts::FRAC_1_SQRT_2;
-use tweedie_kernels::network::{
-    Classes, Embedding, Features, Filter, Network, Norm, Parameter, Source, Sum,
-};
+use tweedie_kernels::network::{Classes, Embedding, Features, Filter, Network, Norm, Parameter, Source, Sum};
 
 /// Class and arguments of a preconditioned network.
 #[derive(Clone, Debug, Deserialize)]
@@ -250,9 +248,7 @@ impl EdmConfig {
                 let range = process.sigma_range();
                 Ok((Parameterization::VariancePreserving(process.into()), range, 2))
             }
-            other => {
-                refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\"")
-            }
+            other => refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\""),
         }
     }
 }

@@ -112,7 +112,9 @@ impl RefineNetConfig {
         within("model.num_classes", model.num_classes, (2, MOST_LEVELS))?;
         let (high, low) = (model.sigma_begin, model.sigma_end);
         if !(low > 0.0 && low < high && high.is_finite()) {
-            return Err(format!("{family} with noise levels from {high} to {low}, expected them to fall and stay above 0"));
+            return Err(format!(
+                "{family} with noise levels from {high} to {low}, expected them to fall and stay above 0"
+            ));
         }
         let of = |field: &str, got: &Option<String>, known: &[&str]| match got {
             Some(got) if !known.contains(&got.as_str()) => {
@@ -248,7 +250,8 @@ impl RefineNetShape {
 
     /// Multiplications and additions of the convolutions for an image of `height × width`.
     pub fn operations(&self, height: usize, width: usize) -> f64 {
-        let at = |(level, &kernel): (usize, &usize)| 2.0 * kernel as f64 * ((height >> level) * (width >> level)) as f64;
+        let at =
+            |(level, &kernel): (usize, &usize)| 2.0 * kernel as f64 * ((height >> level) * (width >> level)) as f64;
         self.kernels.iter().enumerate().map(at).sum()
     }
 

@@ -259,9 +259,7 @@ impl ScoreSdeConfig {
             return refuse("training.continuous", &false, "true with subvpsde");
         }
         let count = model.num_scales;
-        let beta = |k: usize| {
-            (beta_min + (beta_max - beta_min) * k as f64 / (count - 1) as f64) / count as f64
-        };
+        let beta = |k: usize| (beta_min + (beta_max - beta_min) * k as f64 / (count - 1) as f64) / count as f64;
         let Some(levels) = Discrete::of_betas((0..count).map(beta).collect()) else {
             return refuse("beta_max", &beta_max, &format!("less than num_scales = {count}"));
         };

@@ -148,10 +148,9 @@ pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
     build.colours("conv_out", x, norm, output);
 
     let features = match config.time_embedding_type.as_str() {
-        "fourier" => Features::Fourier {
-            frequencies: Parameter::new("time_proj.weight", &[first]),
-            cosine_first: false,
-        },
+        "fourier" => {
+            Features::Fourier { frequencies: Parameter::new("time_proj.weight", &[first]), cosine_first: false }
+        }
         _ => Features::Positional {
             channels: first,
             cosine_first: config.flip_sin_to_cos,
