@@ -240,7 +240,7 @@ fn variance_preserving_networks_of_score_sde_agree_with_it() {
 
 // The weights of score_sde's own network rounded to halves, run by diffusers 0.42.1: its `UNet2DModel` with these weights
 // under its names, and nothing in the attention between the last two blocks of a level, gives score_sde's output to 1e-6.
-// `std` is score_sde's.
+// `std` is what score_sde divides by.
 #[test]
 fn networks_of_the_class_ddpm_agree_with_diffusers() {
     let golden = Golden::read("score_sde", "score-sde-ddpm-tiny/vp-ddpm-discrete");
@@ -272,7 +272,9 @@ fn edm_networks_agree_with_edm_in_every_preconditioning() {
         for b in 0..2 {
             let (sigma, noise) = (golden.number("sigma", b), golden.number("c_noise", b));
             let scalings = golden.recipe.parameterization.scalings(sigma);
-            assert!((scalings.noise - noise).abs() <= 1e-6 * noise.abs().max(1.0), "{} is not {noise}", scalings.noise);
+            // EDM finds the time of a variance preserving process in single precision, with a difference of large numbers.
+            let rounding = if variant.contains("vp-") { 2e-4 } else { 1e-6 };
+            assert!((scalings.noise - noise).abs() <= rounding * noise.abs(), "{} is not {noise}", scalings.noise);
             golden.agrees(b, ["net_in", "out", "grad_net_in"], as_it_is(1.0), noise, limits);
             let pulled = (&golden.entry("v", b), &golden.entry("grad_x", b));
             golden.denoises(sigma, &golden.entry("x", b), &golden.entry("denoised", b), Some(pulled), limits);
@@ -513,7 +515,9 @@ fn noise_coordinates_are_those_of_the_reference_programs() {
     config["training"]["sde"] = "subvpsde".into();
     let sub = recipe("score_sde", &config).unwrap().parameterization;
     let column = |name: &str| table("tables_score_sde.safetensors", name);
-    for ((t, alpha), std) in column("t_grid").into_iter().zip(column("subvp.mean_coeff")).zip(column("subvp.std")) {
+    let columns = column("t_grid").into_iter().zip(column("subvp.mean_coeff")).zip(column("subvp.std"));
+    // Before that `s = 1 − α²` is all rounding in single precision.
+    for ((t, alpha), std) in columns.filter(|((t, _), _)| *t >= 0.01) {
         let scalings = sub.scalings(std / alpha);
         assert_close(scalings.noise, 999.0 * t, 2e-4, "999 t");
         assert_close(scalings.input, alpha, 1e-5, "the input's factor");
