@@ -40,5 +40,7 @@ mod sampling_cli;
 mod schedules;
 // Networks of other programs, against those programs.
 mod score_networks;
+// U-Nets of other programs.
+mod unets;
 // What every solver promises.
 mod solvers;

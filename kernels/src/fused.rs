@@ -112,7 +112,7 @@ struct FusedSource {
     silu: bool,
     /// As in the description, which `backward` is packed from.
     source: Source,
-    weight: Vec<f32>,
+    weight: Arc<Vec<f32>>,
     /// Data gradient, from the step's result to the concatenated inputs; packed when it is first asked for.
     backward: OnceLock<Correlation>,
 }
@@ -259,16 +259,17 @@ impl FusedNetwork {
         // What the kernels rely on: they check neither instructions nor indices.
         let isa = isa.on_this_machine()?;
         network.check()?;
-        let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
+        // A large network's kernels are there once and packed, not a third time.
+        let mut parameters: HashMap<String, Arc<Vec<f32>>> = HashMap::new();
         for parameter in network.parameters() {
             let values = lookup(&parameter.name).ok_or_else(|| Error::Missing(parameter.name.clone()))?;
             if values.len() != parameter.elements() {
                 let (name, expected) = (parameter.name.clone(), parameter.shape.clone());
                 return Err(Error::Elements { name, expected, got: values.len() });
             }
-            parameters.insert(parameter.name.clone(), values);
+            parameters.insert(parameter.name.clone(), Arc::new(values));
         }
-        let get = |parameter: &Parameter| parameters[&parameter.name].clone();
+        let get = |parameter: &Parameter| parameters[&parameter.name].to_vec();
         let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
         let normed = |norm: &Norm| FusedNorm {
             groups: norm.groups,
@@ -289,7 +290,11 @@ impl FusedNetwork {
                 .iter()
                 .map(|s| Layout { parts: s.inputs.iter().map(|&v| network.value_channels(v)).collect() })
                 .collect();
-            let weights: Vec<Vec<f32>> = step.sources.iter().map(|s| scaled(get(&s.weight))).collect();
+            let weight = |source: &Source| match factor {
+                1.0 => Arc::clone(&parameters[&source.weight.name]),
+                _ => Arc::new(scaled(get(&source.weight))),
+            };
+            let weights: Vec<Arc<Vec<f32>>> = step.sources.iter().map(weight).collect();
             let resample = step.sources[0].resample;
             let (read, write) = resample.strides();
             let phases = forward_phases(&step.sources, &weights, resample);
@@ -311,7 +316,7 @@ impl FusedNetwork {
                 .collect();
             let mut bias = vec![0.0; output.blocks() * 16];
             for source in step.sources.iter().filter_map(|s| s.bias.as_ref()) {
-                for (sum, value) in bias.iter_mut().zip(&parameters[&source.name]) {
+                for (sum, value) in bias.iter_mut().zip(parameters[&source.name].iter()) {
                     *sum += value;
                 }
             }
@@ -1133,7 +1138,7 @@ fn forward_offset(resample: Resample, phase: usize, k: usize, size: usize) -> is
     }
 }
 
-fn forward_phases(sources: &[Source], weights: &[Vec<f32>], resample: Resample) -> Vec<Phase> {
+fn forward_phases(sources: &[Source], weights: &[Arc<Vec<f32>>], resample: Resample) -> Vec<Phase> {
     let parities: &[usize] = if resample == Resample::Up { &[0, 1] } else { &[0] };
     let mut phases = Vec::new();
     for &y in parities {

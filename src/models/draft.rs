@@ -69,6 +69,12 @@ impl Draft {
         let mut inputs = block.inputs.to_vec();
         let first = match block.filter {
             None => Source { norm: Some(before), silu: true, ..source(&inputs, first) },
+            // A convolution doubles pixels by itself.
+            Some(Filter::Nearest) => {
+                let first = Source { norm: Some(before), silu: true, resample: Resample::Up, ..source(&inputs, first) };
+                inputs = vec![self.resize(inputs[0], None, Filter::Nearest)];
+                first
+            }
             Some(filter) => {
                 let activated = self.resize(inputs[0], Some(before), filter.clone());
                 inputs = vec![self.resize(inputs[0], None, filter)];

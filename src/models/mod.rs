@@ -7,13 +7,17 @@
 //! | module | family |
 //! | --- | --- |
 //! | [`unet2d`] | `UNet2DModel` of diffusers |
+//! | [`adm`] | guided-diffusion's U-Net, ADM |
+//! | [`ddpm`] | the U-Net of DDPM and DDIM |
 //! | [`score_sde`] | NCSN++, DDPM++ and DDPM of score_sde |
 //! | [`edm`] | `SongUNet` and `DhariwalUNet` of EDM |
 //! | [`RefineNetConfig`] | NCSN and NCSNv2, which [`RefineNet`] runs |
 //! | [`DrunetConfig`] | DRUNet, which [`Drunet`] runs |
 
+pub mod adm;
 mod architecture;
 mod convolution;
+pub mod ddpm;
 mod draft;
 mod drunet;
 pub mod edm;

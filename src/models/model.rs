@@ -5,6 +5,7 @@ use crate::priors::{Denoiser, Gaussian, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::path::Path;
+use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Precision};
 
 /// A prior that is loaded and ready on a device.
@@ -22,6 +23,7 @@ pub struct Model {
     device: Device,
     instruction_set: InstructionSet,
     precision: Precision,
+    class: Option<usize>,
 }
 
 /// A noise level and the first values of the denoised test pattern.
@@ -108,6 +110,7 @@ impl Model {
             device: options.device.clone(),
             instruction_set: options.instruction_set,
             precision,
+            class: None,
         }
     }
 
@@ -122,18 +125,24 @@ impl Model {
         let hash = checkpoint.hash();
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
-        let model: Box<dyn ScoreModel> = match network {
-            Architecture::RefineNet(shape) => Box::new(RefineNet::new(shape, device, lookup)?),
-            Architecture::Drunet(shape) => Box::new(Drunet::new(shape, device, lookup)?),
+        let class = options.network_class(network)?;
+        let layered = |network: &Network| {
+            let layered = Layered::new(network, device, lookup)?.with_class(class);
+            layered.map_err(|error| refuse(error.to_string()))
+        };
+        let (model, precision): (Box<dyn ScoreModel>, _) = match network {
+            Architecture::RefineNet(shape) => (Box::new(RefineNet::new(shape, device, lookup)?), Precision::F32),
+            Architecture::Drunet(shape) => (Box::new(Drunet::new(shape, device, lookup)?), Precision::F32),
             Architecture::Steps(network) if device.is_cpu() => {
-                match Fused::new(network, *instruction_set, precision, lookup) {
-                    Ok(fused) => Box::new(fused),
+                let fused = Fused::new(network, *instruction_set, precision, lookup);
+                match fused.and_then(|fused| fused.with_class(class)) {
+                    Ok(fused) => (Box::new(fused), precision),
                     // What no kernel does, tensor operations do, slowly and in single precision.
-                    Err(tweedie_kernels::Error::Unsupported(_)) => Box::new(Layered::new(network, device, lookup)?),
+                    Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered(network)?), Precision::F32),
                     Err(error) => return Err(refuse(error.to_string())),
                 }
             }
-            Architecture::Steps(network) => Box::new(Layered::new(network, device, lookup)?),
+            Architecture::Steps(network) => (Box::new(layered(network)?), precision),
         };
         let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
         let (low, high) = checkpoint.sigma_range;
@@ -142,6 +151,12 @@ impl Model {
         fact("architecture", checkpoint.metadata.get("architecture").cloned().unwrap_or_default());
         fact("parameters", parameters.to_string());
         fact("channels", network.channels().to_string());
+        if let Some(classes) = network.steps().and_then(|network| network.embedding.classes.as_ref()) {
+            fact("classes", classes.weight.shape[0].to_string());
+        }
+        if let Some(size) = checkpoint.native_size {
+            fact("trained at", format!("{size}x{size}"));
+        }
         fact("stride", network.stride().to_string());
         fact("operations", format!("{:.1} GFLOP at 256x256", network.operations(256, 256) / 1e9));
         fact("parameterization", checkpoint.parameterization.to_string());
@@ -169,6 +184,7 @@ impl Model {
             device: device.clone(),
             instruction_set: *instruction_set,
             precision,
+            class,
         })
     }
 
@@ -190,6 +206,11 @@ impl Model {
     /// In which numbers products are taken.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// What it takes images to be of, where it was told a class.
+    pub fn class(&self) -> Option<usize> {
+        self.class
     }
 
     /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.

@@ -1,6 +1,6 @@
 //! What a checkpoint is to be read as: a network, how it was trained, and where its numbers lie.
 
-use super::Architecture;
+use super::{Architecture, TensorIndex};
 use crate::priors::Parameterization;
 use std::collections::BTreeMap;
 use tweedie_kernels::network::Parameter;
@@ -125,13 +125,27 @@ fn filtered(kernels: &[f32], size: usize, taps: &[f64]) -> Option<Vec<f32>> {
     Some(values)
 }
 
+/// What stands before `name` in all names of a checkpoint: nothing, or what wrappers of a network leave, `module.`.
+pub(super) fn prefix(tensors: &TensorIndex, name: &str) -> Option<String> {
+    let prefixes = tensors.keys().filter_map(|key| key.strip_suffix(name));
+    let prefix = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).min_by_key(|prefix| prefix.len());
+    prefix.map(str::to_owned)
+}
+
 impl Recipe {
+    /// Its parameters under names that begin with `prefix`, as wrappers of a network leave it.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        if prefix.is_empty() {
+            return self;
+        }
+        let tensors = self.origins().into_values();
+        self.tensors =
+            tensors.map(|origin| Origin { tensor: format!("{prefix}{}", origin.tensor), ..origin }).collect();
+        self
+    }
+
     /// A network whose parameters all lie under their own names.
-    pub fn new(
-        network: impl Into<Architecture>,
-        parameterization: Parameterization,
-        sigma_range: (f64, f64),
-    ) -> Self {
+    pub fn new(network: impl Into<Architecture>, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
         let network = network.into();
         let (tensors, ignored, native_size) = (Vec::new(), Vec::new(), None);
         Self { network, parameterization, sigma_range, tensors, ignored, native_size }

@@ -110,8 +110,9 @@ impl Writer<'_> {
         };
         let (sampler, steps) = plan.of_sample(kind.sample());
         let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
+        let class = model.class().map_or_else(String::new, |class| format!(", class {class}"));
         format!(
-            "tweedie {} {}, model {}{hash}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
+            "tweedie {} {}, model {}{hash}{class}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
              {sample} of {}",
             env!("CARGO_PKG_VERSION"),
             command,
