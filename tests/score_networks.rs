@@ -124,7 +124,6 @@ impl Golden {
             let through = pullback.apply(&self.entry("v", b)).unwrap();
             let error = relative_error(&(through * (factor * slope)).unwrap(), &expected);
             assert!(error <= limits.gradient, "{at}: {gradient} differs by {error:e}");
-            println!("{at}: {error:e}");
         }
     }
 
@@ -267,7 +266,6 @@ fn edm_networks_agree_with_edm_in_every_preconditioning() {
         ("edm-tiny/ve-ncsnpp", FOURIER),
         ("edm-adm-tiny/edm-adm", POSITIONAL),
     ] {
-        println!("{variant}");
         let golden = Golden::read("edm", variant);
         for b in 0..2 {
             let (sigma, noise) = (golden.number("sigma", b), golden.number("c_noise", b));
