@@ -508,7 +508,7 @@ fn settings_that_cannot_be_are_refused_by_name() {
         (adm("channel_mult", json!("1,two")), "channel_mult = \"1,two\", expected numbers such as"),
         (adm("attention_resolutions", json!({})), "attention_resolutions = {}, expected sides"),
         (adm("image_size", Value::Null), "no channel_mult, and the tensors do not say it"),
-        (adm("num_head_channels", json!(48)), "128 channels at middle_block"),
+        (adm("num_head_channels", json!(48)), "512 channels at input_blocks.9.1 cannot be divided into heads"),
         (adm("num_head_channels", json!(0)), "num_head_channels = 0, expected a number above 0"),
         (adm("num_channels", json!(100)), "100 channels of a level are not a multiple of 32 groups"),
         (adm("num_channels", json!(1_u64 << 60)), "num_channels = 1152921504606846976, expected 1 to 16384"),

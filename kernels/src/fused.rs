@@ -568,8 +568,8 @@ impl FusedNetwork {
                     let size = sizes[step.input];
                     let state = match &step.norm {
                         Some(norm) => {
-                            let known = (&values[..], &sums[..], &sizes[..]);
-                            Some(norm_state(norm, (&[step.input], &step.layout), known, &embeddings, batch))
+                            let known = Known { values: &values, sums: &sums, sizes: &sizes };
+                            Some(norm_state(norm, (&[step.input], &step.layout), &known, &embeddings, batch))
                         }
                         None => step.silu.then(|| NormState::identity(&step.layout, batch)),
                     };
@@ -608,8 +608,8 @@ impl FusedNetwork {
                 .iter()
                 .map(|source| match &source.norm {
                     Some(norm) => {
-                        let known = (&values[..], &sums[..], &sizes[..]);
-                        Some(norm_state(norm, (&source.inputs, &source.layout), known, &embeddings, batch))
+                        let known = Known { values: &values, sums: &sums, sizes: &sizes };
+                        Some(norm_state(norm, (&source.inputs, &source.layout), &known, &embeddings, batch))
                     }
                     None => source.silu.then(|| NormState::identity(&source.layout, batch)),
                 })
@@ -1006,15 +1006,23 @@ fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) ->
     sums
 }
 
+/// What a forward pass has made so far: the values, the sums of those that a step left, and their heights and widths.
+struct Known<'a> {
+    values: &'a [Option<Map>],
+    sums: &'a [Option<ChannelSums>],
+    sizes: &'a [(usize, usize)],
+}
+
 /// Mean and deviation of every group, and from them scale and shift of every lane: `γ (1 + s)` and `β (1 + s) + t` take
 /// the place of γ and β where the embedding modulates them.
 fn norm_state(
     norm: &FusedNorm,
     (inputs, layout): (&[usize], &Layout),
-    (values, sums, sizes): (&[Option<Map>], &[Option<ChannelSums>], &[(usize, usize)]),
+    known: &Known<'_>,
     embeddings: &[Vec<f32>],
     batch: usize,
 ) -> NormState {
+    let Known { values, sums, sizes } = *known;
     let channels = layout.channels();
     let width = channels / norm.groups;
     let (height, row) = sizes[inputs[0]];

@@ -52,8 +52,11 @@ pub struct Checkpoint {
     /// Where every parameter of the network lies.
     origins: BTreeMap<String, Origin>,
     /// Type, shape and place in `bytes` of every tensor.
-    index: BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>,
+    index: Places,
 }
+
+/// Type, shape and place in the file of every tensor.
+type Places = BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>;
 
 #[cfg(feature = "embedded-prior")]
 static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
@@ -283,11 +286,7 @@ fn with_metadata(file: &[u8], metadata: &BTreeMap<String, String>) -> Option<Vec
 
 /// Every tensor that the recipe needs is there, of its shape and of a known type, finite, and no other: their types, shapes
 /// and places in the file, whose bytes begin at the address `start`.
-fn checked(
-    recipe: &Recipe,
-    tensors: &SafeTensors<'_>,
-    start: usize,
-) -> Result<BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>, String> {
+fn checked(recipe: &Recipe, tensors: &SafeTensors<'_>, start: usize) -> Result<Places, String> {
     let expected = recipe.expected()?;
     let listed = |mut names: Vec<&str>| {
         names.sort_unstable();
