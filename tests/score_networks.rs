@@ -553,13 +553,13 @@ fn what_cannot_be_built_is_refused_by_name() {
     assert_eq!(message, format!("score_sde with {got} cannot be built, only {can}"));
     let message = score_sde("/model/resblock_type", "ddpm".into());
     assert_eq!(message, r#"score_sde with fir with resblock_type = "ddpm" cannot be built, only "biggan""#);
-    assert_eq!(score_sde("/model/nf", 0.into()), "score_sde with channels of the first level = 0, expected 1 to 65536");
+    assert_eq!(score_sde("/model/nf", 0.into()), "score_sde with channels of the first level = 0, expected 1 to 8192");
     let message = score_sde("/model/ch_mult", json!(vec![1; 17]));
     assert_eq!(message, "score_sde with number of levels = 17, expected 1 to 16");
     let message = score_sde("/model/num_res_blocks", 1_000_000_000.into());
-    assert_eq!(message, "score_sde with blocks of a level = 1000000000, expected 1 to 64");
+    assert_eq!(message, "score_sde with blocks of all levels = 4000000000, expected 1 to 128");
     let message = score_sde("/model/ch_mult", json!([1, u64::MAX]));
-    assert_eq!(message, format!("score_sde with channels of a level = {}, expected 1 to 65536", u64::MAX));
+    assert_eq!(message, format!("score_sde with channels of a level = {}, expected 1 to 8192", u64::MAX));
     let message = refused("edm", with(song(32, &[2], true), "/init_kwargs/encoder_type", "skip".into()));
     assert_eq!(message, r#"edm with encoder_type = "skip" cannot be built, only "standard" and "residual""#);
     let message = refused("edm", with(song(32, &[2], true), "/class_name", "LossPrecond".into()));
