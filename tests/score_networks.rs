@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use tweedie::models::{
-    Architecture, Drunet, Family, Fused, Layered, Origin, Recipe, RefineNet, ScoreModel, TensorIndex,
+    Architecture, Checkpoint, Drunet, Family, Fused, Layered, NATIVE_VERSION, Origin, Recipe, RefineNet, ScoreModel,
+    TensorIndex,
 };
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned};
 use tweedie_kernels::{InstructionSet, Precision};
@@ -583,4 +584,38 @@ fn what_cannot_be_built_is_refused_by_name() {
         message,
         format!(r#"UNet2DModel with time_embedding_type = "positional" cannot be one that is {process}"#)
     );
+}
+
+// The native file keeps names and shapes of the original, what is ignored included.
+#[test]
+fn native_files_of_every_family_give_the_parameters_of_the_original() {
+    for (family, variant) in [
+        ("score_sde", "score-sde-tiny/ve-ncsnpp-residual"),
+        ("edm", "edm-adm-tiny/edm-adm"),
+        ("ncsn", "ncsn-tiny/ncsn-cifar10"),
+        ("ncsnv2", "ncsnv2-tiny/ncsnv2-deeper"),
+        ("drunet", "drunet-tiny/gray"),
+    ] {
+        let golden = Golden::read(family, variant);
+        let folder = data("goldens").join(variant);
+        let bytes = std::fs::read(folder.join("weights.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        let metadata = [
+            ("format", "tweedie"),
+            ("version", NATIVE_VERSION),
+            ("name", variant),
+            ("architecture", family),
+            ("config", config.as_str()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+        let native = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
+        let checkpoint = Checkpoint::from_native(native, variant).unwrap();
+        assert_eq!((checkpoint.sigma_range, &checkpoint.name[..]), (golden.recipe.sigma_range, variant));
+        assert_eq!(checkpoint.parameterization, golden.recipe.parameterization);
+        for parameter in checkpoint.network.parameters() {
+            assert!(golden.lookup(&parameter.name).is_some(), "{}", parameter.name);
+            assert_eq!(checkpoint.parameter(&parameter.name), golden.lookup(&parameter.name), "{}", parameter.name);
+        }
+    }
 }
