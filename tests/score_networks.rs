@@ -8,6 +8,7 @@ use crate::models::{data, relative_error};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::f64::consts::SQRT_2;
 use tweedie::models::{
     Architecture, Checkpoint, Drunet, Family, Fused, Layered, NATIVE_VERSION, Origin, Recipe, RefineNet, ScoreModel,
     TensorIndex,
@@ -443,7 +444,7 @@ fn google(channels: &[usize], layers: usize, attended: usize) -> Value {
     let up: Vec<String> = (0..channels.len()).rev().map(|level| kind(level, "Up")).collect();
     json!({"in_channels": 3, "out_channels": 3, "block_out_channels": channels, "layers_per_block": layers,
         "down_block_types": down, "up_block_types": up, "time_embedding_type": "fourier", "norm_num_groups": null,
-        "attention_head_dim": null, "norm_eps": 1e-6, "mid_block_scale_factor": 1.414_213_562_373_095_1,
+        "attention_head_dim": null, "norm_eps": 1e-6, "mid_block_scale_factor": SQRT_2,
         "scheduler": {"_class_name": "ScoreSdeVeScheduler"}})
 }
 
