@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use tweedie::models::unet2d::UNet2dConfig;
-use tweedie::models::{Checkpoint, Fused, Layered, Model, ModelOptions, ScoreModel};
+use tweedie::models::{Checkpoint, FAMILIES, Fused, Layered, Model, ModelOptions, ScoreModel};
 use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Precision};
 
@@ -445,7 +445,9 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
         |key: &str, value: &str| refusal(native(|metadata, _| drop(metadata.insert(key.into(), value.into()))));
     assert_eq!(changed("version", "2"), "has format `tweedie` version `2`, expected format `tweedie` version `1`");
     assert_eq!(changed("format", "pt"), "has format `pt` version `1`, expected format `tweedie` version `1`");
-    assert_eq!(changed("architecture", "NCSNpp"), "has the architecture `NCSNpp`; known: UNet2DModel");
+    let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let message = format!("has the architecture `NCSNpp`; known: {}", known.join(", "));
+    assert_eq!(changed("architecture", "NCSNpp"), message);
     assert_eq!(changed("sigma_max", "large"), "has `sigma_max` = `large`, expected a number");
     for (key, value, got) in
         [("sigma_min", "0", "0 to 80"), ("sigma_max", "-1", "0.002 to -1"), ("sigma_max", "nan", "0.002 to NaN")]

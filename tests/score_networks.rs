@@ -8,8 +8,10 @@ use crate::models::{data, relative_error};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::f64::consts::SQRT_2;
 use tweedie::models::{
-    Architecture, Drunet, Family, Fused, Layered, Origin, Recipe, RefineNet, ScoreModel, TensorIndex,
+    Architecture, Checkpoint, Drunet, Family, Fused, Layered, NATIVE_VERSION, Origin, Recipe, RefineNet, ScoreModel,
+    TensorIndex,
 };
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned};
 use tweedie_kernels::{InstructionSet, Precision};
@@ -124,7 +126,6 @@ impl Golden {
             let through = pullback.apply(&self.entry("v", b)).unwrap();
             let error = relative_error(&(through * (factor * slope)).unwrap(), &expected);
             assert!(error <= limits.gradient, "{at}: {gradient} differs by {error:e}");
-            println!("{at}: {error:e}");
         }
     }
 
@@ -238,8 +239,11 @@ fn variance_preserving_networks_of_score_sde_agree_with_it() {
     }
 }
 
+// The weights of score_sde's own network rounded to halves, run by diffusers 0.42.1: its `UNet2DModel` with these weights
+// under its names, and nothing in the attention between the last two blocks of a level, gives score_sde's output to 1e-6.
+// `std` is what score_sde divides by.
 #[test]
-fn networks_of_the_class_ddpm_agree_with_score_sde() {
+fn networks_of_the_class_ddpm_agree_with_diffusers() {
     let golden = Golden::read("score_sde", "score-sde-ddpm-tiny/vp-ddpm-discrete");
     for b in 0..2 {
         let (label, std) = (golden.number("labels", b), golden.number("std", b));
@@ -249,11 +253,9 @@ fn networks_of_the_class_ddpm_agree_with_score_sde() {
             panic!("{:?}", golden.recipe.parameterization)
         };
         let sigma = process.levels.sigma(label.floor());
-        assert!((sigma / (1.0 + sigma * sigma).sqrt() - std).abs() < 1e-6 * std);
+        assert_close(sigma / (1.0 + sigma * sigma).sqrt(), std, 1e-6, "the deviation");
         let scalings = process.scalings(sigma);
         assert!((scalings.noise - label.floor()).abs() < 1e-6 && (scalings.out + sigma).abs() < 1e-12);
-        let score = golden.entry("out", b).affine(-1.0 / std, 0.0).unwrap();
-        assert!(relative_error(&score, &golden.entry("score", b)) < 1e-6);
     }
 }
 
@@ -266,12 +268,13 @@ fn edm_networks_agree_with_edm_in_every_preconditioning() {
         ("edm-tiny/ve-ncsnpp", FOURIER),
         ("edm-adm-tiny/edm-adm", POSITIONAL),
     ] {
-        println!("{variant}");
         let golden = Golden::read("edm", variant);
         for b in 0..2 {
             let (sigma, noise) = (golden.number("sigma", b), golden.number("c_noise", b));
             let scalings = golden.recipe.parameterization.scalings(sigma);
-            assert!((scalings.noise - noise).abs() <= 1e-6 * noise.abs().max(1.0), "{} is not {noise}", scalings.noise);
+            // EDM finds the time of a variance preserving process in single precision, with a difference of large numbers.
+            let rounding = if variant.contains("vp-") { 2e-4 } else { 1e-6 };
+            assert!((scalings.noise - noise).abs() <= rounding * noise.abs(), "{} is not {noise}", scalings.noise);
             golden.agrees(b, ["net_in", "out", "grad_net_in"], as_it_is(1.0), noise, limits);
             let pulled = (&golden.entry("v", b), &golden.entry("grad_x", b));
             golden.denoises(sigma, &golden.entry("x", b), &golden.entry("denoised", b), Some(pulled), limits);
@@ -368,5 +371,252 @@ fn drunet_agrees_with_deepinv() {
         let kept = denoised.narrow(2, row, 33).unwrap().narrow(3, column, 35).unwrap();
         let error = relative_error(&made, &kept);
         assert!(error <= 1e-5, "the piece from ({top}, {left}) differs by {error:e}");
+    }
+}
+
+fn recipe(family: &str, config: &Value) -> Result<Recipe, String> {
+    let recipe = (Family::named(family)?.recipe)(config, &TensorIndex::new())?;
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// Numbers in all tensors that a checkpoint has to have.
+fn parameters(family: &str, config: &Value) -> usize {
+    let expected = recipe(family, config).unwrap().expected().unwrap();
+    expected.values().map(|shape| shape.iter().product::<usize>()).sum()
+}
+
+/// `ncsnpp`'s settings of the variance exploding process for images of 256 × 256 and more.
+fn progressive(image_size: usize, nf: usize, ch_mult: &[usize], num_res_blocks: usize) -> Value {
+    json!({
+        "data": {"image_size": image_size, "num_channels": 3, "centered": false},
+        "model": {"name": "ncsnpp", "nf": nf, "ch_mult": ch_mult, "num_res_blocks": num_res_blocks,
+            "attn_resolutions": [16], "conditional": true, "fir": true, "fir_kernel": [1, 3, 3, 1], "skip_rescale": true,
+            "resblock_type": "biggan", "progressive": "output_skip", "progressive_input": "input_skip",
+            "progressive_combine": "sum", "embedding_type": "fourier", "scale_by_sigma": true, "sigma_min": 0.01,
+            "sigma_max": 348, "num_scales": 2000},
+        "training": {"sde": "vesde", "continuous": true}
+    })
+}
+
+/// Settings of the networks for CIFAR-10.
+fn cifar(variance_exploding: bool) -> Value {
+    let mut config = progressive(32, 128, &[1, 2, 2, 2], 4);
+    config["model"]["progressive"] = "none".into();
+    config["model"]["progressive_input"] = if variance_exploding { "residual" } else { "none" }.into();
+    if !variance_exploding {
+        config["data"]["centered"] = true.into();
+        config["training"]["sde"] = "vpsde".into();
+        for (field, value) in [("embedding_type", json!("positional")), ("fir", json!(false))] {
+            config["model"][field] = value;
+        }
+        config["model"]["scale_by_sigma"] = false.into();
+    }
+    config
+}
+
+fn edm(arguments: Value) -> Value {
+    json!({"class_name": "training.networks.EDMPrecond", "init_kwargs": arguments})
+}
+
+fn song(resolution: usize, multipliers: &[usize], fourier: bool) -> Value {
+    let mut arguments = json!({"img_resolution": resolution, "img_channels": 3, "model_type": "SongUNet",
+        "model_channels": 128, "channel_mult": multipliers, "augment_dim": 9});
+    if fourier {
+        for (field, value) in [
+            ("embedding_type", json!("fourier")),
+            ("encoder_type", json!("residual")),
+            ("channel_mult_noise", json!(2)),
+            ("resample_filter", json!([1, 3, 3, 1])),
+        ] {
+            arguments[field] = value;
+        }
+    }
+    edm(arguments)
+}
+
+/// `google/ncsnpp-*`.
+fn google(channels: &[usize], layers: usize, attended: usize) -> Value {
+    let kind = |level: usize, way: &str| {
+        if level == attended { format!("AttnSkip{way}Block2D") } else { format!("Skip{way}Block2D") }
+    };
+    let down: Vec<String> = (0..channels.len()).map(|level| kind(level, "Down")).collect();
+    let up: Vec<String> = (0..channels.len()).rev().map(|level| kind(level, "Up")).collect();
+    json!({"in_channels": 3, "out_channels": 3, "block_out_channels": channels, "layers_per_block": layers,
+        "down_block_types": down, "up_block_types": up, "time_embedding_type": "fourier", "norm_num_groups": null,
+        "attention_head_dim": null, "norm_eps": 1e-6, "mid_block_scale_factor": SQRT_2,
+        "scheduler": {"_class_name": "ScoreSdeVeScheduler"}})
+}
+
+// Counted with diffusers 0.42.1 (`UNet2DModel`, whose sizes of four bytes a number are those of the hosted files, 263 and
+// 423 MB) and deepinv 0.5.0 (`NCSNpp`, `ADMUNet`, `DRUNet`), the map of augmentations left out and Fourier frequencies
+// counted. The networks of score_sde are those of diffusers and EDM under other names.
+#[test]
+fn the_published_networks_have_as_many_parameters_as_other_programs_count() {
+    let (wide, deep) = ([128, 128, 256, 256, 256, 256, 256], [16, 32, 64, 128, 256, 512, 512, 512]);
+    assert_eq!(parameters("UNet2DModel", &google(&wide, 2, 4)), 65_574_549);
+    assert_eq!(parameters("UNet2DModel", &google(&deep, 1, 6)), 105_785_896);
+    assert_eq!(parameters("score_sde", &progressive(256, 128, &[1, 1, 2, 2, 2, 2, 2], 2)), 65_574_549);
+    assert_eq!(parameters("score_sde", &progressive(1024, 16, &[1, 2, 4, 8, 16, 32, 32, 32], 1)), 105_785_896);
+    assert_eq!(parameters("score_sde", &cifar(false)), 61_804_419);
+    assert_eq!(parameters("score_sde", &cifar(true)), 62_758_787 + 128);
+    assert_eq!(parameters("edm", &song(32, &[2, 2, 2], false)), 55_732_739);
+    assert_eq!(parameters("edm", &song(32, &[2, 2, 2], true)), 56_395_523 + 128);
+    assert_eq!(parameters("edm", &song(64, &[1, 2, 2, 2], false)), 61_804_419);
+    assert_eq!(parameters("edm", &song(64, &[1, 2, 2, 2], true)), 62_758_787 + 128);
+    let imagenet = |classes: usize| {
+        edm(json!({"img_resolution": 64, "img_channels": 3, "label_dim": classes, "model_type": "DhariwalUNet"}))
+    };
+    assert_eq!(parameters("edm", &imagenet(0)), 295_131_267);
+    assert_eq!(parameters("edm", &imagenet(1000)), 295_899_267);
+    let drunet = |channels: usize| json!({"in_channels": channels, "out_channels": channels, "nc": [64, 128, 256, 512], "nb": 4});
+    assert_eq!(parameters("drunet", &drunet(3)), 32_640_960);
+    assert_eq!(parameters("drunet", &drunet(1)), 32_638_656);
+}
+
+fn table(file: &str, name: &str) -> Vec<f64> {
+    let tables = candle_core::safetensors::load(data("schedules").join(file), &Device::Cpu).unwrap();
+    tables[name].to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+fn assert_close(got: f64, expected: f64, relative: f64, what: &str) {
+    assert!((got - expected).abs() <= relative * expected.abs(), "{what}: {got} is not {expected}");
+}
+
+// `data/schedules`: EDM's and score_sde's own numbers.
+#[test]
+fn noise_coordinates_are_those_of_the_reference_programs() {
+    let small = json!({"img_resolution": 16, "img_channels": 3, "model_channels": 16, "channel_mult": [1], "num_blocks": 1,
+        "attn_resolutions": [], "model_type": "SongUNet"});
+    let of_class = |class: &str| recipe("edm", &json!({"class_name": class, "init_kwargs": small})).unwrap();
+
+    let preserving = of_class("VPPrecond").parameterization;
+    for (t, sigma) in
+        table("tables_edm.safetensors", "vp_t").into_iter().zip(table("tables_edm.safetensors", "vp_sigma"))
+    {
+        let scalings = preserving.scalings(sigma);
+        assert_close(scalings.noise, 999.0 * t, 1e-9, "999 t");
+        assert_close(scalings.input, 1.0 / (1.0 + sigma * sigma).sqrt(), 1e-12, "the input's factor");
+        assert_close(scalings.out, -sigma, 1e-12, "the output's factor");
+    }
+
+    // `u[M]` is 0; time t is `u[M − 1 − t]`, and the second half of the outputs is not the noise.
+    let improved = of_class("iDDPMPrecond");
+    let table_of_levels = table("tables_edm.safetensors", "iddpm_u");
+    for (index, sigma) in table_of_levels[..1000].iter().enumerate() {
+        let scalings = improved.parameterization.scalings(*sigma);
+        assert_close(scalings.noise, (999 - index) as f64, 1e-12, "the place in the table");
+    }
+    let Architecture::Steps(network) = &improved.network else { panic!("{:?}", improved.network) };
+    assert_eq!(network.value_channels(network.steps.len()), 6);
+
+    // With `x_t = α x₀ + s n`, σ is `s/α`.
+    let mut config = cifar(false);
+    config["training"]["sde"] = "subvpsde".into();
+    let sub = recipe("score_sde", &config).unwrap().parameterization;
+    let column = |name: &str| table("tables_score_sde.safetensors", name);
+    let columns = column("t_grid").into_iter().zip(column("subvp.mean_coeff")).zip(column("subvp.std"));
+    // Before that `s = 1 − α²` is all rounding in single precision.
+    for ((t, alpha), std) in columns.filter(|((t, _), _)| *t >= 0.01) {
+        let scalings = sub.scalings(std / alpha);
+        assert_close(scalings.noise, 999.0 * t, 2e-4, "999 t");
+        assert_close(scalings.input, alpha, 1e-5, "the input's factor");
+    }
+
+    // Ascending in the table, and the network counts from the largest, in units of [0, 1].
+    let mut config = cifar(true);
+    config["training"]["continuous"] = false.into();
+    config["model"]["embedding_type"] = "positional".into();
+    config["model"]["sigma_max"] = 50.into();
+    config["model"]["num_scales"] = 1000.into();
+    let discrete = recipe("score_sde", &config).unwrap();
+    for (index, sigma) in column("ve.discrete_sigmas").into_iter().enumerate() {
+        let scalings = discrete.parameterization.scalings(2.0 * sigma);
+        assert!((scalings.noise - (999 - index) as f64).abs() < 1e-9, "{} at {index}", scalings.noise);
+    }
+    assert!((discrete.sigma_range.0 - 0.02).abs() < 1e-12 && (discrete.sigma_range.1 - 100.0).abs() < 1e-9);
+}
+
+#[test]
+fn what_cannot_be_built_is_refused_by_name() {
+    let with = |mut config: Value, at: &str, value: Value| {
+        *config.pointer_mut(at).unwrap() = value;
+        config
+    };
+    let refused = |family: &str, config: Value| recipe(family, &config).unwrap_err();
+    let score_sde = |at: &str, value: Value| refused("score_sde", with(cifar(true), at, value));
+    let message = score_sde("/model/progressive", "residual".into());
+    assert_eq!(message, r#"score_sde with progressive = "residual" cannot be built, only "none", "output_skip""#);
+    let message = score_sde("/training/sde", "edm".into());
+    assert_eq!(message, r#"score_sde with scale_by_sigma = true cannot be built, only false with edm"#);
+    let message = score_sde("/training/continuous", false.into());
+    let got = r#"name, embedding_type, training.continuous = ("ncsnpp", "fourier", false)"#;
+    let can = r#"ncsnpp's "fourier" with true, "positional" with false"#;
+    assert_eq!(message, format!("score_sde with {got} cannot be built, only {can}"));
+    let message = score_sde("/model/resblock_type", "ddpm".into());
+    assert_eq!(message, r#"score_sde with fir with resblock_type = "ddpm" cannot be built, only "biggan""#);
+    assert_eq!(score_sde("/model/nf", 0.into()), "score_sde with channels of the first level = 0, expected 1 to 8192");
+    let message = score_sde("/model/ch_mult", json!(vec![1; 17]));
+    assert_eq!(message, "score_sde with number of levels = 17, expected 1 to 16");
+    let message = score_sde("/model/num_res_blocks", 1_000_000_000.into());
+    assert_eq!(message, "score_sde with blocks of all levels = 4000000000, expected 1 to 128");
+    let message = score_sde("/model/ch_mult", json!([1, u64::MAX]));
+    assert_eq!(message, format!("score_sde with channels of a level = {}, expected 1 to 8192", u64::MAX));
+    let message = refused("edm", with(song(32, &[2], true), "/init_kwargs/encoder_type", "skip".into()));
+    assert_eq!(message, r#"edm with encoder_type = "skip" cannot be built, only "standard" and "residual""#);
+    let message = refused("edm", with(song(32, &[2], true), "/class_name", "LossPrecond".into()));
+    let known = r#""EDMPrecond", "VPPrecond", "VEPrecond" and "iDDPMPrecond""#;
+    assert_eq!(message, format!(r#"edm with class_name = "LossPrecond" cannot be built, only {known}"#));
+    assert_eq!(refused("edm", json!({})), "has no configuration and lacks the first convolution, which says its size");
+    let message = refused("drunet", json!({"in_channels": 3, "out_channels": 3, "nc": [8, 8, 8, 8], "nb": 0}));
+    assert_eq!(message, "drunet with nb = 0 cannot be built, only 1 to 64");
+    let ncsnv2 = json!({"_class": "NCSNv3", "data": {"image_size": 16, "channels": 3},
+        "model": {"ngf": 4, "num_classes": 20, "sigma_begin": 50, "sigma_end": 0.01, "spec_norm": false}});
+    let message = refused("ncsnv2", ncsnv2.clone());
+    assert_eq!(
+        message,
+        r#"ncsnv2 with _class = "NCSNv3" cannot be built, only NCSNv2, NCSNv2Deeper and NCSNv2Deepest"#
+    );
+    let message = refused("ncsnv2", with(ncsnv2, "/model/spec_norm", true.into()));
+    assert_eq!(message, "ncsnv2 with spec_norm = true cannot be built, only false");
+    let message = refused("UNet2DModel", with(google(&[32, 32], 1, 0), "/time_embedding_type", "positional".into()));
+    let process = "variance exploding, any level, images in [0, 1]";
+    assert_eq!(
+        message,
+        format!(r#"UNet2DModel with time_embedding_type = "positional" cannot be one that is {process}"#)
+    );
+}
+
+// The native file keeps names and shapes of the original, what is ignored included.
+#[test]
+fn native_files_of_every_family_give_the_parameters_of_the_original() {
+    for (family, variant) in [
+        ("score_sde", "score-sde-tiny/ve-ncsnpp-residual"),
+        ("edm", "edm-adm-tiny/edm-adm"),
+        ("ncsn", "ncsn-tiny/ncsn-cifar10"),
+        ("ncsnv2", "ncsnv2-tiny/ncsnv2-deeper"),
+        ("drunet", "drunet-tiny/gray"),
+    ] {
+        let golden = Golden::read(family, variant);
+        let folder = data("goldens").join(variant);
+        let bytes = std::fs::read(folder.join("weights.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        let metadata = [
+            ("format", "tweedie"),
+            ("version", NATIVE_VERSION),
+            ("name", variant),
+            ("architecture", family),
+            ("config", config.as_str()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+        let native = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
+        let checkpoint = Checkpoint::from_native(native, variant).unwrap();
+        assert_eq!((checkpoint.sigma_range, &checkpoint.name[..]), (golden.recipe.sigma_range, variant));
+        assert_eq!(checkpoint.parameterization, golden.recipe.parameterization);
+        for parameter in checkpoint.network.parameters() {
+            assert!(golden.lookup(&parameter.name).is_some(), "{}", parameter.name);
+            assert_eq!(checkpoint.parameter(&parameter.name), golden.lookup(&parameter.name), "{}", parameter.name);
+        }
     }
 }

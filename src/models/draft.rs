@@ -188,10 +188,10 @@ pub(super) struct Extent<'a> {
     pub(super) blocks: usize,
 }
 
-/// Larger than in any network that has been published.
+/// Larger than in any network that has been published, and small enough for the description of one to be.
 const MOST_LEVELS: usize = 16;
-const MOST_BLOCKS: usize = 64;
-const MOST_CHANNELS: usize = 1 << 16;
+const MOST_BLOCKS: usize = 128;
+const MOST_CHANNELS: usize = 1 << 13;
 const LARGEST_IMAGE: usize = 1 << 16;
 
 impl Extent<'_> {
@@ -207,7 +207,7 @@ impl Extent<'_> {
         within("image channels", self.image_channels, MOST_CHANNELS)?;
         within("image size", self.image_size, LARGEST_IMAGE)?;
         within("number of levels", self.multipliers.len(), MOST_LEVELS)?;
-        within("blocks of a level", self.blocks, MOST_BLOCKS)?;
+        within("blocks of all levels", self.blocks.saturating_mul(self.multipliers.len()), MOST_BLOCKS)?;
         within("channels of the first level", self.channels, MOST_CHANNELS)?;
         for &multiplier in self.multipliers {
             within("channels of a level", self.channels.saturating_mul(multiplier), MOST_CHANNELS)?;

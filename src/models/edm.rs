@@ -124,7 +124,7 @@ impl EdmConfig {
         // `32x32_block0.norm0.weight` of `enc.32x32_block0.norm0.weight`.
         let parts = || tensors.keys().filter_map(|name| name.strip_prefix(&encoder));
         let side = |part: &str| part.split_once('x').and_then(|(side, _)| side.parse::<usize>().ok());
-        let first = parts().find(|part| part.ends_with("x_conv.weight") || part.ends_with("_conv.weight"));
+        let first = parts().find(|part| part.ends_with("_conv.weight"));
         let incomplete = || "has no configuration and lacks the first convolution, which says its size".to_owned();
         let img_resolution = first.and_then(side).ok_or_else(incomplete)?;
         let name = format!("enc.{img_resolution}x{img_resolution}_conv.weight");
@@ -300,7 +300,7 @@ impl<'a> Shape<'a> {
                 true => vec![1.0, 1.0],
                 false => arguments.resample_filter.clone().unwrap_or_else(|| vec![1.0, 1.0]),
             },
-            outputs: outputs * arguments.img_channels,
+            outputs: arguments.img_channels.saturating_mul(outputs),
         };
         shape.check()?;
         Ok(shape)

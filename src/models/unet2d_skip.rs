@@ -130,7 +130,10 @@ pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
         let block = format!("up_blocks.{index}");
         for layer in 0..=config.layers_per_block {
             let skip = skips.pop().unwrap_or_default();
-            x = build.resnet(&format!("{block}.resnets.{layer}"), &[x, skip], outputs, None);
+            let groups = build.meeting_groups(x, skip, config.up_block_types[index] == UP[1]);
+            let groups = [groups, groups_of_four(outputs)];
+            let name = format!("{block}.resnets.{layer}");
+            x = build.block(&name, &[x, skip], outputs, None, groups, FRAC_1_SQRT_2);
         }
         if config.up_block_types[index] == UP[1] {
             x = build.attention(&format!("{block}.attentions.0"), x, ATTENTION_GROUPS, FRAC_1_SQRT_2);
@@ -176,12 +179,16 @@ impl Build<'_> {
         norm(name, channels, groups, self.config.norm_eps)
     }
 
-    /// Where two values meet, the library takes a quarter of the second alone.
+    /// Groups where two values meet: with attention the library takes a quarter of the second alone.
+    fn meeting_groups(&self, x: usize, skip: usize, attended: bool) -> usize {
+        match attended {
+            true => (self.draft.channels(&[x]) + self.draft.channels(&[skip]) / 4).min(32),
+            false => groups_of_four(self.draft.channels(&[x, skip])),
+        }
+    }
+
     fn resnet(&mut self, name: &str, inputs: &[usize], outputs: usize, filter: Option<Filter>) -> usize {
-        let groups = match inputs {
-            [x, skip] => (self.draft.channels(&[*x]) + self.draft.channels(&[*skip]) / 4).min(32),
-            _ => groups_of_four(self.draft.channels(inputs)),
-        };
+        let groups = groups_of_four(self.draft.channels(inputs));
         self.block(name, inputs, outputs, filter, [groups, groups_of_four(outputs)], FRAC_1_SQRT_2)
     }
 

@@ -118,7 +118,14 @@ fn a_description_that_does_not_fit_together_is_refused() {
             |n| sum(n, 0).sources[0].weight.shape = vec![4, 3, 3],
             "step 1: 0.3.1.weight has shape [4, 3, 3], expected [4, 3, 3, 3]",
         ),
-        (|n| sum(n, 0).sources[0].weight.shape = vec![4, 3, 2, 2], "step 1: a kernel of 2 × 2, expected an odd size"),
+        (
+            |n| {
+                let source = &mut sum(n, 0).sources[0];
+                source.resample = Resample::Same;
+                source.weight.shape = vec![4, 3, 2, 2];
+            },
+            "step 1: a kernel of 2 × 2, expected an odd size",
+        ),
         (|n| sum(n, 0).sources[0].bias = Some(Parameter::new("b", &[3])), "step 1: b has shape [3], expected [4]"),
         (
             |n| {
