@@ -3,10 +3,13 @@
 use super::events::{print, print_json};
 use super::failure::Outcome;
 use super::terminal::escape;
-use crate::image::write_atomically;
-use crate::models::{Checkpoint, Model, ModelOptions};
+use crate::Error;
+use crate::image::write_atomically_with;
+use crate::models::{Checkpoint, Import, Model, ModelOptions};
+use safetensors::tensor::Dtype;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 /// Look at model files
@@ -35,25 +38,51 @@ struct Inspect {
     json: bool,
 }
 
-/// Write a checkpoint as one native safetensors file
+/// Write a checkpoint of any kind as one native safetensors file
 ///
-/// The file holds the weights in bf16 and, in its metadata, the network's configuration, how it was trained, and what
-/// --metadata adds. A checkpoint whose weights bf16 cannot hold exactly is refused.
+/// Reads safetensors (one file or several with an index), diffusers folders, and PyTorch's pickles (.pt, .pth, .ckpt, .bin,
+/// .pkl), the latter as data: nothing in a file is ever executed, and an opcode or a class that no checkpoint needs is
+/// refused by its name. Averaged weights (EMA) are taken wherever a file has them.
+///
+/// The family is recognised from the tensors, its configuration is read from the file itself or from config.json or
+/// config.yml beside it. The tensors keep their names and numbers; what the network is and where it came from stands in
+/// the metadata of the new file.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, after_long_help = CONVERT_EXAMPLES)]
 struct Convert {
-    /// diffusers folder, or a native file whose metadata is to be changed
+    /// Checkpoint, diffusers folder, or a native file whose metadata is to be changed
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// File to write
     #[arg(value_name = "OUT.safetensors")]
     output: PathBuf,
-    /// Entry of the metadata, such as name, licence, provenance; repeatable
+    /// Kind of network, where it is not recognised
+    #[arg(long, value_name = "NAME", help_heading = super::MODEL)]
+    family: Option<String>,
+    /// Configuration in the family's own form, JSON or YAML
+    #[arg(long, value_name = "FILE", help_heading = super::MODEL)]
+    config: Option<PathBuf>,
+    /// What to call the model; the name of the file by default
+    #[arg(long, help_heading = super::MODEL)]
+    name: Option<String>,
+    /// Round the numbers to f32, f16 or bf16; by default they stay as they are
+    #[arg(long, value_name = "TYPE", value_parser = number_type, help_heading = super::MODEL)]
+    dtype: Option<Dtype>,
+    /// Entry of the metadata, such as licence, provenance; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, help_heading = super::MODEL)]
     metadata: Vec<(String, String)>,
     /// Replace an existing file
     #[arg(short, long, help_heading = super::INPUT_OUTPUT)]
     force: bool,
+}
+
+fn number_type(text: &str) -> Result<Dtype, String> {
+    match text {
+        "f32" => Ok(Dtype::F32),
+        "f16" => Ok(Dtype::F16),
+        "bf16" => Ok(Dtype::BF16),
+        _ => Err("expected f32, f16 or bf16".into()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -63,17 +92,26 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 const CONVERT_EXAMPLES: &str = "\
 Examples:
-  tweedie models convert ./my-prior/ my-prior.safetensors
-  tweedie models convert ./my-prior/ my-prior.safetensors --metadata licence=CC0-1.0
-  tweedie models convert prior.safetensors renamed.safetensors --metadata name=renamed";
+  tweedie models convert ffhq_10m.pt ffhq.safetensors
+  tweedie models convert checkpoint_26.pth ncsnpp.safetensors --config config.json --metadata licence=Apache-2.0
+  tweedie models convert ./ddpm-church/ church.safetensors --dtype bf16";
 
 fn convert(arguments: &Convert) -> Outcome<()> {
-    let checkpoint = Checkpoint::open(&arguments.input)?;
+    let Convert { family, config, name, .. } = arguments;
+    let import = Import { family: family.clone(), config: config.clone(), name: name.clone() };
+    let checkpoint = Checkpoint::import(&arguments.input, &import)?;
     let metadata: Vec<_> = arguments.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let bytes = checkpoint.to_native(&metadata)?;
-    // What is written can be read again, whatever the metadata say.
-    Checkpoint::from_native(bytes.clone(), &arguments.output.to_string_lossy())?;
-    Ok(write_atomically(&arguments.output, &bytes, arguments.force)?)
+    let output = &arguments.output;
+    Ok(write_atomically_with(output, arguments.force, |file, temporary| {
+        let mut to = BufWriter::new(file);
+        checkpoint.write(&metadata, arguments.dtype, (&mut to, output))?;
+        to.flush().map_err(|source| Error::Io { path: output.clone(), source })?;
+        // What is written can be read again, whatever the metadata say.
+        Checkpoint::open(temporary).map(drop).map_err(|error| match error {
+            Error::Model { reason, .. } => Error::Model { model: output.to_string_lossy().into_owned(), reason },
+            other => other,
+        })
+    })?)
 }
 
 const EXAMPLES: &str = "\

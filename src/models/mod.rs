@@ -11,6 +11,7 @@
 mod family;
 mod file;
 mod fused;
+mod import;
 mod layered;
 mod model;
 mod options;
@@ -21,6 +22,7 @@ pub mod unet2d;
 pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
+pub use import::Import;
 pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
