@@ -136,7 +136,10 @@ impl Pickle {
                 break;
             }
             let done = machine.charge(1).and_then(|()| machine.step(opcode, cursor));
-            done.map_err(|reason| format!("has {} at byte {position}: {reason}", named(opcode)))?;
+            done.map_err(|reason| match reason.starts_with("of class ") {
+                true => format!("has {} {reason} (at byte {position})", named(opcode)),
+                false => format!("has {} at byte {position}: {reason}", named(opcode)),
+            })?;
         }
         let root = machine.pop().map_err(|reason| format!("has a STOP: {reason}"))?;
         if let Some(Node::Name(name)) =
