@@ -270,6 +270,7 @@ fn several_files_are_one_checkpoint_if_their_index_is_right() {
     assert_eq!(file.index().into_keys().collect::<Vec<_>>(), ["x", "y"]);
     assert_eq!(file.numbers("y").unwrap(), [0.0]);
     for (map, message) in [
+        ("", "is an index that names no file"),
         (r#""x": "../a.safetensors""#, r#"names the file "../a.safetensors", expected one in its own folder"#),
         (r#""x": "/etc/passwd""#, r#"names the file "/etc/passwd", expected one in its own folder"#),
         (r#""x": "..""#, r#"names the file "..", expected one in its own folder"#),

@@ -83,11 +83,15 @@ impl Container {
 
     fn sniff(bytes: &Bytes) -> Result<Self, String> {
         let head = bytes.copy(0..bytes.length().min(512))?;
+        // A length may begin like anything else, 640 like a pickle of protocol 2; what follows it decides.
+        let length = head.first_chunk().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
+        if length <= bytes.length() && head.get(8) == Some(&b'{') {
+            return Ok(Self::Safetensors);
+        }
         if head.starts_with(b"PK") {
             return Ok(Self::Archive);
         }
-        // A header of 640 bytes begins like a pickle of protocol 2, so what follows the length decides.
-        if head.get(8) != Some(&b'{') && head.len() > 1 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
+        if head.len() > 1 && head[0] == 0x80 && (2..=5).contains(&head[1]) {
             // 0x8a 0x0a: an integer of ten bytes, the magic number.
             return Ok(if head[2..].starts_with(&[0x8a, 0x0a]) { Self::Stream } else { Self::Pickle });
         }
@@ -207,6 +211,9 @@ impl TensorFile {
                     None => return Err(format!("tensor {name} of {shard} is not in the index")),
                 }
             }
+        }
+        if file.parts.is_empty() {
+            return Err("is an index that names no file".into());
         }
         match index.iter().find(|(name, _)| !file.tensors.contains_key(*name)) {
             Some((name, shard)) => Err(format!("tensor {name} is not in {shard}")),

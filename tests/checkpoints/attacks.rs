@@ -3,6 +3,7 @@
 use super::golden;
 use super::memory::largest;
 use super::writer::{Packed, Pickle, archive, safetensors, small, stream, stream_of, zip};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tweedie::checkpoints::TensorFile;
 
@@ -160,9 +161,10 @@ fn sizes(all: &mut Attacks) {
     all.pickle("a million lists in one another", many(b"]", 1 << 20).op(&b"a".repeat((1 << 20) - 1)), "holds a list whose first");
     all.pickle("more lists in one another", many(b"]", (1 << 20) + 1), "more than 1048576 values");
     all.pickle("a hundred thousand lists in one another", many(b"]", 100_000).op(&b"a".repeat(99_999)), "holds a list whose first");
-    all.pickle("tuples in one another", begin().op(b"N").op(&b"\x85".repeat(1 << 19)), "holds a tuple");
+    all.pickle("tuples in one another", begin().op(b"N").op(&b"\x85".repeat(1 << 19)), "holds a list whose first");
     all.pickle("three million copies", begin().op(b"N").op(&b"2".repeat(3_000_000)), "more than 1048576 values");
-    all.pickle("three million nothings", many(b"N0", 1_500_000), "than 1048576 values");
+    all.pickle("three million nothings", many(b"N0", 1_500_000), "too much to do");
+    all.pickle("a million numbers", many(b"K\x00", 1_100_000), "more than 1048576 values");
     all.pickle("thirty million opcodes", begin().op(b"N").op(&b"20".repeat(15_000_000)), "too much to do");
     let texts = [b"X\x00\x00\x08\x00".to_vec(), vec![b'a'; 1 << 19]].concat().repeat(40);
     all.pickle("many long texts", begin().op(&texts), "has a text of 524288 bytes, at most 0 are read");
@@ -306,10 +308,12 @@ fn archives(all: &mut Attacks) {
     all.zip("an entry of 4 GB", &[value(), Packed { size: 0xffff_fff0, ..storage() }], r#"has the entry "m/data/0" outside of the file"#);
     all.zip("an entry with a 64-bit size that is not there", &[value(), Packed { size: u32::MAX, ..storage() }], "outside of the file");
     all.zip("an entry twice", &[value(), storage(), storage()], r#"has the entry "m/data/0" twice"#);
-    all.zip("two entries in the same bytes", &[value(), Packed { at: Some(0), called: Some("m/data.pkl".into()), ..storage() }], "with a header that says otherwise");
-    let same = Packed { called: Some("m/data/1".into()), ..Packed::new("m/data/1", &[0; 64]) };
-    let within = Packed { at: Some(0), ..value() };
-    all.zip("entries that share bytes", &[value(), same, Packed { name: "m/x".into(), called: Some("m/data.pkl".into()), ..within }], "has ");
+    all.zip("two entries in the same bytes", &[value(), Packed { at: Some(0), called: Some("m/data.pkl".into()), ..storage() }], r#"has the entry "m/data.pkl" twice"#);
+    // An entry whose numbers are another entry with its header.
+    let inner = zip(&[storage()]);
+    let at = 30 + "m/data.pkl".len() + small().len() + 30 + "m/outer".len();
+    let outer = [value(), Packed::new("m/outer", &inner), Packed { at: Some(at as u32), ..storage() }];
+    all.zip("entries that share bytes", &outer, "has entries that share bytes");
     all.zip("an entry beyond the end", &[value(), Packed { at: Some(0x7fff_ffff), ..storage() }], "outside of the file");
     all.zip("a header of another name", &[value(), Packed { called: Some("m/data/1".into()), ..storage() }], "with a header that says otherwise");
     all.zip("a name that differs from its header", &[Packed { called: Some("n/data.pkl".into()), ..value() }], "with a header that says otherwise");
@@ -449,8 +453,17 @@ fn hostile_files_take_neither_time_nor_memory() {
         let mut numbers = report.split_whitespace().map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     };
+    println!("the slowest took {slowest} ms, all of them {memory} bytes");
     assert!(Duration::from_millis(slowest) < TIME, "the slowest took {slowest} ms");
     assert!(memory < MEMORY, "{memory} bytes");
+}
+
+/// How long this thread has run, waiting for a processor left out where the system counts it.
+fn working_time() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let counted = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = counted.and_then(|text| text.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
 /// What the test above runs: the milliseconds of the slowest file, and the most memory.
@@ -462,9 +475,9 @@ fn all_files_of_a_folder_alone() {
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in files {
-            let start = Instant::now();
-            assert!(TensorFile::open(&file).is_err());
-            slowest = slowest.max(start.elapsed());
+            let start = working_time();
+            assert!(TensorFile::open(&file).is_err(), "{}", file.display());
+            slowest = slowest.max(working_time() - start);
         }
         format!("{} {}", slowest.as_millis(), largest())
     });

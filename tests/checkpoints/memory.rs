@@ -89,6 +89,7 @@ fn numbers_are_in_memory_once() {
     for (name, write) in [("a.safetensors", write_safetensors as fn(&Path)), ("a.pt", write_archive)] {
         write(&folder.path().join(name));
         let memory: u64 = alone(module_path!(), "all_numbers_of_a_file_alone", &folder.path().join(name)).parse().unwrap();
+        println!("{name}: {memory} bytes for {BYTES}");
         assert!(memory as f64 <= 1.2 * BYTES as f64, "{name}: {memory} bytes for {BYTES}");
         assert!(memory >= BYTES, "{name}: {memory} bytes cannot be all numbers");
     }
@@ -104,6 +105,7 @@ fn conversions_hold_no_tensor_as_a_whole() {
     let path = folder.path().join("a.pt");
     write_archive(&path);
     let memory: u64 = alone(module_path!(), "a_file_written_anew_alone", &path).parse().unwrap();
+    println!("{memory} bytes to write {BYTES} anew");
     assert!(memory < BYTES / 4, "{memory} bytes for {BYTES}");
 }
 
