@@ -40,5 +40,9 @@ mod priors;
 mod sampling_cli;
 // Schedules and solvers against the programs of their authors, and against closed forms.
 mod schedules;
+// Networks of other programs, against those programs.
+mod score_networks;
+// U-Nets of other programs.
+mod unets;
 // What every solver promises.
 mod solvers;

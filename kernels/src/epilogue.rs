@@ -43,6 +43,8 @@ pub(crate) struct Job<'a> {
     pub(crate) bias: &'a [f32],
     /// Added pixel by pixel, one plane per output block; empty for none.
     pub(crate) add: Vec<Plane>,
+    /// What the added pixels are multiplied by.
+    pub(crate) add_factor: f32,
     pub(crate) gate: Option<Gate<'a>>,
     /// Per image, output row and output block: sums of the result, and of its squares (with a gate: of the result times
     /// the gate's values). Empty for none.
@@ -78,6 +80,7 @@ pub(crate) struct Epilogue<V, M> {
     bias: V,
     /// Null for none.
     add: *const f32,
+    add_factor: V,
     /// Null for none.
     gate: *const f32,
     silu: bool,
@@ -118,6 +121,7 @@ impl<V: Vector, M: Operand<V>> Epilogue<V, M> {
                 accumulate: output.accumulate,
                 bias: if job.bias.is_empty() { zero } else { V::load_unaligned(&job.bias[lane..lane + 16]) },
                 add: job.add.get(block).map_or(std::ptr::null(), |add| add.row(b, row).cast_const()),
+                add_factor: V::splat(job.add_factor),
                 gate,
                 silu,
                 scale,
@@ -142,7 +146,7 @@ impl<V: Vector, M: Operand<V>> Epilogue<V, M> {
             let place = x * M::PIXEL;
             let mut value = sum.add(self.bias);
             if !self.add.is_null() {
-                value = value.add(M::load(self.add.add(place)));
+                value = M::load(self.add.add(place)).mul_add(self.add_factor, value);
             }
             let mut partner = value;
             if !self.gate.is_null() {

@@ -9,8 +9,11 @@ use crate::correlation::{Correlation, Phase, Tap};
 use crate::epilogue::{Gate, Job, Output, Reading, Sums};
 use crate::isa::{InstructionSet, InstructionSetError};
 use crate::map::{Lanes, Layout, Map, Plane, Pool};
-use crate::network::{Dense, Features, Inconsistent, Network, Parameter, Resample, Source, Step, StepWork, Sum};
+use crate::network::{
+    Dense, Features, Inconsistent, Network, Norm, Parameter, Resample, Resize, Source, Step, StepWork, Sum,
+};
 use crate::precision::Precision;
+use crate::resampling::Resampling;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -62,7 +65,7 @@ pub enum Error {
         /// Images.
         batch: usize,
     },
-    /// The network has a part that is not fused.
+    /// The network has a part that no kernel does.
     #[error("{0} is not fused")]
     Unsupported(String),
     /// There are more or fewer numbers than the shape has.
@@ -72,6 +75,14 @@ pub enum Error {
         got: usize,
         /// `[B, C, H, W]`.
         shape: [usize; 4],
+    },
+    /// The network knows no such class.
+    #[error("class {got} of a network of {classes} classes, numbered from 0")]
+    Class {
+        /// What was given.
+        got: usize,
+        /// How many it knows.
+        classes: usize,
     },
     /// The tape of one network was given to another.
     #[error("the tape belongs to another network")]
@@ -90,6 +101,7 @@ struct FusedNorm {
     epsilon: f64,
     weight: Vec<f32>,
     bias: Vec<f32>,
+    modulation: Option<FusedDense>,
 }
 
 #[derive(Debug)]
@@ -138,6 +150,8 @@ struct FusedSum {
     bias: Vec<f32>,
     embedding: Option<FusedDense>,
     residual: Option<usize>,
+    /// Of the residual; the weights, the bias and the projection have it in them.
+    scale: f32,
     layout: Layout,
     resample: Resample,
     /// Whether a later step normalises the result.
@@ -152,6 +166,18 @@ enum FusedStep {
         /// Query, key and value.
         inputs: [usize; 3],
     },
+    Resize(Box<FusedResize>),
+}
+
+#[derive(Debug)]
+struct FusedResize {
+    input: usize,
+    layout: Layout,
+    norm: Option<FusedNorm>,
+    silu: bool,
+    forward: Resampling,
+    backward: Resampling,
+    resample: Resample,
 }
 
 /// A network packed for the instruction set of this machine, and its working memory.
@@ -166,6 +192,10 @@ pub struct FusedNetwork {
     /// Of a Fourier embedding.
     frequencies: Vec<f32>,
     layers: Vec<FusedDense>,
+    /// Of every class, one after the other; empty for a network that knows none.
+    classes: Vec<f32>,
+    /// The one that images are of.
+    class: Option<usize>,
     steps: Vec<FusedStep>,
     /// For each step the values that no later one reads.
     last_reads: Vec<Vec<usize>>,
@@ -206,6 +236,8 @@ enum Keep {
 struct NormState {
     scale: Vec<f32>,
     shift: Vec<f32>,
+    /// Per image and channel what the normalised values are multiplied by; empty for an activation alone.
+    weights: Vec<f64>,
     /// (mean, 1 / standard deviation) of each image's groups; empty for an activation alone.
     moments: Vec<(f64, f64)>,
 }
@@ -227,7 +259,6 @@ impl FusedNetwork {
         // What the kernels rely on: they check neither instructions nor indices.
         let isa = isa.on_this_machine()?;
         network.check()?;
-        unsupported(network)?;
         let mut parameters: HashMap<String, Vec<f32>> = HashMap::new();
         for parameter in network.parameters() {
             let values = lookup(&parameter.name).ok_or_else(|| Error::Missing(parameter.name.clone()))?;
@@ -239,14 +270,26 @@ impl FusedNetwork {
         }
         let get = |parameter: &Parameter| parameters[&parameter.name].clone();
         let dense = |layer: &Dense| FusedDense { weight: get(&layer.weight), bias: get(&layer.bias), silu: layer.silu };
+        let normed = |norm: &Norm| FusedNorm {
+            groups: norm.groups,
+            epsilon: norm.epsilon,
+            weight: get(&norm.weight),
+            bias: get(&norm.bias),
+            modulation: norm.modulation.as_ref().map(dense),
+        };
         let pack_sum = |step: &Sum| {
+            let factor = step.scale as f32;
+            let scaled = |mut values: Vec<f32>| {
+                values.iter_mut().for_each(|value| *value *= factor);
+                values
+            };
             let output = Layout { parts: vec![step.channels] };
             let layouts: Vec<Layout> = step
                 .sources
                 .iter()
                 .map(|s| Layout { parts: s.inputs.iter().map(|&v| network.value_channels(v)).collect() })
                 .collect();
-            let weights: Vec<Vec<f32>> = step.sources.iter().map(|s| get(&s.weight)).collect();
+            let weights: Vec<Vec<f32>> = step.sources.iter().map(|s| scaled(get(&s.weight))).collect();
             let resample = step.sources[0].resample;
             let (read, write) = resample.strides();
             let phases = forward_phases(&step.sources, &weights, resample);
@@ -259,12 +302,7 @@ impl FusedNetwork {
                 .map(|((source, layout), weight)| FusedSource {
                     inputs: source.inputs.clone(),
                     layout: layout.clone(),
-                    norm: source.norm.as_ref().map(|norm| FusedNorm {
-                        groups: norm.groups,
-                        epsilon: norm.epsilon,
-                        weight: get(&norm.weight),
-                        bias: get(&norm.bias),
-                    }),
+                    norm: source.norm.as_ref().map(normed),
                     silu: source.silu,
                     source: source.clone(),
                     weight,
@@ -280,12 +318,29 @@ impl FusedNetwork {
             FusedSum {
                 forward,
                 sources,
-                bias,
-                embedding: step.embedding.as_ref().map(dense),
+                bias: scaled(bias),
+                embedding: step.embedding.as_ref().map(|layer| FusedDense {
+                    weight: scaled(get(&layer.weight)),
+                    bias: scaled(get(&layer.bias)),
+                    silu: layer.silu,
+                }),
                 residual: step.residual,
+                scale: factor,
                 layout: output,
                 resample,
                 sums: false,
+            }
+        };
+        let pack_resize = |resize: &Resize| {
+            let forward = Resampling::new(&resize.filter);
+            FusedResize {
+                input: resize.input,
+                layout: Layout { parts: vec![network.value_channels(resize.input)] },
+                norm: resize.norm.as_ref().map(normed),
+                silu: resize.silu,
+                backward: forward.transposed(),
+                forward,
+                resample: resize.filter.resample(),
             }
         };
         let pack = |step: &Step| match step {
@@ -299,7 +354,7 @@ impl FusedNetwork {
                 },
                 inputs: [attention.query, attention.key, attention.value],
             },
-            Step::Resize(_) => unreachable!("refused above"),
+            Step::Resize(resize) => FusedStep::Resize(Box::new(pack_resize(resize))),
         };
         let mut steps: Vec<FusedStep> = network.steps.par_iter().map(pack).collect();
         let mut last_read = vec![0; network.steps.len() + 1];
@@ -307,8 +362,15 @@ impl FusedNetwork {
             for value in step.inputs() {
                 last_read[value] = index;
             }
-            let Step::Sum(step) = step else { continue };
-            for &value in step.sources.iter().filter(|source| source.norm.is_some()).flat_map(|source| &source.inputs) {
+            let normalised: Vec<usize> = match step {
+                Step::Sum(step) => {
+                    let sources = step.sources.iter().filter(|source| source.norm.is_some());
+                    sources.flat_map(|source| source.inputs.iter().copied()).collect()
+                }
+                Step::Resize(resize) => resize.norm.iter().map(|_| resize.input).collect(),
+                Step::Attention(_) => Vec::new(),
+            };
+            for value in normalised {
                 if let Some(FusedStep::Sum(step)) = value.checked_sub(1).map(|step| &mut steps[step]) {
                     step.sums = true;
                 }
@@ -327,6 +389,8 @@ impl FusedNetwork {
                 Features::Fourier { frequencies, .. } => get(frequencies),
             },
             layers: network.embedding.layers.iter().map(dense).collect(),
+            classes: network.embedding.classes.as_ref().map_or_else(Vec::new, |classes| get(&classes.weight)),
+            class: None,
             steps,
             last_reads,
             pool: Arc::default(),
@@ -340,7 +404,23 @@ impl FusedNetwork {
     /// `Missing` or `Elements`, naming the parameter; the network is as before then.
     pub fn set_parameters(&mut self, lookup: impl FnMut(&str) -> Option<Vec<f32>>) -> Result<(), Error> {
         let packed = Self::new(&self.network, self.isa, self.precision, lookup)?;
-        *self = Self { pool: Arc::clone(&self.pool), version: self.version + 1, ..packed };
+        let (pool, version, class) = (Arc::clone(&self.pool), self.version + 1, self.class);
+        *self = Self { pool, version, class, ..packed };
+        Ok(())
+    }
+
+    /// Says which class all images are of; `None`, as at first, adds nothing to the embedding.
+    ///
+    /// # Errors
+    /// `Class` for one that the network does not know.
+    pub fn set_class(&mut self, class: Option<usize>) -> Result<(), Error> {
+        let classes = self.network.embedding.classes.as_ref().map_or(0, |classes| classes.weight.shape[0]);
+        if let Some(got) = class.filter(|&class| class >= classes) {
+            return Err(Error::Class { got, classes });
+        }
+        self.class = class;
+        // What a tape says of the embedding is no longer so.
+        self.version += 1;
         Ok(())
     }
 
@@ -479,19 +559,53 @@ impl FusedNetwork {
                     observer(index, start.elapsed());
                     continue;
                 }
+                FusedStep::Resize(step) => {
+                    let size = sizes[step.input];
+                    let state = match &step.norm {
+                        Some(norm) => {
+                            let known = (&values[..], &sums[..], &sizes[..]);
+                            Some(norm_state(norm, (&[step.input], &step.layout), known, &embeddings, batch))
+                        }
+                        None => step.silu.then(|| NormState::identity(&step.layout, batch)),
+                    };
+                    let to = step.resample.size(size);
+                    let mut output = Map::new(&self.pool, self.precision, batch, step.layout.blocks(), to);
+                    let job = Job {
+                        batch,
+                        input_size: size,
+                        output_size: to,
+                        inputs: vec![planes(&values, &[step.input])],
+                        readings: vec![state.as_ref().map(|state| state.reading(step.silu))],
+                        outputs: (0..output.blocks)
+                            .map(|block| Output { plane: output.write(block), accumulate: false })
+                            .collect(),
+                        bias: &[],
+                        add: Vec::new(),
+                        add_factor: 1.0,
+                        gate: None,
+                        sums: Sums::NONE,
+                    };
+                    step.forward.run(&job, (self.isa, self.precision));
+                    values[index + 1] = Some(output);
+                    sizes[index + 1] = to;
+                    norms.push(vec![state]);
+                    softmaxes.push(None);
+                    self.forget(index, keep, &mut values);
+                    observer(index, start.elapsed());
+                    continue;
+                }
             };
             let first = step.sources[0].inputs[0];
             let input_size = sizes[first];
-            let output_size = match step.resample {
-                Resample::Same => input_size,
-                Resample::Down { .. } => (input_size.0 / 2, input_size.1 / 2),
-                Resample::Up => (input_size.0 * 2, input_size.1 * 2),
-            };
+            let output_size = step.resample.size(input_size);
             let states: Vec<Option<NormState>> = step
                 .sources
                 .iter()
                 .map(|source| match &source.norm {
-                    Some(norm) => Some(norm_state(norm, source, &values, &sums, &sizes, batch)),
+                    Some(norm) => {
+                        let known = (&values[..], &sums[..], &sizes[..]);
+                        Some(norm_state(norm, (&source.inputs, &source.layout), known, &embeddings, batch))
+                    }
                     None => source.silu.then(|| NormState::identity(&source.layout, batch)),
                 })
                 .collect();
@@ -528,6 +642,7 @@ impl FusedNetwork {
                         .collect(),
                     bias: &bias,
                     add: step.residual.map(|value| planes(&values, &[value])).unwrap_or_default(),
+                    add_factor: step.scale,
                     gate: None,
                     sums: if step.sums { Sums::of(&mut row_sums) } else { Sums::NONE },
                 },
@@ -574,6 +689,7 @@ impl FusedNetwork {
                 transformed && source.inputs.contains(&value)
             }),
             FusedStep::Attention { inputs, .. } => inputs.contains(&value),
+            FusedStep::Resize(step) => (step.norm.is_some() || step.silu) && step.input == value,
         };
         let made_by = value.checked_sub(1).map(|step| &self.steps[step]);
         let attended = matches!(made_by, Some(FusedStep::Attention { .. }));
@@ -605,7 +721,6 @@ impl FusedNetwork {
         let (height, width) = tape.sizes[self.steps.len()];
         let shape = [tape.batch, self.output_channels(), height, width];
         check_length(v, shape)?;
-        let batch = tape.batch;
         let mut gradients: Vec<Option<Map>> = tape.sizes.iter().map(|_| None).collect();
         gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
@@ -620,8 +735,17 @@ impl FusedNetwork {
                     let result = read(&tape.values, index + 1);
                     let maps = inputs.map(|input| read(&tape.values, input));
                     for (&value, gradient) in inputs.iter().zip(kernel.backward(maps, softmax, result, &gradient)) {
-                        self.add_gradient(&mut gradients[value], gradient);
+                        self.add_gradient(&mut gradients[value], gradient, 1.0);
                     }
+                    continue;
+                }
+                FusedStep::Resize(step) => {
+                    if factor.is_none() && step.input == 0 {
+                        continue;
+                    }
+                    let of = (&[step.input][..], &step.layout, step.norm.as_ref(), step.silu);
+                    let back = |job: Job<'_>| step.backward.run(&job, (self.isa, self.precision));
+                    self.through(tape, &mut gradients, (index, 0), of, &gradient, back);
                     continue;
                 }
             };
@@ -632,64 +756,89 @@ impl FusedNetwork {
                 if factor.is_none() && source.norm.is_none() && source.inputs.iter().all(|&value| value == 0) {
                     continue;
                 }
-                let size = tape.sizes[source.inputs[0]];
-                let incoming = vec![(0..gradient.blocks).map(|block| gradient.read(block)).collect()];
-                let job = |outputs, gate, sums| Job {
-                    batch,
-                    input_size: tape.sizes[index + 1],
-                    output_size: size,
-                    inputs: incoming,
-                    readings: vec![None],
-                    outputs,
-                    bias: &[],
-                    add: Vec::new(),
-                    gate,
-                    sums,
-                };
-                let values = planes(&tape.values, &source.inputs);
-                let gate =
-                    state.as_ref().map(|state| Gate { values: values.clone(), reading: state.reading(source.silu) });
-                let (Some(state), Some(norm)) = (state, &source.norm) else {
-                    let outputs = self.accumulators(&mut gradients, source, batch, size);
-                    self.backward(step, source).run(&job(outputs, gate, Sums::NONE), &self.pool);
-                    continue;
-                };
-                let mut gated = Map::new(&self.pool, self.precision, batch, source.layout.blocks(), size);
-                let outputs =
-                    (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
-                let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
-                self.backward(step, source).run(&job(outputs, gate, Sums::of(&mut row_sums)), &self.pool);
-                let sums = channel_sums(&row_sums, &source.layout, batch, size.0);
-                if let Some(collector) = &mut collector {
+                let correlation = self.backward(step, source);
+                let back = |job: Job<'_>| correlation.run(&job, &self.pool);
+                let of = (&source.inputs[..], &source.layout, source.norm.as_ref(), source.silu);
+                let sums = self.through(tape, &mut gradients, (index, number), of, &gradient, back);
+                if let (Some(collector), Some(state), Some(sums)) = (&mut collector, state, sums) {
                     collector.norm((index, number), state, &sums);
-                }
-                let [scale, slope, shift] = norm_gradient(norm, state, &sums, &source.layout, batch, size.0 * size.1);
-                let outputs = self.accumulators(&mut gradients, source, batch, size);
-                for (block, output) in outputs.into_iter().enumerate() {
-                    Affine {
-                        u: gated.read(block),
-                        x: values[block],
-                        output,
-                        scale: &scale[block * 16..],
-                        slope: &slope[block * 16..],
-                        shift: &shift[block * 16..],
-                        stride: gated.blocks * 16,
-                    }
-                    .run((self.isa, self.precision), batch, size.0, size.1);
                 }
             }
             if let Some(value) = step.residual {
-                self.add_gradient(&mut gradients[value], gradient);
+                self.add_gradient(&mut gradients[value], gradient, step.scale);
             }
         }
         let input = gradients[0].take().zip(factor);
         Ok(input.map(|(map, factor)| map.to_planes(self.network.channels, factor)).unwrap_or_default())
     }
 
-    fn add_gradient(&self, sum: &mut Option<Map>, gradient: Map) {
+    /// Carries the gradient of a step's result through a linear map that `back` transposes, and through the activation and
+    /// the norm before it, to the values that were read; gives the sums of the gradient behind a norm.
+    fn through(
+        &self,
+        tape: &Tape,
+        gradients: &mut [Option<Map>],
+        (index, number): (usize, usize),
+        (inputs, layout, norm, silu): (&[usize], &Layout, Option<&FusedNorm>, bool),
+        gradient: &Map,
+        back: impl FnOnce(Job<'_>),
+    ) -> Option<ChannelSums> {
+        let (batch, size) = (tape.batch, tape.sizes[inputs[0]]);
+        let incoming = vec![(0..gradient.blocks).map(|block| gradient.read(block)).collect()];
+        let job = |outputs, gate, sums| Job {
+            batch,
+            input_size: tape.sizes[index + 1],
+            output_size: size,
+            inputs: incoming,
+            readings: vec![None],
+            outputs,
+            bias: &[],
+            add: Vec::new(),
+            add_factor: 1.0,
+            gate,
+            sums,
+        };
+        let state = tape.norms[index][number].as_ref();
+        let values = planes(&tape.values, inputs);
+        let gate = state.map(|state| Gate { values: values.clone(), reading: state.reading(silu) });
+        let (Some(state), Some(norm)) = (state, norm) else {
+            let outputs = self.accumulators(gradients, (inputs, layout), batch, size);
+            back(job(outputs, gate, Sums::NONE));
+            return None;
+        };
+        let mut gated = Map::new(&self.pool, self.precision, batch, layout.blocks(), size);
+        let outputs = (0..gated.blocks).map(|block| Output { plane: gated.write(block), accumulate: false }).collect();
+        let mut row_sums = Sums::buffer(batch * size.0, gated.blocks);
+        back(job(outputs, gate, Sums::of(&mut row_sums)));
+        let sums = channel_sums(&row_sums, layout, batch, size.0);
+        let [scale, slope, shift] = norm_gradient(norm, state, &sums, layout, batch, size.0 * size.1);
+        let outputs = self.accumulators(gradients, (inputs, layout), batch, size);
+        for (block, output) in outputs.into_iter().enumerate() {
+            Affine {
+                u: gated.read(block),
+                x: values[block],
+                output,
+                scale: &scale[block * 16..],
+                slope: &slope[block * 16..],
+                shift: &shift[block * 16..],
+                stride: gated.blocks * 16,
+            }
+            .run((self.isa, self.precision), batch, size.0, size.1);
+        }
+        Some(sums)
+    }
+
+    /// Adds `factor` times a gradient.
+    fn add_gradient(&self, sum: &mut Option<Map>, gradient: Map, factor: f32) {
         match sum {
-            Some(sum) => add((self.isa, self.precision), sum, &gradient),
-            empty => *empty = Some(gradient),
+            None if factor == 1.0 => *sum = Some(gradient),
+            None => {
+                let size = (gradient.height, gradient.width);
+                let mut scaled = Map::new(&self.pool, self.precision, gradient.batch, gradient.blocks, size);
+                add((self.isa, self.precision), (&mut scaled, false), &gradient, factor);
+                *sum = Some(scaled);
+            }
+            Some(sum) => add((self.isa, self.precision), (sum, true), &gradient, factor),
         }
     }
 
@@ -704,16 +853,16 @@ impl FusedNetwork {
         })
     }
 
-    /// Planes of the gradients of a source's inputs, made where there are none yet.
+    /// Planes of the gradients of these values, made where there are none yet.
     fn accumulators(
         &self,
         gradients: &mut [Option<Map>],
-        source: &FusedSource,
+        (inputs, layout): (&[usize], &Layout),
         batch: usize,
         size: (usize, usize),
     ) -> Vec<Output> {
-        let mut outputs = Vec::with_capacity(source.layout.blocks());
-        for (&value, channels) in source.inputs.iter().zip(&source.layout.parts) {
+        let mut outputs = Vec::with_capacity(layout.blocks());
+        for (&value, channels) in inputs.iter().zip(&layout.parts) {
             let accumulate = gradients[value].is_some();
             let map = gradients[value]
                 .get_or_insert_with(|| Map::new(&self.pool, self.precision, batch, channels.div_ceil(16), size));
@@ -723,7 +872,25 @@ impl FusedNetwork {
     }
 
     fn embed(&self, noise: f32) -> Vec<f32> {
-        self.layers.iter().fold(self.waves(noise), |v, layer| layer.apply(&v))
+        let mut v = self.waves(noise);
+        for (index, layer) in self.layers.iter().enumerate() {
+            self.add_class(index, &mut v);
+            v = layer.apply(&v);
+        }
+        self.add_class(self.layers.len(), &mut v);
+        v
+    }
+
+    /// Adds the row of the class to what `index` layers of the embedding have made.
+    fn add_class(&self, index: usize, v: &mut [f32]) {
+        let Some(classes) = self.network.embedding.classes.as_ref().filter(|classes| classes.after == index) else {
+            return;
+        };
+        if let Some(class) = self.class {
+            debug_assert_eq!(classes.weight.shape[1], v.len());
+            let row = &self.classes[class * v.len()..][..v.len()];
+            v.iter_mut().zip(row).for_each(|(v, x)| *v += x);
+        }
     }
 
     /// The sines and cosines of a noise coordinate.
@@ -761,12 +928,21 @@ impl Resample {
             Self::Up => (1, 2),
         }
     }
+
+    /// Height and width of the result for those of the input.
+    fn size(self, (height, width): (usize, usize)) -> (usize, usize) {
+        match self {
+            Self::Same => (height, width),
+            Self::Down { .. } => (height / 2, width / 2),
+            Self::Up => (height * 2, width * 2),
+        }
+    }
 }
 
 impl NormState {
     fn identity(layout: &Layout, batch: usize) -> Self {
         let lanes = batch * layout.blocks() * 16;
-        Self { scale: vec![1.0; lanes], shift: vec![0.0; lanes], moments: Vec::new() }
+        Self { scale: vec![1.0; lanes], shift: vec![0.0; lanes], weights: Vec::new(), moments: Vec::new() }
     }
 
     fn reading(&self, silu: bool) -> Reading<'_> {
@@ -792,12 +968,13 @@ fn planes(values: &[Option<Map>], inputs: &[usize]) -> Vec<Plane> {
         .collect()
 }
 
-fn add(instructions: (InstructionSet, Precision), sum: &mut Map, other: &Map) {
-    let (one, zero) = (vec![1.0; sum.batch * 16], vec![0.0; sum.batch * 16]);
+/// `sum + factor · other`, or that alone where nothing is to be accumulated.
+fn add(instructions: (InstructionSet, Precision), (sum, accumulate): (&mut Map, bool), other: &Map, factor: f32) {
+    let (scale, zero) = (vec![factor; sum.batch * 16], vec![0.0; sum.batch * 16]);
     for block in 0..sum.blocks {
-        let output = Output { plane: sum.write(block), accumulate: true };
+        let output = Output { plane: sum.write(block), accumulate };
         let (u, x) = (other.read(block), other.read(block));
-        Affine { u, x, output, scale: &one, slope: &zero, shift: &zero, stride: 16 }.run(
+        Affine { u, x, output, scale: &scale, slope: &zero, shift: &zero, stride: 16 }.run(
             instructions,
             sum.batch,
             sum.height,
@@ -824,42 +1001,30 @@ fn channel_sums(rows: &[Lanes], layout: &Layout, batch: usize, height: usize) ->
     sums
 }
 
-/// Refuses what no kernel does.
-fn unsupported(network: &Network) -> Result<(), Error> {
-    let refuse = |what: &str, step: &Step| Err(Error::Unsupported(format!("{what} of {}", step.name())));
-    for step in &network.steps {
-        match step {
-            Step::Resize(_) => return refuse("the filter", step),
-            Step::Sum(sum) if sum.scale != 1.0 => return refuse("the factor", step),
-            Step::Sum(sum) => {
-                if sum.sources.iter().filter_map(|source| source.norm.as_ref()).any(|norm| norm.modulation.is_some()) {
-                    return refuse("the modulation", step);
-                }
-            }
-            Step::Attention(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Mean and deviation of every group, and from them scale and shift of every lane.
+/// Mean and deviation of every group, and from them scale and shift of every lane: `γ (1 + s)` and `β (1 + s) + t` take
+/// the place of γ and β where the embedding modulates them.
 fn norm_state(
     norm: &FusedNorm,
-    source: &FusedSource,
-    values: &[Option<Map>],
-    sums: &[Option<ChannelSums>],
-    sizes: &[(usize, usize)],
+    (inputs, layout): (&[usize], &Layout),
+    (values, sums, sizes): (&[Option<Map>], &[Option<ChannelSums>], &[(usize, usize)]),
+    embeddings: &[Vec<f32>],
     batch: usize,
 ) -> NormState {
-    let channels = source.layout.channels();
+    let channels = layout.channels();
     let width = channels / norm.groups;
-    let (height, row) = sizes[source.inputs[0]];
+    let (height, row) = sizes[inputs[0]];
     let count = (width * height * row) as f64;
     let mut moments = Vec::with_capacity(batch * norm.groups);
-    let (mut scale, mut shift) = (Vec::new(), Vec::new());
+    let (mut scale, mut shift, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    let modulations: Vec<Vec<f32>> =
+        norm.modulation.iter().flat_map(|layer| embeddings.iter().map(|v| layer.apply(v))).collect();
     for b in 0..batch {
+        let modulation = modulations.get(b.min(embeddings.len() - 1));
+        let factor = |c: usize| modulation.map_or(1.0, |numbers| 1.0 + f64::from(numbers[c]));
+        let added = |c: usize| modulation.map_or(0.0, |numbers| f64::from(numbers[channels + c]));
+        weights.extend((0..channels).map(|c| f64::from(norm.weight[c]) * factor(c)));
         let mut of_channel: Vec<(f64, f64)> = Vec::with_capacity(channels);
-        for (&value, &part) in source.inputs.iter().zip(&source.layout.parts) {
+        for (&value, &part) in inputs.iter().zip(&layout.parts) {
             match &sums[value] {
                 Some(sums) => of_channel.extend_from_slice(&sums[b * part..(b + 1) * part]),
                 None => of_channel.extend((0..part).map(|channel| {
@@ -877,14 +1042,14 @@ fn norm_state(
             let variance = (square / count - mean * mean).max(0.0);
             moments.push((mean, 1.0 / (variance + norm.epsilon).sqrt()));
         }
-        let of_image = &moments[first..];
-        scale.extend(source.layout.spread(|c| (of_image[c / width].1 * f64::from(norm.weight[c])) as f32));
-        shift.extend(source.layout.spread(|c| {
+        let (of_image, weights) = (&moments[first..], &weights[b * channels..]);
+        scale.extend(layout.spread(|c| (of_image[c / width].1 * weights[c]) as f32));
+        shift.extend(layout.spread(|c| {
             let (mean, inverse) = of_image[c / width];
-            (f64::from(norm.bias[c]) - mean * inverse * f64::from(norm.weight[c])) as f32
+            (f64::from(norm.bias[c]) * factor(c) + added(c) - mean * inverse * weights[c]) as f32
         }));
     }
-    NormState { scale, shift, moments }
+    NormState { scale, shift, weights, moments }
 }
 
 /// Coefficients of `∂L/∂x = scale · u + slope · x + shift`, with `u = ∂L/∂(γ x̂ + β)` and its sums per channel.
@@ -903,21 +1068,21 @@ fn norm_gradient(
     let count = (width * area) as f64;
     let (mut scale, mut slope, mut shift) = (Vec::new(), Vec::new(), Vec::new());
     for b in 0..batch {
+        let weights = &state.weights[b * channels..];
         let groups: Vec<(f64, f64)> = (0..norm.groups)
             .map(|group| {
                 let (mean, inverse) = state.moments[b * norm.groups + group];
                 let (mut first, mut second) = (0.0, 0.0);
                 for c in group * width..(group + 1) * width {
                     let (u, ux) = sums[b * channels + c];
-                    let weight = f64::from(norm.weight[c]);
-                    first += weight * u;
-                    second += weight * inverse * (ux - mean * u);
+                    first += weights[c] * u;
+                    second += weights[c] * inverse * (ux - mean * u);
                 }
                 (first / count, second / count)
             })
             .collect();
         let moments = &state.moments[b * norm.groups..];
-        scale.extend(layout.spread(|c| (moments[c / width].1 * f64::from(norm.weight[c])) as f32));
+        scale.extend(layout.spread(|c| (moments[c / width].1 * weights[c]) as f32));
         slope.extend(layout.spread(|c| {
             let (_, inverse) = moments[c / width];
             (-inverse * inverse * groups[c / width].1) as f32

@@ -29,6 +29,7 @@ mod map;
 pub mod network;
 mod operand;
 mod precision;
+mod resampling;
 mod train;
 mod vector;
 mod weight_gradient;

@@ -154,7 +154,7 @@ pub struct Source {
     pub norm: Option<Norm>,
     /// SiLU after the normalisation.
     pub silu: bool,
-    /// `[C_out, C_in, k, k]`, `k` odd; or `[C_out, C_in]`, which is a convolution of 1 × 1.
+    /// `[C_out, C_in, k, k]`, `k` odd but for stride 2; or `[C_out, C_in]`, which is a convolution of 1 × 1.
     pub weight: Parameter,
     /// `[C_out]`.
     pub bias: Option<Parameter>,
@@ -234,7 +234,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    fn resample(&self) -> Resample {
+    pub(crate) fn resample(&self) -> Resample {
         match self {
             Self::Nearest | Self::FirUp(_) => Resample::Up,
             Self::Average | Self::FirDown(_) => Resample::Down { before: 0 },
@@ -483,7 +483,8 @@ impl Network {
             } else {
                 check_shape(&source.weight, &[step.channels, channels, size, size])?;
             }
-            if size % 2 == 0 {
+            let whole = size % 2 > 0 || size > 0 && matches!(resample, Resample::Down { .. });
+            if !whole {
                 return Err(format!("a kernel of {size} × {size}, expected an odd size"));
             }
             if let Some(bias) = &source.bias {

@@ -146,6 +146,9 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env = true,
         help_heading = MODEL)]
     model: PathBuf,
+    /// Class of the image, for a model that was trained with classes
+    #[arg(long, value_name = "N", help_heading = MODEL)]
+    class: Option<usize>,
 }
 
 impl ModelFlags {
@@ -154,7 +157,8 @@ impl ModelFlags {
     }
 
     pub(crate) fn open(&self, options: &ModelOptions, console: Console) -> Outcome<Model> {
-        let model = Model::open(&self.name(), options)?;
+        let options = ModelOptions { class: self.class, ..options.clone() };
+        let model = Model::open(&self.name(), &options)?;
         console.detail(&format!("model: {}, {} with {}", model.name, model.precision(), model.instruction_set()));
         Ok(model)
     }
@@ -306,7 +310,7 @@ impl DeviceFlags {
     pub(crate) fn open(&self, instruction_set: InstructionSet, console: Console) -> Outcome<ModelOptions> {
         let device = self.device.open(console)?;
         console.detail(&format!("device: {}, {} threads", device::name(&device), rayon::current_num_threads()));
-        Ok(ModelOptions { device, instruction_set, precision: self.precision.chosen() })
+        Ok(ModelOptions { device, instruction_set, precision: self.precision.chosen(), class: None })
     }
 }
 

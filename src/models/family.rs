@@ -1,6 +1,6 @@
 //! The kinds of checkpoints that can be read.
 
-use super::{Recipe, unet2d};
+use super::{Recipe, adm, ddpm, drunet, edm, refinenet, score_sde, unet2d};
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,7 +27,16 @@ pub struct Family {
 }
 
 /// All of them; a new one is a file and a line.
-pub const FAMILIES: &[Family] = &[unet2d::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    unet2d::FAMILY,
+    adm::FAMILY,
+    ddpm::FAMILY,
+    score_sde::FAMILY,
+    edm::FAMILY,
+    refinenet::NCSN,
+    refinenet::NCSN_V2,
+    drunet::FAMILY,
+];
 
 impl Family {
     /// The family of this name.

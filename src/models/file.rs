@@ -14,7 +14,7 @@
 //! | `licence`, `provenance` | of the weights |
 //! | `self_test` | JSON: a noise level and some values of the denoised test pattern |
 
-use super::{Family, Origin, Recipe, TensorIndex};
+use super::{Architecture, Family, Origin, Recipe, TensorIndex};
 use crate::checkpoints::{Container, TensorFile};
 use crate::priors::Parameterization;
 use crate::{Error, Result};
@@ -25,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tweedie_kernels::network::Network;
 
 /// Version of the native file that is written and read.
 pub const NATIVE_VERSION: &str = "1";
@@ -36,7 +35,7 @@ pub struct Checkpoint {
     /// What the model is called.
     pub name: String,
     /// The network.
-    pub network: Network,
+    pub network: Architecture,
     /// How it was trained.
     pub parameterization: Parameterization,
     /// Smallest and largest noise level it is good for.

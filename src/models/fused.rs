@@ -24,6 +24,22 @@ impl Fused {
     ) -> Result<Self, tweedie_kernels::Error> {
         Ok(Self(FusedNetwork::new(network, instruction_set, precision, lookup)?))
     }
+
+    /// The same network of images of one class; of no class if `None`.
+    ///
+    /// # Errors
+    /// A class that the network does not know.
+    pub fn with_class(mut self, class: Option<usize>) -> Result<Self, tweedie_kernels::Error> {
+        self.0.set_class(class)?;
+        Ok(self)
+    }
+
+    /// A tensor of what the network made of an input of this shape.
+    fn output(&self, values: Vec<f32>, [batch, _, height, width]: [usize; 4]) -> candle_core::Result<Tensor> {
+        let network = self.0.network();
+        let channels = network.value_channels(network.steps.len());
+        Tensor::from_vec(values, (batch, channels, height, width), &Device::Cpu)
+    }
 }
 
 /// Arguments out of range are the caller's bug, reported like every other failed tensor operation.
@@ -40,7 +56,7 @@ impl ScoreModel for Fused {
     fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor> {
         let (values, shape) = flat(x)?;
         let output = self.0.forward(&values, shape, &[noise as f32], 1.0).map_err(failed)?;
-        Ok(Tensor::from_vec(output, x.dims(), &Device::Cpu)?)
+        Ok(self.output(output, shape)?)
     }
 
     fn forward_with_pullback<'a>(&'a self, x: &Tensor, noise: f64) -> Result<(Tensor, Pullback<'a>)> {
@@ -50,7 +66,7 @@ impl ScoreModel for Fused {
             let gradient = self.0.pullback(&tape, &flat(v)?.0, 1.0).map_err(failed)?;
             Ok(Tensor::from_vec(gradient, &shape, &Device::Cpu)?)
         });
-        Ok((Tensor::from_vec(output, x.dims(), &Device::Cpu)?, pullback))
+        Ok((self.output(output, shape)?, pullback))
     }
 
     fn channels(&self) -> usize {

@@ -14,6 +14,7 @@ pub struct Layered {
     network: Network,
     parameters: HashMap<String, Tensor>,
     device: Device,
+    class: Option<usize>,
 }
 
 impl Layered {
@@ -32,7 +33,19 @@ impl Layered {
             let values = lookup(name).ok_or_else(missing)?;
             parameters.insert(name.clone(), Tensor::from_vec(values, shape.as_slice(), device)?);
         }
-        Ok(Self { network: network.clone(), parameters, device: device.clone() })
+        Ok(Self { network: network.clone(), parameters, device: device.clone(), class: None })
+    }
+
+    /// The same network of images of one class; of no class if `None`.
+    ///
+    /// # Errors
+    /// A class that the network does not know.
+    pub fn with_class(self, class: Option<usize>) -> Result<Self, tweedie_kernels::Error> {
+        let classes = self.network.embedding.classes.as_ref().map_or(0, |classes| classes.weight.shape[0]);
+        match class.filter(|&class| class >= classes) {
+            Some(got) => Err(tweedie_kernels::Error::Class { got, classes }),
+            None => Ok(Self { class, ..self }),
+        }
     }
 
     fn get(&self, parameter: &Parameter) -> &Tensor {
@@ -67,8 +80,14 @@ impl Layered {
             true => Tensor::cat(&[cos, sin], 1)?,
             false => Tensor::cat(&[sin, cos], 1)?,
         };
-        for layer in &embedding.layers {
-            v = self.dense(layer, &v)?;
+        for index in 0..=embedding.layers.len() {
+            let classes = embedding.classes.as_ref().filter(|classes| classes.after == index);
+            if let (Some(classes), Some(class)) = (classes, self.class) {
+                v = (v + self.get(&classes.weight).narrow(0, class, 1)?)?;
+            }
+            if let Some(layer) = embedding.layers.get(index) {
+                v = self.dense(layer, &v)?;
+            }
         }
         Ok(v)
     }
@@ -133,9 +152,10 @@ impl Layered {
         let half = kernel / 2;
         let y = match source.resample {
             Resample::Same => x.conv2d(weight, half, 1, 1, 1)?,
-            Resample::Down { before: 1 } => x.conv2d(weight, half, 2, 1, 1)?,
+            Resample::Down { before: 1 } if kernel == 3 => x.conv2d(weight, half, 2, 1, 1)?,
             Resample::Down { before } => {
-                x.pad_with_zeros(2, before, 1)?.pad_with_zeros(3, before, 1)?.conv2d(weight, 0, 2, 1, 1)?
+                let after = kernel.saturating_sub(2 + before);
+                x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)?.conv2d(weight, 0, 2, 1, 1)?
             }
             Resample::Up => doubled(&x)?.conv2d(weight, half, 1, 1, 1)?,
         };

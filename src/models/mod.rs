@@ -7,7 +7,20 @@
 //! | module | family |
 //! | --- | --- |
 //! | [`unet2d`] | `UNet2DModel` of diffusers |
+//! | [`adm`] | guided-diffusion's U-Net, ADM |
+//! | [`ddpm`] | the U-Net of DDPM and DDIM |
+//! | [`score_sde`] | NCSN++, DDPM++ and DDPM of score_sde |
+//! | [`edm`] | `SongUNet` and `DhariwalUNet` of EDM |
+//! | [`RefineNetConfig`] | NCSN and NCSNv2, which [`RefineNet`] runs |
+//! | [`DrunetConfig`] | DRUNet, which [`Drunet`] runs |
 
+pub mod adm;
+mod architecture;
+mod convolution;
+pub mod ddpm;
+mod draft;
+mod drunet;
+pub mod edm;
 mod family;
 mod file;
 mod fused;
@@ -16,9 +29,14 @@ mod layered;
 mod model;
 mod options;
 mod recipe;
+mod refinenet;
 mod scheduler;
+pub mod score_sde;
 pub mod unet2d;
+mod unet2d_skip;
 
+pub use architecture::Architecture;
+pub use drunet::{Drunet, DrunetConfig, DrunetShape};
 pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
@@ -27,6 +45,7 @@ pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
 pub use recipe::{Origin, Pick, Recipe};
+pub use refinenet::{RefineNet, RefineNetConfig, RefineNetShape};
 
 use crate::Result;
 use candle_core::Tensor;

@@ -1,6 +1,6 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
-use super::{Checkpoint, Fused, Layered, ModelOptions, ScoreModel};
+use super::{Architecture, Checkpoint, Drunet, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
 use crate::priors::{Denoiser, Gaussian, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -18,7 +18,7 @@ pub struct Model {
     /// What there is to know about it, in the order in which it is shown: (field, value).
     pub facts: Vec<(String, String)>,
     denoiser: Box<dyn Denoiser>,
-    network: Option<Network>,
+    network: Option<Architecture>,
     self_test: Option<SelfTest>,
     device: Device,
     instruction_set: InstructionSet,
@@ -123,15 +123,24 @@ impl Model {
         let hash = checkpoint.hash();
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
-        let model: Box<dyn ScoreModel> = if device.is_cpu() {
-            match Fused::new(network, *instruction_set, precision, lookup) {
-                Ok(fused) => Box::new(fused),
-                // What no kernel does, tensor operations do, slowly and in single precision.
-                Err(tweedie_kernels::Error::Unsupported(_)) => Box::new(Layered::new(network, device, lookup)?),
-                Err(error) => return Err(refuse(error.to_string())),
+        let class = options.network_class(network)?;
+        let layered = |network: &Network| {
+            let layered = Layered::new(network, device, lookup)?.with_class(class);
+            layered.map_err(|error| refuse(error.to_string()))
+        };
+        let (model, precision): (Box<dyn ScoreModel>, _) = match network {
+            Architecture::RefineNet(shape) => (Box::new(RefineNet::new(shape, device, lookup)?), Precision::F32),
+            Architecture::Drunet(shape) => (Box::new(Drunet::new(shape, device, lookup)?), Precision::F32),
+            Architecture::Steps(network) if device.is_cpu() => {
+                let fused = Fused::new(network, *instruction_set, precision, lookup);
+                match fused.and_then(|fused| fused.with_class(class)) {
+                    Ok(fused) => (Box::new(fused), precision),
+                    // What no kernel does, tensor operations do, slowly and in single precision.
+                    Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered(network)?), Precision::F32),
+                    Err(error) => return Err(refuse(error.to_string())),
+                }
             }
-        } else {
-            Box::new(Layered::new(network, device, lookup)?)
+            Architecture::Steps(network) => (Box::new(layered(network)?), precision),
         };
         let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
         let (low, high) = checkpoint.sigma_range;
@@ -139,7 +148,13 @@ impl Model {
         let mut fact = |field: &str, value: String| facts.push((field.into(), value));
         fact("architecture", checkpoint.metadata.get("architecture").cloned().unwrap_or_default());
         fact("parameters", parameters.to_string());
-        fact("channels", network.channels.to_string());
+        fact("channels", network.channels().to_string());
+        if let Some(classes) = network.steps().and_then(|network| network.embedding.classes.as_ref()) {
+            fact("classes", classes.weight.shape[0].to_string());
+        }
+        if let Some(size) = checkpoint.native_size {
+            fact("trained at", format!("{size}x{size}"));
+        }
         fact("stride", network.stride().to_string());
         fact("operations", format!("{:.1} GFLOP at 256x256", network.operations(256, 256) / 1e9));
         fact("parameterization", checkpoint.parameterization.to_string());
@@ -196,7 +211,7 @@ impl Model {
     }
 
     /// What is computed; `None` for an analytic prior.
-    pub fn network(&self) -> Option<&Network> {
+    pub fn network(&self) -> Option<&Architecture> {
         self.network.as_ref()
     }
 

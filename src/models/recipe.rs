@@ -1,14 +1,15 @@
 //! What a checkpoint is to be read as: a network, how it was trained, and where its numbers lie.
 
+use super::{Architecture, TensorIndex};
 use crate::priors::Parameterization;
 use std::collections::BTreeMap;
-use tweedie_kernels::network::{Network, Parameter};
+use tweedie_kernels::network::Parameter;
 
 /// What an architecture makes of its configuration.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// The network.
-    pub network: Network,
+    pub network: Architecture,
     /// How it was trained.
     pub parameterization: Parameterization,
     /// Smallest and largest noise level it is good for, pixels in [-1, 1].
@@ -22,7 +23,7 @@ pub struct Recipe {
 }
 
 /// Where a parameter of the network lies in the checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     /// Its name in the network.
     pub parameter: String,
@@ -35,7 +36,7 @@ pub struct Origin {
 }
 
 /// Which numbers of a tensor are a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Pick {
     /// All in their order, though the shape may be another, `[C, C, 1]` for `[C, C]`.
     Whole,
@@ -43,6 +44,9 @@ pub enum Pick {
     Rows(Vec<usize>),
     /// The columns of a matrix as rows, `[in, out]` for `[out, in]`.
     Transposed,
+    /// The kernels `[out, in, k, k]` and a filter before them as one of `[out, in, k + n − 1, k + n − 1]`: the outer product
+    /// of these `n` taps with themselves, normalised so that a constant is kept.
+    Filtered(Vec<f64>),
 }
 
 impl Origin {
@@ -67,6 +71,7 @@ impl Origin {
                 let column = |c: usize| (0..rows).map(move |r| tensor[r * columns + c]);
                 Some((0..columns).flat_map(column).collect())
             }
+            Pick::Filtered(taps) => filtered(tensor, *self.shape.last()?, taps),
         }
     }
 
@@ -75,6 +80,10 @@ impl Origin {
         match &self.pick {
             Pick::Whole | Pick::Transposed => self.shape.iter().product(),
             Pick::Rows(rows) => rows.len() * self.shape.iter().skip(1).product::<usize>(),
+            Pick::Filtered(taps) => {
+                let size = self.shape.last().map_or(0, |size| size + taps.len() - 1);
+                self.shape.iter().take(2).product::<usize>() * size * size
+            }
         }
     }
 
@@ -83,6 +92,7 @@ impl Origin {
             Pick::Whole => true,
             Pick::Rows(rows) => rows.iter().all(|row| Some(row) < self.shape.first().as_ref().copied()),
             Pick::Transposed => self.shape.iter().rev().eq(&parameter.shape),
+            Pick::Filtered(taps) => !taps.is_empty() && self.shape.len() == 4,
         };
         if fits && self.elements() == parameter.elements() {
             return Ok(());
@@ -93,9 +103,50 @@ impl Origin {
     }
 }
 
+/// Kernels of `size × size` that have the filter of `taps` within them.
+fn filtered(kernels: &[f32], size: usize, taps: &[f64]) -> Option<Vec<f32>> {
+    let (count, wide) = (taps.len(), size + taps.len().checked_sub(1)?);
+    let sum: f64 = taps.iter().sum();
+    // A filter is turned around, a kernel of a network is not.
+    let tap = |k: usize| taps[count - 1 - k] / sum;
+    let mut values = Vec::with_capacity(kernels.len() / (size * size).max(1) * wide * wide);
+    for kernel in kernels.chunks_exact((size * size).max(1)) {
+        let mut sums = vec![0.0; wide * wide];
+        for (index, &value) in kernel.iter().enumerate() {
+            let (y, x) = (index / size, index % size);
+            for i in 0..count {
+                for j in 0..count {
+                    sums[(y + i) * wide + x + j] += f64::from(value) * tap(i) * tap(j);
+                }
+            }
+        }
+        values.extend(sums.into_iter().map(|sum| sum as f32));
+    }
+    Some(values)
+}
+
+/// What stands before `name` in all names of a checkpoint: nothing, or what wrappers of a network leave, `module.`.
+pub(super) fn prefix(tensors: &TensorIndex, name: &str) -> Option<String> {
+    let prefixes = tensors.keys().filter_map(|key| key.strip_suffix(name));
+    let prefix = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).min_by_key(|prefix| prefix.len());
+    prefix.map(str::to_owned)
+}
+
 impl Recipe {
+    /// Its parameters under names that begin with `prefix`, as wrappers of a network leave it.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        if prefix.is_empty() {
+            return self;
+        }
+        let tensors = self.origins().into_values();
+        self.tensors =
+            tensors.map(|origin| Origin { tensor: format!("{prefix}{}", origin.tensor), ..origin }).collect();
+        self
+    }
+
     /// A network whose parameters all lie under their own names.
-    pub fn new(network: Network, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
+    pub fn new(network: impl Into<Architecture>, parameterization: Parameterization, sigma_range: (f64, f64)) -> Self {
+        let network = network.into();
         let (tensors, ignored, native_size) = (Vec::new(), Vec::new(), None);
         Self { network, parameterization, sigma_range, tensors, ignored, native_size }
     }
@@ -118,7 +169,7 @@ impl Recipe {
     /// # Errors
     /// A sentence that names the first that does not.
     pub fn check(&self) -> Result<(), String> {
-        self.network.check().map_err(|error| error.to_string())?;
+        self.network.check()?;
         let (low, high) = self.sigma_range;
         if !(low > 0.0 && low < high && high.is_finite()) {
             return Err(format!("has noise levels from {low} to {high}, expected 0 < sigma_min < sigma_max"));

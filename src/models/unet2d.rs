@@ -1,16 +1,15 @@
 //! `UNet2DModel` of diffusers, as a list of steps.
 //!
 //! Parameter names are those of the checkpoints. What the configuration can say and this file cannot build is refused by
-//! name: FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
+//! name.
 
-use super::scheduler::SchedulerConfig;
-use super::{Family, Recipe, TensorIndex};
+use super::draft::{Affine, Draft, Residual, affine, dense, norm, source, sum};
+use super::scheduler::{SchedulerConfig, time};
+use super::{Family, Origin, Pick, Recipe, TensorIndex, unet2d_skip};
 use crate::priors::Parameterization;
 use serde::Deserialize;
 use serde_json::Value;
-use tweedie_kernels::network::{
-    Attention, Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Step, Sum,
-};
+use tweedie_kernels::network::{Classes, Embedding, Features, Filter, Network, Parameter, Resample, Source};
 
 /// `config.json` of a `UNet2DModel`; absent fields have the library's defaults, as in the hosted files of 2022.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,8 +49,12 @@ pub struct UNet2dConfig {
     pub center_input_sample: bool,
     /// How the embedding enters a block.
     pub resnet_time_scale_shift: String,
-    /// The residual sum of a block is divided by this.
+    /// The residual sums of the middle block are divided by this.
     pub mid_block_scale_factor: f64,
+    /// Kind of the middle block; none if `None`.
+    pub mid_block_type: Option<String>,
+    /// Channels of the embedding; four times those of the first level if `None`.
+    pub time_embedding_dim: Option<usize>,
     /// Activation.
     pub act_fn: String,
     /// Kind of down-sampling.
@@ -88,7 +91,7 @@ enum Preconditioning {
     Edm { sigma_data: f64 },
 }
 
-fn recipe(config: &Value, _: &TensorIndex) -> Result<Recipe, String> {
+fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
     let architecture: UNet2dConfig = Deserialize::deserialize(config).map_err(|error| format!("config: {error}"))?;
     let training: Training =
         Deserialize::deserialize(config).map_err(|error| match config.get("parameterization") {
@@ -99,11 +102,38 @@ fn recipe(config: &Value, _: &TensorIndex) -> Result<Recipe, String> {
         Training { parameterization: Some(Preconditioning::Edm { sigma_data }), .. } => {
             (Parameterization::Edm { sigma_data }, (0.002, 80.0))
         }
-        Training { scheduler: Some(scheduler), .. } => scheduler.parameterization(architecture.center_input_sample)?,
+        Training { scheduler: Some(scheduler), .. } => {
+            scheduler.parameterization(architecture.center_input_sample, time(config)?)?
+        }
         Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
     };
+    let fourier = architecture.time_embedding_type == "fourier";
+    if fourier != matches!(parameterization, Parameterization::VarianceExploding(_)) {
+        let kind = &architecture.time_embedding_type;
+        return Err(format!(
+            "UNet2DModel with time_embedding_type = {kind:?} cannot be one that is {parameterization}"
+        ));
+    }
     let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
-    Ok(Recipe { native_size, ..Recipe::new(architecture.network()?, parameterization, sigma_range) })
+    let network = architecture.network()?;
+    let tensors = renamed(&network, tensors);
+    Ok(Recipe { native_size, tensors, ..Recipe::new(network, parameterization, sigma_range) })
+}
+
+/// What the projections of an attention were called in the files of 2022.
+const FORMER: [(&str, &str); 4] =
+    [(".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn.")];
+
+/// Origins of parameters that the checkpoint has under their former names.
+fn renamed(network: &Network, tensors: &TensorIndex) -> Vec<Origin> {
+    let origin = |parameter: &&Parameter| {
+        let Parameter { name, shape } = parameter;
+        let (now, former) = FORMER.iter().find(|(now, _)| name.contains(now) && name.contains(".attentions."))?;
+        let former = name.replace(now, former);
+        let found = !tensors.contains_key(name) && tensors.contains_key(&former);
+        found.then(|| Origin { parameter: name.clone(), tensor: former, shape: shape.clone(), pick: Pick::Whole })
+    };
+    network.parameters().iter().filter_map(origin).collect()
 }
 
 fn recognise(tensors: &TensorIndex) -> bool {
@@ -135,6 +165,8 @@ impl Default for UNet2dConfig {
             center_input_sample: false,
             resnet_time_scale_shift: "default".into(),
             mid_block_scale_factor: 1.0,
+            mid_block_type: Some(MIDDLE.into()),
+            time_embedding_dim: None,
             act_fn: "silu".into(),
             downsample_type: "conv".into(),
             upsample_type: "conv".into(),
@@ -151,63 +183,97 @@ impl UNet2dConfig {
     /// # Errors
     /// A sentence naming the field that cannot be built, its value, and what can.
     pub fn network(&self) -> Result<Network, String> {
+        if unet2d_skip::has_skip_blocks(self) {
+            return unet2d_skip::network(self);
+        }
         self.check()?;
         let channels = &self.block_out_channels;
-        let first = channels[0];
-        let embedded = first * 4;
-        let groups = self.norm_groups();
-        let mut build = Builder { config: self, embedded, steps: Vec::new(), channels: vec![self.in_channels] };
-
-        let mut x = build.convolution("conv_in", &[0], first, None, Resample::Same);
+        let levels = channels.len();
+        let mut draft = Draft::new(self.in_channels);
+        let mut x = draft.convolution(0, None, affine("conv_in", self.in_channels, channels[0], 3));
         let mut skips = vec![x];
-        for (level, &out) in channels.iter().enumerate() {
+        for (level, (&out, kind)) in channels.iter().zip(&self.down_block_types).enumerate() {
+            let name = format!("down_blocks.{level}");
             for layer in 0..self.layers_per_block {
-                x = build.resnet(&format!("down_blocks.{level}.resnets.{layer}"), &[x], out);
-                if self.down_block_types[level] == ATTENTION_DOWN {
-                    x = build.attention(&format!("down_blocks.{level}.attentions.{layer}"), x, groups);
+                x = self.residual(&mut draft, &format!("{name}.resnets.{layer}"), &[x], out, None);
+                if kind == ATTENTION_DOWN {
+                    x = self.attention(&mut draft, &format!("{name}.attentions.{layer}"), x, self.norm_groups());
                 }
                 skips.push(x);
             }
-            if level + 1 < channels.len() {
-                let name = format!("down_blocks.{level}.downsamplers.0.conv");
-                x = build.convolution(&name, &[x], out, None, Resample::Down { before: self.downsample_padding });
+            if level + 1 < levels {
+                let name = format!("{name}.downsamplers.0");
+                let residual = kind == RESIDUAL_DOWN || kind == ATTENTION_DOWN && self.downsample_type == "resnet";
+                x = match residual {
+                    true => self.residual(&mut draft, &name, &[x], out, Some(Filter::Average)),
+                    false => resample(&mut draft, &name, x, Resample::Down { before: self.downsample_padding }),
+                };
                 skips.push(x);
             }
         }
-        let bottom = channels[channels.len() - 1];
-        x = build.resnet("mid_block.resnets.0", &[x], bottom);
-        if self.add_attention {
-            x = build.attention("mid_block.attentions.0", x, self.attn_norm_num_groups.unwrap_or(groups));
+        if self.mid_block_type.is_some() {
+            x = self.middle(&mut draft, x);
         }
-        x = build.resnet("mid_block.resnets.1", &[x], bottom);
-        for (level, &out) in channels.iter().rev().enumerate() {
+        for (level, (&out, kind)) in channels.iter().rev().zip(&self.up_block_types).enumerate() {
+            let name = format!("up_blocks.{level}");
             for layer in 0..=self.layers_per_block {
                 let skip = skips.pop().unwrap_or_default();
-                x = build.resnet(&format!("up_blocks.{level}.resnets.{layer}"), &[x, skip], out);
-                if self.up_block_types[level] == ATTENTION_UP {
-                    x = build.attention(&format!("up_blocks.{level}.attentions.{layer}"), x, groups);
+                x = self.residual(&mut draft, &format!("{name}.resnets.{layer}"), &[x, skip], out, None);
+                if kind == ATTENTION_UP {
+                    x = self.attention(&mut draft, &format!("{name}.attentions.{layer}"), x, self.norm_groups());
                 }
             }
-            if level + 1 < channels.len() {
-                x = build.convolution(&format!("up_blocks.{level}.upsamplers.0.conv"), &[x], out, None, Resample::Up);
+            if level + 1 < levels {
+                let name = format!("{name}.upsamplers.0");
+                let residual = kind == RESIDUAL_UP || kind == ATTENTION_UP && self.upsample_type == "resnet";
+                x = match residual {
+                    true => self.residual(&mut draft, &name, &[x], out, Some(Filter::Nearest)),
+                    false => resample(&mut draft, &name, x, Resample::Up),
+                };
             }
         }
-        build.convolution("conv_out", &[x], self.out_channels, Some("conv_norm_out"), Resample::Same);
+        let before = norm("conv_norm_out", channels[0], self.norm_groups(), self.norm_eps);
+        draft.convolution(x, Some(before), affine("conv_out", channels[0], self.out_channels, 3));
+        Ok(Network { channels: self.in_channels, embedding: self.embedding(), steps: draft.steps })
+    }
 
+    fn embedding(&self) -> Embedding {
+        let (first, embedded) = (self.block_out_channels[0], self.embedded());
         let layer = |name: &str, inputs, silu| dense(&format!("time_embedding.{name}"), inputs, embedded, silu);
-        Ok(Network {
-            channels: self.in_channels,
-            embedding: Embedding {
-                features: Features::Positional {
-                    channels: first,
-                    cosine_first: self.flip_sin_to_cos,
-                    frequency_shift: self.freq_shift,
-                },
-                layers: vec![layer("linear_1", first, false), layer("linear_2", embedded, true)],
-                classes: None,
+        let layers = vec![layer("linear_1", first, false), layer("linear_2", embedded, true)];
+        Embedding {
+            features: Features::Positional {
+                channels: first,
+                cosine_first: self.flip_sin_to_cos,
+                frequency_shift: self.freq_shift,
             },
-            steps: build.steps,
-        })
+            classes: self.num_class_embeds.map(|classes| Classes {
+                weight: Parameter::new("class_embedding.weight", &[classes, embedded]),
+                after: layers.len(),
+                required: true,
+            }),
+            layers,
+        }
+    }
+
+    /// Channels of the embedding.
+    fn embedded(&self) -> usize {
+        self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
+    }
+
+    fn middle(&self, draft: &mut Draft, x: usize) -> usize {
+        let bottom = self.block_out_channels[self.block_out_channels.len() - 1];
+        let scale = 1.0 / self.mid_block_scale_factor;
+        let block = |draft: &mut Draft, index: usize, x: usize| {
+            let block = self.block(&format!("mid_block.resnets.{index}"), (bottom, bottom), None);
+            draft.residual(Residual { inputs: &[x], scale, ..block })
+        };
+        let mut x = block(draft, 0, x);
+        if self.add_attention {
+            let groups = self.attn_norm_num_groups.unwrap_or(self.norm_groups());
+            x = self.scaled_attention(draft, "mid_block.attentions.0", x, groups, scale);
+        }
+        block(draft, 1, x)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -229,44 +295,61 @@ impl UNet2dConfig {
         if !(1..=MOST_CHANNELS).contains(&self.in_channels) {
             return refuse("in_channels", &self.in_channels, &format!("1 to {MOST_CHANNELS}"));
         }
-        if self.out_channels != self.in_channels {
-            return refuse("out_channels", &self.out_channels, &format!("in_channels, {}", self.in_channels));
+        if self.out_channels != self.in_channels && self.out_channels != 2 * self.in_channels {
+            let can = format!("in_channels, {}, or twice as many", self.in_channels);
+            return refuse("out_channels", &self.out_channels, &can);
         }
         let outside = |channels: &usize| !(1..=MOST_CHANNELS).contains(channels);
         if self.block_out_channels.iter().any(outside) || !self.block_out_channels[0].is_multiple_of(2) {
             let can = format!("1 to {MOST_CHANNELS} channels and an even number of the first");
             return refuse("block_out_channels", &self.block_out_channels, &can);
         }
-        let of_kinds = |types: &[String], kinds: [&str; 2]| types.iter().all(|kind| kinds.contains(&kind.as_str()));
-        if !of_kinds(&self.down_block_types, ["DownBlock2D", ATTENTION_DOWN]) {
-            return refuse("down_block_types", &self.down_block_types, "DownBlock2D and AttnDownBlock2D");
+        let of_kinds = |types: &[String], kinds: [&str; 3]| types.iter().all(|kind| kinds.contains(&kind.as_str()));
+        if !of_kinds(&self.down_block_types, ["DownBlock2D", ATTENTION_DOWN, RESIDUAL_DOWN]) {
+            let can = format!("DownBlock2D, {ATTENTION_DOWN} and {RESIDUAL_DOWN}");
+            return refuse("down_block_types", &self.down_block_types, &can);
         }
-        if !of_kinds(&self.up_block_types, ["UpBlock2D", ATTENTION_UP]) {
-            return refuse("up_block_types", &self.up_block_types, "UpBlock2D and AttnUpBlock2D");
+        if !of_kinds(&self.up_block_types, ["UpBlock2D", ATTENTION_UP, RESIDUAL_UP]) {
+            let can = format!("UpBlock2D, {ATTENTION_UP} and {RESIDUAL_UP}");
+            return refuse("up_block_types", &self.up_block_types, &can);
         }
         if self.time_embedding_type != "positional" {
             return refuse("time_embedding_type", &self.time_embedding_type, "\"positional\"");
         }
-        if self.resnet_time_scale_shift != "default" {
-            return refuse("resnet_time_scale_shift", &self.resnet_time_scale_shift, "\"default\"");
+        let modulated = self.resnet_time_scale_shift == "scale_shift";
+        if self.resnet_time_scale_shift != "default" && !modulated {
+            let can = "\"default\" and \"scale_shift\"";
+            return refuse("resnet_time_scale_shift", &self.resnet_time_scale_shift, can);
+        }
+        // The library leaves the norm out then.
+        if modulated && self.mid_block_type.is_some() && self.add_attention && self.attn_norm_num_groups.is_none() {
+            let got = (&self.resnet_time_scale_shift, self.attn_norm_num_groups);
+            return refuse("resnet_time_scale_shift, attn_norm_num_groups", &got, "a number of groups");
         }
         if self.act_fn != "silu" && self.act_fn != "swish" {
             return refuse("act_fn", &self.act_fn, "\"silu\"");
         }
-        if self.downsample_type != "conv" || self.upsample_type != "conv" {
-            return refuse("downsample_type, upsample_type", &(&self.downsample_type, &self.upsample_type), "\"conv\"");
+        if [&self.downsample_type, &self.upsample_type].into_iter().any(|kind| kind != "conv" && kind != "resnet") {
+            let got = (&self.downsample_type, &self.upsample_type);
+            return refuse("downsample_type, upsample_type", &got, "\"conv\" and \"resnet\"");
         }
         if self.downsample_padding > 1 {
             return refuse("downsample_padding", &self.downsample_padding, "0 and 1");
         }
-        if self.center_input_sample {
-            return refuse("center_input_sample", &true, "false");
+        if !(self.mid_block_scale_factor > 0.0 && self.mid_block_scale_factor.is_finite()) {
+            return refuse("mid_block_scale_factor", &self.mid_block_scale_factor, "numbers above 0");
         }
-        if (self.mid_block_scale_factor - 1.0).abs() > 0.0 {
-            return refuse("mid_block_scale_factor", &self.mid_block_scale_factor, "1");
+        if self.mid_block_type.as_ref().is_some_and(|kind| kind != MIDDLE) {
+            return refuse("mid_block_type", &self.mid_block_type, &format!("{MIDDLE:?} and null"));
         }
-        if self.num_class_embeds.is_some() || self.class_embed_type.is_some() {
-            return refuse("num_class_embeds", &self.num_class_embeds, "unconditional models");
+        if !(1..=4 * MOST_CHANNELS).contains(&self.embedded()) {
+            return refuse("time_embedding_dim", &self.embedded(), &format!("1 to {}", 4 * MOST_CHANNELS));
+        }
+        if self.class_embed_type.is_some() {
+            return refuse("class_embed_type", &self.class_embed_type, "null");
+        }
+        if self.num_class_embeds.is_some_and(|classes| !(1..=MOST_CLASSES).contains(&classes)) {
+            return refuse("num_class_embeds", &self.num_class_embeds, &format!("1 to {MOST_CLASSES}"));
         }
         let groups = self.norm_groups();
         if let Some(channels) = self.block_out_channels.iter().find(|&c| groups == 0 || c % groups != 0) {
@@ -297,115 +380,79 @@ impl UNet2dConfig {
     fn norm_groups(&self) -> usize {
         self.norm_num_groups.unwrap_or(32)
     }
+
+    /// One after the other: norm, SiLU, convolution, projection of the embedding, norm, SiLU, convolution; a convolution of
+    /// 1 × 1 beside them where the number of channels changes.
+    fn block(&self, name: &str, (channels, outputs): (usize, usize), filter: Option<Filter>) -> Residual<'static> {
+        let groups = self.norm_groups();
+        let mut second = norm(&format!("{name}.norm2"), outputs, groups, self.norm_eps);
+        let projection = format!("{name}.time_emb_proj");
+        let modulated = self.resnet_time_scale_shift == "scale_shift";
+        let embedding = match modulated {
+            true => {
+                second.modulation = Some(dense(&projection, self.embedded(), 2 * outputs, true));
+                None
+            }
+            false => Some(dense(&projection, self.embedded(), outputs, true)),
+        };
+        Residual {
+            inputs: &[],
+            norms: [norm(&format!("{name}.norm1"), channels, groups, self.norm_eps), second],
+            convolutions: [
+                affine(&format!("{name}.conv1"), channels, outputs, 3),
+                affine(&format!("{name}.conv2"), outputs, outputs, 3),
+            ],
+            embedding,
+            shortcut: (channels != outputs).then(|| affine(&format!("{name}.conv_shortcut"), channels, outputs, 1)),
+            filter,
+            scale: 1.0,
+        }
+    }
+
+    fn residual(
+        &self,
+        draft: &mut Draft,
+        name: &str,
+        inputs: &[usize],
+        outputs: usize,
+        filter: Option<Filter>,
+    ) -> usize {
+        let channels = draft.channels(inputs);
+        draft.residual(Residual { inputs, ..self.block(name, (channels, outputs), filter) })
+    }
+
+    fn attention(&self, draft: &mut Draft, name: &str, x: usize, groups: usize) -> usize {
+        self.scaled_attention(draft, name, x, groups, 1.0)
+    }
+
+    /// All four projections are fully connected over the channels.
+    fn scaled_attention(&self, draft: &mut Draft, name: &str, x: usize, groups: usize, scale: f64) -> usize {
+        let channels = draft.channels(&[x]);
+        let heads = self.attention_head_dim.map_or(1, |width| channels / width);
+        let maps = ["to_q", "to_k", "to_v", "to_out.0"].map(|map| Affine {
+            weight: Parameter::new(format!("{name}.{map}.weight"), &[channels, channels]),
+            bias: Parameter::new(format!("{name}.{map}.bias"), &[channels]),
+        });
+        let before = norm(&format!("{name}.group_norm"), channels, groups, self.norm_eps);
+        draft.attention(x, &before, maps, heads, scale)
+    }
+}
+
+/// A convolution `name.conv` that changes the resolution.
+fn resample(draft: &mut Draft, name: &str, x: usize, resample: Resample) -> usize {
+    let channels = draft.channels(&[x]);
+    let map = affine(&format!("{name}.conv"), channels, channels, 3);
+    draft.sum(sum(vec![Source { resample, ..source(&[x], map) }], channels))
 }
 
 const ATTENTION_DOWN: &str = "AttnDownBlock2D";
 const ATTENTION_UP: &str = "AttnUpBlock2D";
+const RESIDUAL_DOWN: &str = "ResnetDownsampleBlock2D";
+const RESIDUAL_UP: &str = "ResnetUpsampleBlock2D";
+const MIDDLE: &str = "UNetMidBlock2D";
 
 /// Larger than in any network of this kind that has been published.
 const MOST_LEVELS: usize = 16;
 const MOST_LAYERS: usize = 64;
 const MOST_CHANNELS: usize = 1 << 16;
-
-struct Builder<'a> {
-    config: &'a UNet2dConfig,
-    embedded: usize,
-    steps: Vec<Step>,
-    channels: Vec<usize>,
-}
-
-impl Builder<'_> {
-    fn source(&self, name: &str, inputs: &[usize], outputs: usize, size: usize, norm: Option<&str>) -> Source {
-        let channels: usize = inputs.iter().map(|&value| self.channels[value]).sum();
-        Source {
-            inputs: inputs.to_vec(),
-            norm: norm.map(|name| self.norm(name, channels, self.config.norm_groups())),
-            silu: norm.is_some(),
-            weight: Parameter::new(format!("{name}.weight"), &[outputs, channels, size, size]),
-            bias: Some(Parameter::new(format!("{name}.bias"), &[outputs])),
-            resample: Resample::Same,
-        }
-    }
-
-    fn norm(&self, name: &str, channels: usize, groups: usize) -> Norm {
-        Norm {
-            groups,
-            epsilon: self.config.norm_eps,
-            weight: Parameter::new(format!("{name}.weight"), &[channels]),
-            bias: Parameter::new(format!("{name}.bias"), &[channels]),
-            modulation: None,
-        }
-    }
-
-    fn push(&mut self, step: impl Into<Step>, channels: usize) -> usize {
-        self.channels.push(channels);
-        self.steps.push(step.into());
-        self.steps.len()
-    }
-
-    fn convolution(
-        &mut self,
-        name: &str,
-        inputs: &[usize],
-        outputs: usize,
-        norm: Option<&str>,
-        resample: Resample,
-    ) -> usize {
-        let source = Source { resample, ..self.source(name, inputs, outputs, 3, norm) };
-        self.push(
-            Sum { sources: vec![source], embedding: None, residual: None, channels: outputs, scale: 1.0 },
-            outputs,
-        )
-    }
-
-    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(embedding))))`, a 1×1 convolution of `x` where the number of
-    /// channels changes.
-    fn resnet(&mut self, name: &str, inputs: &[usize], outputs: usize) -> usize {
-        let channels: usize = inputs.iter().map(|&value| self.channels[value]).sum();
-        let first = self.source(&format!("{name}.conv1"), inputs, outputs, 3, Some(&format!("{name}.norm1")));
-        let embedding = Some(dense(&format!("{name}.time_emb_proj"), self.embedded, outputs, true));
-        let hidden =
-            self.push(Sum { sources: vec![first], embedding, residual: None, channels: outputs, scale: 1.0 }, outputs);
-        let second = self.source(&format!("{name}.conv2"), &[hidden], outputs, 3, Some(&format!("{name}.norm2")));
-        let mut sources = vec![second];
-        let same = channels == outputs && inputs.len() == 1;
-        if !same {
-            sources.push(self.source(&format!("{name}.conv_shortcut"), inputs, outputs, 1, None));
-        }
-        self.push(
-            Sum { sources, embedding: None, residual: same.then(|| inputs[0]), channels: outputs, scale: 1.0 },
-            outputs,
-        )
-    }
-
-    /// `x + out(attention(q(norm(x)), k(norm(x)), v(norm(x))))`, all four of them fully connected over the channels.
-    fn attention(&mut self, name: &str, x: usize, groups: usize) -> usize {
-        let channels = self.channels[x];
-        let heads = self.config.attention_head_dim.map_or(1, |width| channels / width);
-        let [query, key, value] = ["to_q", "to_k", "to_v"].map(|layer| {
-            let norm = self.norm(&format!("{name}.group_norm"), channels, groups);
-            self.matrix(&format!("{name}.{layer}"), x, Some(norm), None)
-        });
-        let attended = self.push(Attention { query, key, value, heads }, channels);
-        self.matrix(&format!("{name}.to_out.0"), attended, None, Some(x))
-    }
-
-    /// A fully connected layer over the channels of every pixel, as many as there were.
-    fn matrix(&mut self, name: &str, input: usize, norm: Option<Norm>, residual: Option<usize>) -> usize {
-        let channels = self.channels[input];
-        let source = Source {
-            norm,
-            weight: Parameter::new(format!("{name}.weight"), &[channels, channels]),
-            ..self.source(name, &[input], channels, 1, None)
-        };
-        self.push(Sum { sources: vec![source], embedding: None, residual, channels, scale: 1.0 }, channels)
-    }
-}
-
-fn dense(name: &str, inputs: usize, outputs: usize, silu: bool) -> Dense {
-    Dense {
-        weight: Parameter::new(format!("{name}.weight"), &[outputs, inputs]),
-        bias: Parameter::new(format!("{name}.bias"), &[outputs]),
-        silu,
-    }
-}
+const MOST_CLASSES: usize = 1 << 20;

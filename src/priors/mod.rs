@@ -8,15 +8,19 @@
 //! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
 mod gaussian;
+mod linear_process;
 mod mixture;
 mod preconditioned;
 mod tiled;
+mod variance_exploding;
 mod variance_preserving;
 
 pub use gaussian::Gaussian;
+pub use linear_process::LinearProcess;
 pub use mixture::Mixture;
 pub use preconditioned::{Parameterization, Preconditioned, Scalings};
 pub use tiled::{Tiled, window_starts};
+pub use variance_exploding::{NoiseCoordinate, VarianceExploding};
 pub use variance_preserving::{Prediction, Time, VariancePreserving};
 
 use crate::Result;

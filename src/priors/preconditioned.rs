@@ -1,6 +1,6 @@
 //! A network and how it was trained make a denoiser.
 
-use super::{Denoiser, VariancePreserving};
+use super::{Denoiser, LinearProcess, VarianceExploding, VariancePreserving};
 use crate::Result;
 use crate::models::ScoreModel;
 use candle_core::{Device, Tensor};
@@ -37,6 +37,12 @@ pub enum Parameterization {
     },
     /// A discrete variance-preserving process: DDPM and its kin.
     VariancePreserving(Box<VariancePreserving>),
+    /// A continuous variance-preserving process.
+    LinearProcess(LinearProcess),
+    /// A variance exploding process: NCSN, NCSN++ and their kin.
+    VarianceExploding(VarianceExploding),
+    /// A denoiser of images in [0, 1] that is told σ in their unit: `D(x; σ) = 2 F((x + 1)/2, σ/2) − 1`.
+    UnitDenoiser,
 }
 
 impl Parameterization {
@@ -55,6 +61,11 @@ impl Parameterization {
                 }
             }
             Self::VariancePreserving(process) => process.scalings(sigma),
+            Self::LinearProcess(process) => process.scalings(sigma),
+            Self::VarianceExploding(process) => process.scalings(sigma),
+            Self::UnitDenoiser => {
+                Scalings { skip: 0.0, out: 2.0, input: 0.5, shift: 0.5, noise: sigma / 2.0, offset: -1.0 }
+            }
         }
     }
 
@@ -67,7 +78,9 @@ impl Parameterization {
             Self::Edm { sigma_data } if !(sigma_data > 0.0 && sigma_data.is_finite()) => {
                 Err(format!("has sigma_data = {sigma_data}, expected a finite number above 0"))
             }
-            Self::Edm { .. } | Self::VariancePreserving(_) => Ok(()),
+            Self::Edm { .. } | Self::VariancePreserving(_) | Self::UnitDenoiser => Ok(()),
+            Self::LinearProcess(process) => process.check(),
+            Self::VarianceExploding(process) => process.check(),
         }
     }
 }
@@ -80,6 +93,9 @@ impl fmt::Display for Parameterization {
                 let VariancePreserving { levels, prediction, .. } = process.as_ref();
                 write!(f, "variance preserving, {} levels, predicts the {prediction}", levels.betas().len())
             }
+            Self::LinearProcess(process) => process.fmt(f),
+            Self::VarianceExploding(process) => process.fmt(f),
+            Self::UnitDenoiser => write!(f, "denoiser of images in [0, 1]"),
         }
     }
 }

@@ -37,14 +37,38 @@ impl FusedNetwork {
     /// # Shapes
     /// `v`: like the output of that pass
     /// # Errors
-    /// `Tape`; `Kept` for a tape of another method; `Length` if `v` has another number of elements than the output.
+    /// `Tape`; `Kept` for a tape of another method; `Length` if `v` has another number of elements than the output;
+    /// `Unsupported` for a network with norms that the embedding modulates, sums times a number, filters or classes.
     pub fn gradients(&self, tape: &Tape, v: &[f32], factor: Option<f32>) -> Result<Gradients, Error> {
         if tape.keep != Keep::ForGradients {
             return Err(Error::Kept);
         }
+        self.has_gradients()?;
         let mut collector = Collector::new(self, tape);
         let input = self.go_back(tape, v, factor, Some(&mut collector))?;
         Ok(Gradients { parameters: collector.finish(tape), input: factor.map(|_| input) })
+    }
+
+    /// Refuses what only the gradient of the input knows.
+    fn has_gradients(&self) -> Result<(), Error> {
+        let refuse = |what: String| Err(Error::Unsupported(format!("the gradient of the parameters around {what}")));
+        if self.network.embedding.classes.is_some() {
+            return refuse("the classes of the embedding".into());
+        }
+        for step in &self.network.steps {
+            match step {
+                Step::Resize(_) => return refuse(format!("the {}", step.name())),
+                Step::Sum(sum) if sum.scale != 1.0 => return refuse(format!("the factor of {}", step.name())),
+                Step::Sum(sum) => {
+                    let mut norms = sum.sources.iter().filter_map(|source| source.norm.as_ref());
+                    if norms.any(|norm| norm.modulation.is_some()) {
+                        return refuse(format!("the modulation in {}", step.name()));
+                    }
+                }
+                Step::Attention(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,6 @@
 #![cfg(target_os = "linux")]
 
 mod allocator;
-#[expect(dead_code, reason = "the other binary of tests needs more of it")]
 #[path = "../tests/reference.rs"]
 mod reference;
 

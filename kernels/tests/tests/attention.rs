@@ -107,7 +107,7 @@ fn large_scores_do_not_overflow() {
             |i: usize| (0..12).map(|c| values[1].data[c * 143 + i] * values[2].data[c * 143 + i]).sum::<f64>();
         let largest = (0..143).map(|i| of_pixel(i).abs() / 12_f64.sqrt()).fold(0.0, f64::max);
         assert!(largest > 80.0, "scores up to {largest}");
-        let expected = reference.pullback(&values, &image(&v, 24));
+        let expected = reference.pullback(&values, 0.0, &image(&v, 24));
         for (isa, precision) in kinds() {
             let lookup = |name: &str| reference.parameters.get(name).cloned();
             let network = FusedNetwork::new(&reference.network, isa, precision, lookup).unwrap();

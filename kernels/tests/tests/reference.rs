@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use tweedie_kernels::network::{
-    Attention, Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Step, Sum,
+    Attention, Classes, Dense, Embedding, Features, Filter, Network, Norm, Parameter, Resample, Resize, Source, Step,
+    Sum,
 };
 
 /// Numbers that look random, the same ones every time (splitmix64).
@@ -56,6 +57,8 @@ impl Image {
 pub(crate) struct Reference {
     pub(crate) network: Network,
     pub(crate) parameters: HashMap<String, Vec<f32>>,
+    /// What all images are of.
+    pub(crate) class: Option<usize>,
 }
 
 fn silu(x: f64) -> f64 {
@@ -78,7 +81,7 @@ impl Reference {
             let numbers = random.numbers(parameter.elements());
             (parameter.name.clone(), numbers.into_iter().map(|x| shift + scale * x).collect())
         });
-        Self { parameters: parameters.collect(), network }
+        Self { parameters: parameters.collect(), network, class: None }
     }
 
     fn get(&self, parameter: &Parameter) -> &[f32] {
@@ -100,7 +103,7 @@ impl Reference {
 
     /// Sines and cosines, and the result of every layer.
     fn embeddings(&self, noise: f32) -> Vec<Vec<f64>> {
-        let Embedding { features, layers, .. } = &self.network.embedding;
+        let Embedding { features, layers, classes } = &self.network.embedding;
         let Features::Positional { channels, cosine_first, frequency_shift } = features else {
             panic!("the reference has no other features");
         };
@@ -112,8 +115,14 @@ impl Reference {
             (v[sine], v[cosine]) = angle.sin_cos();
         }
         let mut values = vec![v];
-        for layer in layers {
-            values.push(self.dense(layer, &values[values.len() - 1]));
+        for index in 0..=layers.len() {
+            if let (Some(classes), Some(class)) = (classes.as_ref().filter(|c| c.after == index), self.class) {
+                let row = &self.get(&classes.weight)[class * values[index].len()..];
+                values[index].iter_mut().zip(row).for_each(|(v, x)| *v += f64::from(*x));
+            }
+            if let Some(layer) = layers.get(index) {
+                values.push(self.dense(layer, &values[index]));
+            }
         }
         values
     }
@@ -169,16 +178,109 @@ impl Reference {
         (out, inverses)
     }
 
-    /// What a source's convolution reads, before the activation.
-    fn affine(&self, source: &Source, x: &Image) -> Image {
-        let Some(norm) = &source.norm else { return x.clone() };
+    /// The factor and the shift of a channel by the embedding: `1 + s` and `t`.
+    fn modulation(&self, norm: &Norm, embedding: &[f64], c: usize) -> (f64, f64) {
+        let Some(layer) = &norm.modulation else { return (1.0, 0.0) };
+        let numbers = self.dense(layer, embedding);
+        (1.0 + numbers[c], numbers[numbers.len() / 2 + c])
+    }
+
+    /// What a convolution or a filter reads, before the activation.
+    fn affine(&self, norm: Option<&Norm>, x: &Image, embedding: &[f64]) -> Image {
+        let Some(norm) = norm else { return x.clone() };
         let (mut z, _) = Self::normalised(norm, x);
         let area = z.area();
         let (weight, bias) = (self.get(&norm.weight), self.get(&norm.bias));
         for (c, plane) in z.data.chunks_mut(area).enumerate() {
-            plane.iter_mut().for_each(|x| *x = *x * f64::from(weight[c]) + f64::from(bias[c]));
+            let (factor, shift) = self.modulation(norm, embedding, c);
+            let affine = |x: f64| (x * f64::from(weight[c]) + f64::from(bias[c])) * factor + shift;
+            plane.iter_mut().for_each(|x| *x = affine(*x));
         }
         z
+    }
+
+    /// Calls `visit(output pixel, input pixel, weight)` for all that meet in a plane of `height × width`.
+    fn filter(filter: &Filter, (height, width): (usize, usize), mut visit: impl FnMut(usize, usize, f64)) {
+        let mut along = |(to_height, to_width): (usize, usize), weight: &dyn Fn(usize, usize) -> f64| {
+            for to in 0..to_height * to_width {
+                for from in 0..height * width {
+                    let vertical = weight(to / to_width, from / width);
+                    let both = vertical * weight(to % to_width, from % width);
+                    if both != 0.0 {
+                        visit(to, from, both);
+                    }
+                }
+            }
+        };
+        let (doubled, halved) = ((2 * height, 2 * width), (height / 2, width / 2));
+        let tap = |taps: &[f64], k: isize| match usize::try_from(k) {
+            Ok(k) if k < taps.len() => taps[taps.len() - 1 - k] / taps.iter().sum::<f64>(),
+            _ => 0.0,
+        };
+        match filter {
+            Filter::Nearest => along(doubled, &|to, from| if to / 2 == from { 1.0 } else { 0.0 }),
+            Filter::Average => along(halved, &|to, from| if from / 2 == to { 0.5 } else { 0.0 }),
+            // Row 2·from of the image with zeros in between, after so many rows of zeros; element k of the reversed
+            // kernel lies on row to + k.
+            Filter::FirUp(taps) => {
+                let before = taps.len().div_ceil(2) as isize;
+                along(doubled, &|to, from| 2.0 * tap(taps, 2 * from as isize + before - to as isize));
+            }
+            Filter::FirDown(taps) => {
+                let before = (taps.len() as isize - 1) / 2;
+                along(halved, &|to, from| tap(taps, from as isize + before - 2 * to as isize));
+            }
+        }
+    }
+
+    /// The image a filter makes.
+    fn resized(&self, resize: &Resize, values: &[Image], embedding: &[f64]) -> Image {
+        let mut z = self.affine(resize.norm.as_ref(), &values[resize.input], embedding);
+        if resize.silu {
+            z.data.iter_mut().for_each(|x| *x = silu(*x));
+        }
+        let (height, width) = match &resize.filter {
+            Filter::Nearest | Filter::FirUp(_) => (z.height * 2, z.width * 2),
+            Filter::Average | Filter::FirDown(_) => (z.height / 2, z.width / 2),
+        };
+        let mut out = Image::zeros(z.channels, height, width);
+        let (from_area, to_area) = (z.area(), out.area());
+        Self::filter(&resize.filter, (z.height, z.width), |to, from, weight| {
+            for c in 0..z.channels {
+                out.data[c * to_area + to] += weight * z.data[c * from_area + from];
+            }
+        });
+        out
+    }
+
+    /// Of `u`, the gradient behind a norm with result `z` and an activation, makes that of `x` before them.
+    fn norm_and_activation_backward(
+        &self,
+        (norm, silu): (Option<&Norm>, bool),
+        (x, z, u): (&Image, &Image, &mut Image),
+        embedding: &[f64],
+        add: &mut impl FnMut(&Parameter, usize, f64),
+    ) {
+        if silu {
+            u.data.iter_mut().zip(&z.data).for_each(|(u, &z)| *u *= silu_slope(z));
+        }
+        let Some(norm) = norm else { return };
+        let (normal, inverses) = Self::normalised(norm, x);
+        let weight = self.get(&norm.weight);
+        let area = x.area();
+        for (c, plane) in u.data.chunks_mut(area).enumerate() {
+            let normal = &normal.data[c * area..][..area];
+            let (factor, _) = self.modulation(norm, embedding, c);
+            add(&norm.weight, c, factor * plane.iter().zip(normal).map(|(u, n)| u * n).sum::<f64>());
+            add(&norm.bias, c, factor * plane.iter().sum::<f64>());
+            plane.iter_mut().for_each(|u| *u *= f64::from(weight[c]) * factor);
+        }
+        let size = x.data.len() / norm.groups;
+        for ((u, normal), inverse) in u.data.chunks_mut(size).zip(normal.data.chunks(size)).zip(inverses) {
+            let mean = u.iter().sum::<f64>() / size as f64;
+            let slope = u.iter().zip(normal).map(|(u, n)| u * n).sum::<f64>() / size as f64;
+            u.iter_mut().zip(normal).for_each(|(u, n)| *u = inverse * (*u - mean - n * slope));
+        }
     }
 
     /// `p_ij` of one head, row by row.
@@ -254,7 +356,10 @@ impl Reference {
                     values.push(Self::attend(attention, &values));
                     continue;
                 }
-                Step::Resize(_) => panic!("the reference has no filters"),
+                Step::Resize(resize) => {
+                    values.push(self.resized(resize, &values, &embedding));
+                    continue;
+                }
             };
             let first = &values[step.sources[0].inputs[0]];
             let (height, width) = match step.sources[0].resample {
@@ -265,7 +370,7 @@ impl Reference {
             let mut out = Image::zeros(step.channels, height, width);
             let area = out.area();
             for source in &step.sources {
-                let mut z = self.affine(source, &Self::concatenated(source, &values));
+                let mut z = self.affine(source.norm.as_ref(), &Self::concatenated(source, &values), &embedding);
                 if source.silu {
                     z.data.iter_mut().for_each(|x| *x = silu(*x));
                 }
@@ -290,17 +395,19 @@ impl Reference {
             if let Some(value) = step.residual {
                 out.data.iter_mut().zip(&values[value].data).for_each(|(x, r)| *x += r);
             }
+            out.data.iter_mut().for_each(|x| *x *= step.scale);
             values.push(out);
         }
         values
     }
 
     /// `(∂F/∂x)ᵀ v`, by the chain rule.
-    pub(crate) fn pullback(&self, values: &[Image], v: &Image) -> Image {
-        self.gradients(values, 0.0, v).0
+    pub(crate) fn pullback(&self, values: &[Image], noise: f32, v: &Image) -> Image {
+        self.gradients(values, noise, v).0
     }
 
-    /// Gradients of `Σ v · F` of one image: of its pixels, and of all parameters by name.
+    /// Gradients of `Σ v · F` of one image: of its pixels, and of all parameters by name but those of classes and of what
+    /// modulates a norm, which stay zeros.
     pub(crate) fn gradients(&self, values: &[Image], noise: f32, v: &Image) -> (Image, HashMap<String, Vec<f64>>) {
         let mut parameters: HashMap<String, Vec<f64>> =
             self.parameters.iter().map(|(name, values)| (name.clone(), vec![0.0; values.len()])).collect();
@@ -310,15 +417,31 @@ impl Reference {
         let mut gradients: Vec<Image> = values.iter().map(|x| Image::zeros(x.channels, x.height, x.width)).collect();
         gradients[values.len() - 1] = v.clone();
         for (index, step) in self.network.steps.iter().enumerate().rev() {
-            let out = gradients[index + 1].clone();
+            let mut out = gradients[index + 1].clone();
+            let embedding = &embeddings[embeddings.len() - 1];
             let step = match step {
                 Step::Sum(step) => step,
                 Step::Attention(attention) => {
                     Self::attend_backward(attention, values, &out, &mut gradients);
                     continue;
                 }
-                Step::Resize(_) => panic!("the reference has no filters"),
+                Step::Resize(resize) => {
+                    let x = &values[resize.input];
+                    let z = self.affine(resize.norm.as_ref(), x, embedding);
+                    let mut u = Image::zeros(x.channels, x.height, x.width);
+                    let (from_area, to_area) = (x.area(), out.area());
+                    Self::filter(&resize.filter, (x.height, x.width), |to, from, weight| {
+                        for c in 0..x.channels {
+                            u.data[c * from_area + from] += weight * out.data[c * to_area + to];
+                        }
+                    });
+                    let of = (resize.norm.as_ref(), resize.silu);
+                    self.norm_and_activation_backward(of, (x, &z, &mut u), embedding, &mut add);
+                    gradients[resize.input].data.iter_mut().zip(&u.data).for_each(|(g, x)| *g += x);
+                    continue;
+                }
             };
+            out.data.iter_mut().for_each(|x| *x *= step.scale);
             let sums: Vec<f64> = out.data.chunks(out.area()).map(|plane| plane.iter().sum()).collect();
             if let Some(layer) = &step.embedding {
                 let back = self.dense_gradient(layer, &embeddings[embeddings.len() - 1], &sums, &mut add);
@@ -329,7 +452,7 @@ impl Reference {
             }
             for source in &step.sources {
                 let x = Self::concatenated(source, values);
-                let z = self.affine(source, &x);
+                let z = self.affine(source.norm.as_ref(), &x, embedding);
                 if let Some(bias) = &source.bias {
                     sums.iter().enumerate().for_each(|(o, &sum)| add(bias, o, sum));
                 }
@@ -351,26 +474,8 @@ impl Reference {
                     }
                 });
                 of_weight.iter().enumerate().for_each(|(at, &g)| add(&source.weight, at, g));
-                if source.silu {
-                    u.data.iter_mut().zip(&z.data).for_each(|(u, &z)| *u *= silu_slope(z));
-                }
-                if let Some(norm) = &source.norm {
-                    let (normal, inverses) = Self::normalised(norm, &x);
-                    let weight = self.get(&norm.weight);
-                    let area = x.area();
-                    for (c, plane) in u.data.chunks_mut(area).enumerate() {
-                        let normal = &normal.data[c * area..][..area];
-                        add(&norm.weight, c, plane.iter().zip(normal).map(|(u, n)| u * n).sum());
-                        add(&norm.bias, c, plane.iter().sum());
-                        plane.iter_mut().for_each(|u| *u *= f64::from(weight[c]));
-                    }
-                    let size = x.data.len() / norm.groups;
-                    for ((u, normal), inverse) in u.data.chunks_mut(size).zip(normal.data.chunks(size)).zip(inverses) {
-                        let mean = u.iter().sum::<f64>() / size as f64;
-                        let slope = u.iter().zip(normal).map(|(u, n)| u * n).sum::<f64>() / size as f64;
-                        u.iter_mut().zip(normal).for_each(|(u, n)| *u = inverse * (*u - mean - n * slope));
-                    }
-                }
+                let of = (source.norm.as_ref(), source.silu);
+                self.norm_and_activation_backward(of, (&x, &z, &mut u), embedding, &mut add);
                 let mut rest = &u.data[..];
                 for &value in &source.inputs {
                     let (part, after) = rest.split_at(values[value].data.len());
@@ -492,6 +597,27 @@ impl Sketch {
         self.push(vec![source], false, Some(value))
     }
 
+    /// Adds a filter after a norm in `groups` (0 for none) and gives the index of its value.
+    pub(crate) fn resize(&mut self, input: usize, filter: Filter, groups: usize, silu: bool) -> usize {
+        let channels = self.network.value_channels(input);
+        let norm = self.source(&[input], channels, 1, Resample::Same, groups, silu).norm;
+        self.network.steps.push(Resize { input, norm, silu, filter }.into());
+        self.network.steps.len()
+    }
+
+    /// A norm that the embedding modulates.
+    pub(crate) fn modulated(&self, norm: Option<Norm>) -> Option<Norm> {
+        let norm = norm?;
+        let name = norm.weight.name.replace("norm.weight", "modulation");
+        let channels = norm.weight.elements();
+        let modulation = Dense {
+            weight: Parameter::new(format!("{name}.weight"), &[2 * channels, 10]),
+            bias: Parameter::new(format!("{name}.bias"), &[2 * channels]),
+            silu: true,
+        };
+        Some(Norm { modulation: Some(modulation), ..norm })
+    }
+
     /// A convolution of 1 × 1 whose weight has two axes, as that of a fully connected layer.
     fn matrix(&self, mut source: Source) -> Source {
         source.weight.shape.truncate(2);
@@ -535,19 +661,60 @@ fn product(reference: &Reference, x: &Image, v: &Image) -> f64 {
     values[values.len() - 1].data.iter().zip(&v.data).map(|(y, v)| y * v).sum()
 }
 
-#[test]
-fn the_reference_gradient_agrees_with_central_differences() {
-    let (reference, x, v, mut random) = checked();
+fn agrees_with_differences(reference: &Reference, x: &Image, v: &Image, random: &mut Random) {
     let d = random.numbers(x.data.len());
     let along = |step: f64| {
         let mut x = x.clone();
         x.data.iter_mut().zip(&d).for_each(|(x, d)| *x += step * f64::from(*d));
-        product(&reference, &x, &v)
+        product(reference, &x, v)
     };
     let difference = (along(1e-5) - along(-1e-5)) / 2e-5;
-    let gradient = reference.pullback(&reference.values(&x, 0.4), &v);
+    let gradient = reference.pullback(&reference.values(x, 0.4), 0.4, v);
     let product: f64 = gradient.data.iter().zip(&d).map(|(g, d)| g * f64::from(*d)).sum();
     assert!((difference - product).abs() < 1e-8 * product.abs().max(1.0), "{difference} and {product}");
+}
+
+#[test]
+fn the_reference_gradient_agrees_with_central_differences() {
+    let (reference, x, v, mut random) = checked();
+    agrees_with_differences(&reference, &x, &v, &mut random);
+}
+
+/// Modulated norms, sums times a number, every filter, a class.
+pub(crate) fn with_everything(random: &mut Random) -> Reference {
+    let taps = vec![1.0, 3.0, 3.5, 1.5];
+    let mut sketch = Sketch::new(3);
+    sketch.network.embedding.classes =
+        Some(Classes { weight: Parameter::new("classes", &[4, 10]), after: 1, required: false });
+    let a = sketch.push(vec![sketch.source(&[0], 6, 3, Resample::Same, 0, false)], true, None);
+    let mut source = sketch.source(&[a], 6, 3, Resample::Same, 3, true);
+    source.norm = sketch.modulated(source.norm);
+    let b = sketch.push(vec![source], false, Some(a));
+    sum(&mut sketch.network, b - 1).scale = 0.5_f64.sqrt();
+    let c = sketch.resize(b, Filter::Average, 2, true);
+    let d = sketch.resize(b, Filter::FirDown(taps.clone()), 0, false);
+    let mut source = sketch.source(&[c, d], 6, 3, Resample::Same, 4, true);
+    source.norm = sketch.modulated(source.norm);
+    let e = sketch.push(vec![source, sketch.source(&[c, d], 6, 1, Resample::Same, 0, false)], true, None);
+    sum(&mut sketch.network, e - 1).scale = 1.5;
+    let f = sketch.resize(e, Filter::Nearest, 0, true);
+    let g = sketch.resize(e, Filter::FirUp(taps), 3, false);
+    sketch.push(vec![sketch.source(&[f, g, b], 5, 3, Resample::Same, 3, true)], false, None);
+    Reference { class: Some(2), ..Reference::new(sketch.network, random) }
+}
+
+#[test]
+fn the_reference_gradient_of_everything_else_agrees_with_central_differences() {
+    let mut random = Random(8);
+    let reference = with_everything(&mut random);
+    let mut image = |channels: usize| Image {
+        data: random.numbers(channels * 24).into_iter().map(f64::from).collect(),
+        ..Image::zeros(channels, 4, 6)
+    };
+    let (x, v) = (image(3), image(5));
+    agrees_with_differences(&reference, &x, &v, &mut Random(9));
+    let without = Reference { class: None, ..reference.clone() };
+    assert!((product(&reference, &x, &v) - product(&without, &x, &v)).abs() > 1e-3, "the class changes nothing");
 }
 
 #[test]

@@ -93,7 +93,10 @@ pub(super) struct Training {
 impl Training {
     fn new(model: &Model, name: &str, batch: usize, size: usize) -> Result<Self> {
         let checkpoint = Checkpoint::named(name)?;
-        let network = &checkpoint.network;
+        let Some(network) = checkpoint.network.steps() else {
+            let reason = "is not made of steps, and only those are trained";
+            return Err(Error::Model { model: checkpoint.name.clone(), reason: reason.into() });
+        };
         let parameters: Parameters = network
             .parameters()
             .into_iter()

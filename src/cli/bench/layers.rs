@@ -55,7 +55,9 @@ pub(super) fn measure(arguments: &Bench, model: &Model, ceilings: &Ceilings) -> 
     let Bench { size, batch, rounds, seconds, .. } = *arguments;
     let failed = |error: Error| Failure::new(ExitCode::Model, error.to_string());
     let checkpoint = Checkpoint::named(&arguments.model.name())?;
-    let network = &checkpoint.network;
+    let Some(network) = checkpoint.network.steps() else {
+        return Err(Failure::usage(format!("--layers: the model {} is not made of steps", model.name)));
+    };
     let lookup = |name: &str| checkpoint.parameter(name);
     let fused = FusedNetwork::new(network, model.instruction_set(), model.precision(), lookup).map_err(failed)?;
     let shape = [batch, network.channels, size, size];
