@@ -8,13 +8,14 @@ mod memory;
 mod writer;
 
 use crate::harness::Folder;
-use crate::models::data;
+use crate::models::{data, in_f32, relative_error, scattered_image};
+use candle_core::Device;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tweedie::checkpoints::{Container, TensorFile, from_yaml};
-use tweedie::models::{Checkpoint, Import};
+use tweedie::models::{Checkpoint, Import, Model};
 use writer::{Packed, Pickle, archive, stream, zip};
 
 fn golden(name: &str) -> PathBuf {
@@ -322,6 +323,71 @@ fn folder_with_a_pickle() -> Folder {
     let scheduler = golden("diffusers-tiny/ddpm-google/scheduler_config.json");
     folder.write("scheduler_config.json", std::fs::read(scheduler).unwrap());
     folder
+}
+
+/// A genuine checkpoint in a folder of its own with these files, as its users have it.
+fn as_downloaded(folder: &str, files: &[&str]) -> Folder {
+    let copy = Folder::new();
+    for file in files {
+        let from = golden(folder).join(file);
+        copy.write(from.file_name().unwrap(), std::fs::read(&from).unwrap());
+    }
+    copy
+}
+
+#[test]
+fn genuine_checkpoints_are_converted_with_what_lies_beside_them() {
+    for (family, folder, files) in [
+        ("score_sde", "score-sde-tiny/ve-ncsnpp-residual", &["checkpoint_7.pth", "config.json"][..]),
+        ("ncsnv2", "ncsnv2-tiny/ncsnv2-cifar10", &["checkpoint_12345.pth", "config.yml"]),
+        ("ncsn", "ncsn-tiny/ncsn-cifar10", &["checkpoint.pth", "config.yml"]),
+        ("edm", "edm-tiny/edm-ddpmpp", &["network-snapshot-layout.pkl"]),
+        ("edm", "edm-tiny/edm-ncsnpp", &["inner-state-dict.pt", "config.json"]),
+        ("adm", "guided-diffusion-conv-tiny/conv-resample", &["model.pt", "config.json"]),
+        ("drunet", "drunet-tiny/color", &["drunet.pth"]),
+        (
+            "UNet2DModel",
+            "diffusers-tiny/ddpm-google",
+            &["old-key-names/diffusion_pytorch_model.bin", "old-key-names/config.json", "scheduler_config.json"],
+        ),
+    ] {
+        let downloaded = as_downloaded(folder, files);
+        let file = PathBuf::from(files[0]).file_name().unwrap().to_string_lossy().into_owned();
+        downloaded.succeed(&format!("models convert {file} out.safetensors"));
+        let imported = Checkpoint::import(&downloaded.path(&file), &Import::default()).unwrap();
+        let native = Checkpoint::open(&downloaded.path("out.safetensors")).unwrap();
+        assert_eq!(native.metadata["architecture"], family, "{folder}");
+        assert_eq!(native.metadata["source"], file);
+        let read = TensorFile::open(&downloaded.path(&file)).unwrap();
+        assert_eq!(native.metadata["source_tensors"], read.found);
+        let written = TensorFile::open(&downloaded.path("out.safetensors")).unwrap();
+        assert_eq!(written.index().keys().collect::<Vec<_>>(), read.index().keys().collect::<Vec<_>>(), "{folder}");
+        // What was converted is the same function.
+        let models = [imported, native].map(|checkpoint| Model::new(&checkpoint, &in_f32()).unwrap());
+        let x = scattered_image((1, 3, 16, 16), 7);
+        let (low, high) = models[0].denoiser().sigma_range().into_inner();
+        let level = (low * high).sqrt();
+        let [a, b] = models.map(|model| {
+            let denoised = model.denoiser().denoise(&x, level).unwrap();
+            denoised.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        });
+        assert!(a.iter().all(|value| value.is_finite()) && a == b, "{folder}");
+    }
+}
+
+// `io.safetensors`: what EDM's own program (edm 008a4e5, PyTorch 2.15) makes of these weights.
+#[test]
+fn the_network_in_a_pickle_of_edm_denoises_as_its_authors_program_does() {
+    let folder = golden("edm-tiny/edm-ddpmpp");
+    let checkpoint = Checkpoint::import(&folder.join("network-snapshot-layout.pkl"), &Import::default()).unwrap();
+    let model = Model::new(&checkpoint, &in_f32()).unwrap();
+    let stored = candle_core::safetensors::load(folder.join("io.safetensors"), &Device::Cpu).unwrap();
+    for (b, level) in stored["sigma"].to_vec1::<f32>().unwrap().into_iter().enumerate() {
+        let entry = |name: &str| stored[name].narrow(0, b, 1).unwrap();
+        let denoised = model.denoiser().denoise(&entry("x"), level.into()).unwrap();
+        let error = relative_error(&denoised, &entry("denoised"));
+        assert!(error <= 1e-5, "entry {b} differs by {error:e}");
+    }
 }
 
 // Item 48 of the list of faults.

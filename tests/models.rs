@@ -11,7 +11,7 @@ use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Precision};
 
 /// In single precision, whatever the machine would choose: what the reference is compared with.
-fn in_f32() -> ModelOptions {
+pub(crate) fn in_f32() -> ModelOptions {
     ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() }
 }
 
