@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tweedie::checkpoints::{Container, TensorFile, from_yaml};
 use tweedie::models::{Checkpoint, Import, Model};
-use writer::{Packed, Pickle, archive, stream, zip};
+use writer::{Packed, Pickle, archive, stream, zip, zip_in_64_bits};
 
 fn golden(name: &str) -> PathBuf {
     data("goldens").join(name)
@@ -154,7 +154,8 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 #[test]
 fn archives_and_streams_written_by_hand_are_read() {
     let data = bytes_of(&[1.0, 2.0, 3.0, 4.0]);
-    for file in [archive(&writer::small(), &[("0", &data)]), stream(&writer::small(), &[("0", 4, &data)])] {
+    let large = zip_in_64_bits(&[Packed::new("m/data.pkl", &writer::small()), Packed::new("m/data/0", &data)]);
+    for file in [archive(&writer::small(), &[("0", &data)]), stream(&writer::small(), &[("0", 4, &data)]), large] {
         let read = TensorFile::from_bytes(file, "small.pt").unwrap();
         assert_eq!(read.index(), BTreeMap::from([("w".to_owned(), (Dtype::F32, vec![2, 2]))]));
         assert_eq!(read.numbers("w").unwrap(), [1.0, 2.0, 3.0, 4.0]);

@@ -131,6 +131,37 @@ pub(crate) fn zip(entries: &[Packed]) -> Vec<u8> {
     file
 }
 
+/// The same as a file of more than four gigabytes has it: sizes and places in 64 bits, in the directory and at the end.
+pub(crate) fn zip_in_64_bits(entries: &[Packed]) -> Vec<u8> {
+    let whole = zip(entries);
+    let directory = whole.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    let mut file = whole[..directory].to_vec();
+    let mut place = 0_u64;
+    for entry in entries {
+        let length = entry.data.len() as u64;
+        file.extend(b"PK\x01\x02\x2d\x00\x2d\x00\x00\x00\x00\x00\x00\x00\x00\x00");
+        file.extend(entry.sum.to_le_bytes());
+        file.extend([0xff; 8]);
+        file.extend((entry.name.len() as u16).to_le_bytes());
+        // A field of another kind stands before the one with the three numbers.
+        file.extend([5 + 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        file.extend(entry.name.as_bytes());
+        file.extend(b"FB\x01\x00Z\x01\x00\x18\x00");
+        [length, length, place].iter().for_each(|number| file.extend(number.to_le_bytes()));
+        place += 30 + entry.name.len() as u64 + length;
+    }
+    let (end, count) = (file.len() as u64, entries.len() as u64);
+    file.extend(b"PK\x06\x06\x2c\x00\x00\x00\x00\x00\x00\x00\x2d\x00\x2d\x00\x00\x00\x00\x00\x00\x00\x00\x00");
+    [count, count, end - directory as u64, directory as u64].iter().for_each(|number| file.extend(number.to_le_bytes()));
+    file.extend(b"PK\x06\x07\x00\x00\x00\x00");
+    file.extend(end.to_le_bytes());
+    file.extend([1, 0, 0, 0]);
+    file.extend(b"PK\x05\x06\x00\x00\x00\x00");
+    file.extend([0xff; 12]);
+    file.extend([0, 0]);
+    file
+}
+
 /// What `torch.save` writes: the value, and numbers for each storage.
 pub(crate) fn archive(value: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
     let mut entries = vec![Packed::new("m/data.pkl", value), Packed::new("m/byteorder", b"little")];
