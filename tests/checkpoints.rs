@@ -42,7 +42,8 @@ fn reference(name: &str) -> Reference {
 
 #[track_caller]
 fn assert_same(file: &TensorFile, expected: &Reference) {
-    let index: BTreeMap<_, _> = expected.iter().map(|(n, (dtype, shape, _))| (n.clone(), (*dtype, shape.clone()))).collect();
+    let index: BTreeMap<_, _> =
+        expected.iter().map(|(n, (dtype, shape, _))| (n.clone(), (*dtype, shape.clone()))).collect();
     assert_eq!(file.index(), index);
     for (name, (_, _, bytes)) in expected {
         assert!(file.raw(name).unwrap() == *bytes, "{name} has other bits");
@@ -182,7 +183,8 @@ fn views_are_gathered_in_the_order_of_their_shape() {
 #[test]
 fn weights_are_found_under_the_names_that_programs_use() {
     let data = bytes_of(&[1.0, 2.0, 3.0, 4.0]);
-    let tensor = |pickle: Pickle, name: &str, offset| pickle.op(b"}").text(name).tensor(("0", 4), offset, &[2], &[1]).op(b"s");
+    let tensor =
+        |pickle: Pickle, name: &str, offset| pickle.op(b"}").text(name).tensor(("0", 4), offset, &[2], &[1]).op(b"s");
     let read = |value: Pickle| {
         let file = TensorFile::from_bytes(archive(&value.stop(), &[("0", &data)]), "m.pt").unwrap();
         let name = file.index().into_keys().next().unwrap();
@@ -216,24 +218,19 @@ fn averages_that_do_not_fit_the_model_are_refused_by_the_name_of_the_tensor() {
         pickle.text("module.all_modules.1.weight").tensor(("0", 4), 0, &[2, 2], &[2, 1]).op(b"s")
     };
     let shadow = |shapes: &[&[i64]]| {
-        let mut pickle = model(Pickle::new().op(b"}").text("model")).op(b"s").text("ema").op(b"}").text("shadow_params").op(b"](");
+        let mut pickle =
+            model(Pickle::new().op(b"}").text("model")).op(b"s").text("ema").op(b"}").text("shadow_params").op(b"](");
         for shape in shapes {
             pickle = pickle.tensor(("0", 4), 0, shape, &vec![1; shape.len()]);
         }
         pickle.op(b"ess")
     };
-    assert_eq!(
-        refusal(shadow(&[&[4]])),
-        "tensor all_modules.1.weight: expected an average of shape [2, 2], got [4]"
-    );
+    assert_eq!(refusal(shadow(&[&[4]])), "tensor all_modules.1.weight: expected an average of shape [2, 2], got [4]");
     assert_eq!(
         refusal(shadow(&[])),
         "tensor all_modules.1.weight: no average of it in `ema.shadow_params`, which has 0"
     );
-    assert_eq!(
-        refusal(shadow(&[&[2, 2], &[4]])),
-        "has 1 averages in `ema.shadow_params` that belong to no parameter"
-    );
+    assert_eq!(refusal(shadow(&[&[2, 2], &[4]])), "has 1 averages in `ema.shadow_params` that belong to no parameter");
     let listed = |name: &str, shape: &[i64]| {
         let pickle = model(Pickle::new().op(b"](")).op(b"}K\x00K\x00}");
         pickle.text(name).tensor(("0", 4), 0, shape, &vec![1; shape.len()]).op(b"se")
@@ -462,7 +459,11 @@ fn numbers_are_rounded_on_request_and_refused_where_they_do_not_fit() {
     folder.write("unet.pt", saved_by_torch(&weights));
     let ran = folder.tweedie("models convert unet.pt x.safetensors --dtype f16");
     assert_eq!(ran.code, 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("model unet.pt: tensor conv_out.bias holds 1000000, more than F16 can"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("model unet.pt: tensor conv_out.bias holds 1000000, more than F16 can"),
+        "{}",
+        ran.stderr
+    );
     assert!(!folder.names().iter().any(|name| name.contains("x.safetensors") || name.contains(".part")));
 }
 
@@ -523,6 +524,14 @@ fn what_is_missing_for_a_conversion_is_named() {
     let ran = folder.tweedie("models convert w.pt x.safetensors --family Transformer");
     assert_eq!(ran.code, 4);
     assert!(ran.stderr.contains("has the architecture `Transformer`; known: "), "{}", ran.stderr);
+    let alone = as_downloaded("score-sde-tiny/ve-ncsnpp-residual", &["checkpoint_7.pth"]);
+    let ran = alone.tweedie("models convert checkpoint_7.pth x.safetensors");
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("model checkpoint_7.pth: score_sde: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("; no configuration is beside it, name one with --config"), "{}", ran.stderr);
+    let config = golden("score-sde-tiny/ve-ncsnpp-residual/config.json");
+    alone.write("elsewhere.json", std::fs::read(config).unwrap());
+    alone.succeed("models convert checkpoint_7.pth x.safetensors --config elsewhere.json");
     folder.write("bad.yml", "a: &b 1");
     let ran = folder.tweedie("models convert w.pt x.safetensors --family UNet2DModel --config bad.yml");
     let part = "model bad.yml: is no configuration that is understood: line 1: not understood: a: &b 1";

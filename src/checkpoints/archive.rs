@@ -77,7 +77,6 @@ impl Archive {
             (Some(a), Some(b)) => Err(format!("has two values, {a:?} and {b:?}")),
         }
     }
-
 }
 
 /// Whether these bytes have the CRC-32 that the archive has for them.
@@ -207,7 +206,9 @@ impl Entry {
         }
         if self.method != 0 || self.packed != self.size {
             let (method, packed, size) = (self.method, self.packed, self.size);
-            return Err(refuse(format!("packed by method {method} in {packed} bytes for {size}; torch.save packs nothing")));
+            return Err(refuse(format!(
+                "packed by method {method} in {packed} bytes for {size}; torch.save packs nothing"
+            )));
         }
         let outside = || refuse("outside of the file".into());
         let start = self.header.checked_add(30).filter(|&end| end <= directory).ok_or_else(outside)?;

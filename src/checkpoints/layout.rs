@@ -95,7 +95,8 @@ impl<'a> Search<'a> {
         if let Some((key, ema)) = EMA_KEYS.iter().find_map(|&key| Some((key, self.pickle.get(id, key)?))) {
             let place = below(key);
             if let Some(shadow) = self.pickle.get(ema, "shadow_params") {
-                let (_, raw) = raw.ok_or_else(|| format!("has `{place}.shadow_params` without `model` to name them"))?;
+                let (_, raw) =
+                    raw.ok_or_else(|| format!("has `{place}.shadow_params` without `model` to name them"))?;
                 return self.shadow(shadow, raw, &place);
             }
             let averaged = self.value(ema, &place, depth + 1)?;

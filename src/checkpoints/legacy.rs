@@ -42,8 +42,13 @@ pub(super) fn read(bytes: &Bytes, range: Range<u64>, limits: Limits) -> Result<P
     let Node::List(order) = keys.node(keys.root) else {
         return Err("has no list of storages behind its value".into());
     };
-    let mut waiting: HashMap<Box<str>, usize> =
-        pickle.storages.iter().enumerate().filter(|(_, s)| s.start.is_none()).map(|(i, s)| (s.key.clone(), i)).collect();
+    let mut waiting: HashMap<Box<str>, usize> = pickle
+        .storages
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.start.is_none())
+        .map(|(i, s)| (s.key.clone(), i))
+        .collect();
     for &key in order {
         let Node::Text(key) = keys.node(key) else { return Err("has a storage whose key is no text".into()) };
         let index = waiting.remove(key).ok_or_else(|| format!("has storage {key} twice, or for no tensor"))?;

@@ -660,12 +660,14 @@ impl Machine<'_> {
         let shape = shape.iter().map(|&id| size(id, "a size of")).collect::<Result<Vec<_>, _>>()?;
         let strides = strides.iter().map(|&id| size(id, "a stride of")).collect::<Result<Vec<_>, _>>()?;
         let all = self.storages[storage].elements;
-        let beyond = || format!("shape {shape:?}, strides {strides:?} at {offset} do not fit a storage of {all} numbers");
+        let beyond =
+            || format!("shape {shape:?}, strides {strides:?} at {offset} do not fit a storage of {all} numbers");
         let elements = shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size)).ok_or_else(beyond)?;
         if elements > 0 {
-            let last = shape.iter().zip(&strides).try_fold(offset, |last, (&size, &stride)| {
-                last.checked_add((size - 1).checked_mul(stride)?)
-            });
+            let last = shape
+                .iter()
+                .zip(&strides)
+                .try_fold(offset, |last, (&size, &stride)| last.checked_add((size - 1).checked_mul(stride)?));
             // More numbers than there are would be one number many times over.
             if last.is_none_or(|last| last >= all) || elements > all {
                 return Err(beyond());

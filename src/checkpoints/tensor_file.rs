@@ -228,7 +228,8 @@ impl TensorFile {
         sums: Vec<(String, Stored)>,
     ) -> Result<Self, String> {
         let weights = Weights::of(pickle)?;
-        let mut file = Self { sums, found: weights.found, configuration: weights.configuration, ..Self::empty(container) };
+        let mut file =
+            Self { sums, found: weights.found, configuration: weights.configuration, ..Self::empty(container) };
         let mut total = 0_u64;
         for (name, tensor) in weights.tensors {
             let storage = &pickle.storages[tensor.storage];
@@ -296,7 +297,9 @@ impl TensorFile {
         let entry = self.entry(name)?;
         let mut values = Vec::new();
         values.reserve_exact(entry.shape.iter().product());
-        self.pieces(name, |piece| numbers::decode(entry.dtype, piece, &mut values).ok_or_else(|| entry.integers(name)))?;
+        self.pieces(name, |piece| {
+            numbers::decode(entry.dtype, piece, &mut values).ok_or_else(|| entry.integers(name))
+        })?;
         Ok(values)
     }
 

@@ -117,7 +117,9 @@ fn scalar(text: &str, line: &Line<'_>) -> Result<Value, String> {
         "false" | "False" | "no" => Value::from(false),
         text => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(integer), _) => Value::from(integer),
-            (_, Ok(number)) if number.is_finite() && text.starts_with(|c: char| !c.is_alphabetic()) => Value::from(number),
+            (_, Ok(number)) if number.is_finite() && text.starts_with(|c: char| !c.is_alphabetic()) => {
+                Value::from(number)
+            }
             _ => Value::from(text),
         },
     })
@@ -150,7 +152,10 @@ mod tests {
     #[test]
     fn what_could_be_more_than_data_is_refused_with_its_line() {
         for (text, message) in [
-            ("a: 1\nb: !!python/object/apply:os.system [ls]", "line 2: not understood: b: !!python/object/apply:os.system [ls]"),
+            (
+                "a: 1\nb: !!python/object/apply:os.system [ls]",
+                "line 2: not understood: b: !!python/object/apply:os.system [ls]",
+            ),
             ("a: &x 1", "line 1: not understood: a: &x 1"),
             ("a: *x", "line 1: not understood: a: *x"),
             ("a: 1\na: 2", "line 2: a key twice: a: 2"),

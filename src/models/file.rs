@@ -302,7 +302,8 @@ fn pickle(path: &Path) -> Error {
         odd => format!("'{}'", odd.replace('\'', r"'\''")),
     };
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let command = format!("tweedie models convert {} {}", quoted(path), quoted(Path::new(&format!("{name}.safetensors"))));
+    let command =
+        format!("tweedie models convert {} {}", quoted(path), quoted(Path::new(&format!("{name}.safetensors"))));
     Error::Pickle { model: path.to_string_lossy().into_owned(), command }
 }
 

@@ -70,7 +70,8 @@ fn programs(all: &mut Attacks) {
         ("torch_utils.persistence", "import_hook"),
     ] {
         let call = begin().class(module, name).op(b"(").text("echo").op(b"tR");
-        let said = format!("has opcode 0x52 REDUCE of class {module}.{name}, which no checkpoint needs; nothing was run");
+        let said =
+            format!("has opcode 0x52 REDUCE of class {module}.{name}, which no checkpoint needs; nothing was run");
         all.pickle(&format!("calls {module}.{name}"), call.clone(), &said);
         all.value(&format!("calls {module}.{name} in an archive"), call, &said);
         let named = four(begin()).op(&short_text(module)).op(&short_text(name)).op(b"\x93(").text("echo").op(b"tR");
@@ -78,14 +79,22 @@ fn programs(all: &mut Attacks) {
         let made = begin().class(module, name).op(b")\x81");
         all.pickle(&format!("makes a {module}.{name}"), made, &format!("opcode 0x81 NEWOBJ of class {module}.{name}"));
         let built = begin().class(module, name).op(b"}b");
-        all.pickle(&format!("sets state of {module}.{name}"), built, &format!("opcode 0x62 BUILD of class {module}.{name}"));
+        all.pickle(
+            &format!("sets state of {module}.{name}"),
+            built,
+            &format!("opcode 0x62 BUILD of class {module}.{name}"),
+        );
         let kept = begin().op(b"}").text("w").class(module, name).op(b"s");
         all.pickle(&format!("only names {module}.{name}"), kept, &format!("names the class {module}.{name}"));
     }
     // The name is put together by what was remembered.
     let built = begin().text("posix").put(7).op(b"0").text("system").put(9).op(b"0").get(7).get(9);
     all.pickle("remembered texts as a name", built.op(b"\x93)R"), "opcode 0x52 REDUCE of class posix.system");
-    all.pickle("a name of integers", begin().op(b"K\x01K\x02\x93"), "opcode 0x93 STACK_GLOBAL at byte 6: expected two short");
+    all.pickle(
+        "a name of integers",
+        begin().op(b"K\x01K\x02\x93"),
+        "opcode 0x93 STACK_GLOBAL at byte 6: expected two short",
+    );
     all.pickle("calls a text", begin().text("system").op(b")R"), "expected the name of a class");
     all.pickle("calls with no tuple", begin().class("collections", "OrderedDict").op(b"]R"), "expected a tuple");
     for (opcode, name) in [
@@ -115,7 +124,11 @@ fn programs(all: &mut Attacks) {
         all.pickle(name, begin().op(opcode), &format!("has opcode {name} at byte"));
     }
     all.add("a pickle of protocol 0", b"(dp0\n.".to_vec(), "is not a whole safetensors file");
-    all.add("protocol 0 in an archive", archive(b"(dp0\n.", &[]), "is no pickle of protocol 2 to 5: begins with opcode 0x28 MARK");
+    all.add(
+        "protocol 0 in an archive",
+        archive(b"(dp0\n.", &[]),
+        "is no pickle of protocol 2 to 5: begins with opcode 0x28 MARK",
+    );
     all.pickle("another protocol on the way", begin().op(&[0x80, 9]), "opcode 0x80 PROTO at byte 2: protocol 9");
 }
 
@@ -147,8 +160,13 @@ fn stack(all: &mut Attacks) {
 }
 
 fn sizes(all: &mut Attacks) {
-    let long = |opcode: u8, length: u64, width: usize| begin().op(&[opcode]).op(&length.to_le_bytes()[..width]).op(b"abc");
-    all.pickle("a text of 4 GB", long(b'X', u32::MAX.into(), 4), "a text of 4294967295 bytes, at most 1048576 are read");
+    let long =
+        |opcode: u8, length: u64, width: usize| begin().op(&[opcode]).op(&length.to_le_bytes()[..width]).op(b"abc");
+    all.pickle(
+        "a text of 4 GB",
+        long(b'X', u32::MAX.into(), 4),
+        "a text of 4294967295 bytes, at most 1048576 are read",
+    );
     all.pickle("a text of 8 EB", long(0x8d, 1 << 63, 8), "a text of 9223372036854775808 bytes");
     all.pickle("a text longer than the file", long(b'X', 1 << 20, 4), "1048576 bytes at byte 7 are missing");
     all.pickle("bytes of 4 GB", long(b'B', u32::MAX.into(), 4), "4294967295 bytes at byte 7 are missing");
@@ -158,9 +176,17 @@ fn sizes(all: &mut Attacks) {
     all.pickle("an endless name", begin().op(b"c").op(&vec![b'a'; 1 << 20]), "has a name of more than 256 bytes");
     let many = |opcodes: &[u8], count: usize| begin().op(&opcodes.repeat(count));
     all.pickle("marks in marks", many(b"(", 1000), "nested more than 256 deep");
-    all.pickle("a million lists in one another", many(b"]", 1 << 20).op(&b"a".repeat((1 << 20) - 1)), "holds a list whose first");
+    all.pickle(
+        "a million lists in one another",
+        many(b"]", 1 << 20).op(&b"a".repeat((1 << 20) - 1)),
+        "holds a list whose first",
+    );
     all.pickle("more lists in one another", many(b"]", (1 << 20) + 1), "more than 1048576 values");
-    all.pickle("a hundred thousand lists in one another", many(b"]", 100_000).op(&b"a".repeat(99_999)), "holds a list whose first");
+    all.pickle(
+        "a hundred thousand lists in one another",
+        many(b"]", 100_000).op(&b"a".repeat(99_999)),
+        "holds a list whose first",
+    );
     all.pickle("tuples in one another", begin().op(b"N").op(&b"\x85".repeat(1 << 19)), "holds a list whose first");
     all.pickle("three million copies", begin().op(b"N").op(&b"2".repeat(3_000_000)), "more than 1048576 values");
     all.pickle("three million nothings", many(b"N0", 1_500_000), "too much to do");
@@ -168,7 +194,8 @@ fn sizes(all: &mut Attacks) {
     all.pickle("thirty million opcodes", begin().op(b"N").op(&b"20".repeat(15_000_000)), "too much to do");
     let texts = [b"X\x00\x00\x08\x00".to_vec(), vec![b'a'; 1 << 19]].concat().repeat(40);
     all.pickle("many long texts", begin().op(&texts), "has a text of 524288 bytes, at most 0 are read");
-    let names = begin().text(&"m".repeat(250)).put(0).text(&"n".repeat(250)).put(1).op(&b"h\x00h\x01\x93".repeat(500_000));
+    let names =
+        begin().text(&"m".repeat(250)).put(0).text(&"n".repeat(250)).put(1).op(&b"h\x00h\x01\x93".repeat(500_000));
     all.pickle("a name half a million times", names, "too many names");
     // Every state is a copy of half a million entries.
     let wide = begin().op(b"}(").op(&b"NN".repeat(200_000)).op(b"u").put(0);
@@ -195,7 +222,8 @@ fn nesting(all: &mut Attacks) {
     // The laughs of a configuration: ten times ten times ten …
     let mut laughs = begin().text("ha").put(0);
     for level in 0..12 {
-        laughs = laughs.op(b"](").op(&[&b"j"[..], &u32::to_le_bytes(level)].concat().repeat(10)).op(b"e").put(level + 1);
+        laughs =
+            laughs.op(b"](").op(&[&b"j"[..], &u32::to_le_bytes(level)].concat().repeat(10)).op(b"e").put(level + 1);
     }
     let module = laughs.class("torch_utils.persistence", "_reconstruct_persistent_obj").op(b"}");
     let module = module.text("class_name").text("M").op(b"s").text("state").op(b"}");
@@ -228,31 +256,56 @@ fn tensors(all: &mut Attacks) {
     all.value("a negative offset", one(-1, &[1], &[1]), "an offset of -1");
     all.value("a negative size", one(0, &[-1], &[1]), "a size of -1");
     all.value("more strides than sizes", one(0, &[2], &[1, 1]), "1 sizes and 2 strides");
-    all.value("seventeen dimensions", one(0, &[1; 17], &[1; 17]), "17 sizes and 17 strides, expected as many, at most 16");
+    all.value(
+        "seventeen dimensions",
+        one(0, &[1; 17], &[1; 17]),
+        "17 sizes and 17 strides, expected as many, at most 16",
+    );
     let rebuild = || begin().class("torch._utils", "_rebuild_tensor_v2");
     all.value("a tensor of three arguments", rebuild().op(b"K\x00K\x00K\x00\x87R"), "fewer than four arguments");
     all.value("a tensor of no storage", rebuild().op(b"(NK\x00))tR"), "expected a storage");
-    all.value("a size that is a text", rebuild().op(b"(").storage("0", 4).op(b"K\x00(").text("4").op(b"t)tR"), "1 sizes and 0 strides");
+    all.value(
+        "a size that is a text",
+        rebuild().op(b"(").storage("0", 4).op(b"K\x00(").text("4").op(b"t)tR"),
+        "1 sizes and 0 strides",
+    );
     let parameter = begin().class("torch._utils", "_rebuild_parameter").op(b"N\x89}\x87R");
     all.value("a parameter of nothing", parameter, "expected a tensor");
     let storage = |key: &str, elements: i64| begin().op(b"}").text("w").tensor((key, elements), 0, &[1], &[1]).op(b"s");
     all.value("a storage that is not there", storage("1", 4), "has no entry data/1");
     all.value("a storage outside", storage("../data.pkl", 4), "has no entry data/../data.pkl");
-    all.value("a storage larger than its entry", storage("0", 1 << 40), "has storage 0 in 16 bytes, its tensors say 1099511627776 of F32");
+    all.value(
+        "a storage larger than its entry",
+        storage("0", 1 << 40),
+        "has storage 0 in 16 bytes, its tensors say 1099511627776 of F32",
+    );
     all.value("a storage whose size overflows", storage("0", i64::MAX), "has storage 0 in 16 bytes");
     all.value("a storage of fewer than nothing", storage("0", -4), "a storage of -4 numbers");
-    all.value("a key of 100 bytes", storage(&"k".repeat(100), 4), "a storage with a key of 100 bytes, at most 64 are read");
+    all.value(
+        "a key of 100 bytes",
+        storage(&"k".repeat(100), 4),
+        "a storage with a key of 100 bytes, at most 64 are read",
+    );
     all.pickle("a storage without an archive", storage("0", 4), "its storage 0 is not in the file");
     let twice = begin().op(b"}").text("a").tensor(("0", 4), 0, &[1], &[1]).op(b"s");
-    all.value("a storage of two sizes", twice.clone().text("b").tensor(("0", 3), 0, &[1], &[1]).op(b"s"), "storage 0 as 4 of F32 and as 3");
+    all.value(
+        "a storage of two sizes",
+        twice.clone().text("b").tensor(("0", 3), 0, &[1], &[1]).op(b"s"),
+        "storage 0 as 4 of F32 and as 3",
+    );
     all.value("a name twice", twice.clone().text("a").tensor(("0", 4), 0, &[1], &[1]).op(b"s"), "has tensor a twice");
-    for (what, name) in [("no name", ""), ("a name with a line feed", "a\nb"), ("the name of metadata", "__metadata__")] {
+    for (what, name) in [("no name", ""), ("a name with a line feed", "a\nb"), ("the name of metadata", "__metadata__")]
+    {
         let value = begin().op(b"}").text(name).tensor(("0", 4), 0, &[1], &[1]).op(b"s");
         all.value(what, value, &format!("has a tensor called {name:?}"));
     }
     let id = |parts: Pickle| begin().op(b"(").op(&parts.0[2..]).op(b"tQ");
     let text = || begin().text("storage");
-    all.value("a persistent module", id(begin().text("module").op(b"NNNN")), r#"a persistent id of kind "module", expected "storage""#);
+    all.value(
+        "a persistent module",
+        id(begin().text("module").op(b"NNNN")),
+        r#"a persistent id of kind "module", expected "storage""#,
+    );
     all.value("a persistent id of two parts", id(text().op(b"N")), "a persistent id of fewer than five parts");
     let dictionary = text().class("collections", "OrderedDict").text("0").text("cpu").integer(4);
     all.value("a storage of another class", id(dictionary), "a storage of class collections.OrderedDict");
@@ -264,25 +317,72 @@ fn tensors(all: &mut Attacks) {
     for index in 0..600 {
         many = many.text(&index.to_string()).tensor(("0", 250_000), 0, &[250_000], &[1]).op(b"s");
     }
-    all.add("a gigabyte of the same megabyte", archive(&many.stop(), &[("0", &[0; 1_000_000])]), "bytes in all in a file of");
-    let mut many = begin().class("torch._utils", "_rebuild_tensor_v2").op(b"(").storage("0", 4).op(b"K\x00))\x89}t").put(1).op(b"0").put(0);
+    all.add(
+        "a gigabyte of the same megabyte",
+        archive(&many.stop(), &[("0", &[0; 1_000_000])]),
+        "bytes in all in a file of",
+    );
+    let mut many = begin()
+        .class("torch._utils", "_rebuild_tensor_v2")
+        .op(b"(")
+        .storage("0", 4)
+        .op(b"K\x00))\x89}t")
+        .put(1)
+        .op(b"0")
+        .put(0);
     many = many.op(&b"h\x00h\x01R0".repeat(70_000));
     all.value("seventy thousand tensors", many, "more than 65536 tensors");
 }
 
 fn streams(all: &mut Attacks) {
     let data = [0; 16];
-    all.add("a stream of another protocol", stream_of(1002, true, &small(), b""), "has PyTorch's stream protocol Integer(1002), expected 1001");
-    all.add("a stream in the other order of bytes", stream_of(1001, false, &small(), b""), "was written on a big-endian machine");
+    all.add(
+        "a stream of another protocol",
+        stream_of(1002, true, &small(), b""),
+        "has PyTorch's stream protocol Integer(1002), expected 1001",
+    );
+    all.add(
+        "a stream in the other order of bytes",
+        stream_of(1001, false, &small(), b""),
+        "was written on a big-endian machine",
+    );
     all.add("a stream without keys", stream(&small(), &[]), "has no numbers for storage 0");
-    all.add("keys that are a text", stream_of(1001, true, &small(), &begin().text("0").stop()), "has no list of storages");
-    all.add("a key that is a number", stream_of(1001, true, &small(), &begin().op(b"]K\x00a").stop()), "a storage whose key is no text");
-    all.add("a storage twice", stream(&small(), &[("0", 4, &data), ("0", 4, &data)]), "has storage 0 twice, or for no tensor");
-    all.add("a storage for nothing", stream(&small(), &[("0", 4, &data), ("1", 4, &data)]), "has storage 1 twice, or for no tensor");
-    all.add("a storage of another size", stream(&small(), &[("0", 5, &data)]), "has storage 0 of 5 numbers, its tensors say 4");
-    all.add("a storage of 2⁶³ numbers", stream(&small(), &[("0", 1 << 63, &data)]), "has storage 0 of 9223372036854775808 numbers");
+    all.add(
+        "keys that are a text",
+        stream_of(1001, true, &small(), &begin().text("0").stop()),
+        "has no list of storages",
+    );
+    all.add(
+        "a key that is a number",
+        stream_of(1001, true, &small(), &begin().op(b"]K\x00a").stop()),
+        "a storage whose key is no text",
+    );
+    all.add(
+        "a storage twice",
+        stream(&small(), &[("0", 4, &data), ("0", 4, &data)]),
+        "has storage 0 twice, or for no tensor",
+    );
+    all.add(
+        "a storage for nothing",
+        stream(&small(), &[("0", 4, &data), ("1", 4, &data)]),
+        "has storage 1 twice, or for no tensor",
+    );
+    all.add(
+        "a storage of another size",
+        stream(&small(), &[("0", 5, &data)]),
+        "has storage 0 of 5 numbers, its tensors say 4",
+    );
+    all.add(
+        "a storage of 2⁶³ numbers",
+        stream(&small(), &[("0", 1 << 63, &data)]),
+        "has storage 0 of 9223372036854775808 numbers",
+    );
     let huge = begin().op(b"}").text("w").tensor(("0", i64::MAX), 0, &[1], &[1]).op(b"s").stop();
-    all.add("a storage of 2⁶³ bytes", stream(&huge, &[("0", i64::MAX as u64, &data)]), "has storage 0 of 9223372036854775807 numbers");
+    all.add(
+        "a storage of 2⁶³ bytes",
+        stream(&huge, &[("0", i64::MAX as u64, &data)]),
+        "has storage 0 of 9223372036854775807 numbers",
+    );
     all.add("a storage behind the end", stream(&small(), &[("0", 4, &data[..15])]), "16 bytes at byte");
     let program = begin().class("posix", "system").op(b")R").stop();
     all.add("a program in a stream", stream(&program, &[]), "opcode 0x52 REDUCE of class posix.system");
@@ -291,39 +391,99 @@ fn streams(all: &mut Attacks) {
         begin().class("torch.storage", "_load_from_bytes").op(&bytes).op(b"\x85R")
     };
     all.pickle("bytes that are no stream", load(b"\x80\x02K\x01."), "does not begin with the magic number");
-    all.pickle("a stream of a dictionary", load(&stream(&small(), &[("0", 4, &data)])), "a stream that is not a storage");
+    all.pickle(
+        "a stream of a dictionary",
+        load(&stream(&small(), &[("0", 4, &data)])),
+        "a stream that is not a storage",
+    );
     let inner = load(&stream(&begin().storage("0", 4).stop(), &[("0", 4, &data)])).stop();
     all.pickle("a stream in a stream", load(&stream(&inner, &[])), "a stream within a stream");
     all.pickle("a program in a stream in a pickle", load(&stream(&program, &[])), "of class posix.system");
     let long = begin().op(b"N").op(&b"20".repeat(2000)).stop();
     all.pickle("much to do in a stream in a pickle", load(&stream(&long, &[])), "too much to do");
-    all.pickle("a stream of a text", begin().class("torch.storage", "_load_from_bytes").text("a").op(b"\x85R"), "expected bytes");
+    all.pickle(
+        "a stream of a text",
+        begin().class("torch.storage", "_load_from_bytes").text("a").op(b"\x85R"),
+        "expected bytes",
+    );
 }
 
 fn archives(all: &mut Attacks) {
     let value = || Packed::new("m/data.pkl", &small());
     let storage = || Packed::new("m/data/0", &[0; 16]);
-    all.zip("a packed entry", &[value(), Packed { method: 8, ..storage() }], r#"has the entry "m/data/0" packed by method 8"#);
-    all.zip("an encrypted entry", &[Packed { flags: 1, ..value() }, storage()], r#"has the entry "m/data.pkl" encrypted"#);
-    all.zip("an entry of 4 GB", &[value(), Packed { size: 0xffff_fff0, ..storage() }], r#"has the entry "m/data/0" outside of the file"#);
-    all.zip("an entry with a 64-bit size that is not there", &[value(), Packed { size: u32::MAX, ..storage() }], "outside of the file");
+    all.zip(
+        "a packed entry",
+        &[value(), Packed { method: 8, ..storage() }],
+        r#"has the entry "m/data/0" packed by method 8"#,
+    );
+    all.zip(
+        "an encrypted entry",
+        &[Packed { flags: 1, ..value() }, storage()],
+        r#"has the entry "m/data.pkl" encrypted"#,
+    );
+    all.zip(
+        "an entry of 4 GB",
+        &[value(), Packed { size: 0xffff_fff0, ..storage() }],
+        r#"has the entry "m/data/0" outside of the file"#,
+    );
+    all.zip(
+        "an entry with a 64-bit size that is not there",
+        &[value(), Packed { size: u32::MAX, ..storage() }],
+        "outside of the file",
+    );
     all.zip("an entry twice", &[value(), storage(), storage()], r#"has the entry "m/data/0" twice"#);
-    all.zip("two entries in the same bytes", &[value(), Packed { at: Some(0), called: Some("m/data.pkl".into()), ..storage() }], r#"has the entry "m/data.pkl" twice"#);
+    all.zip(
+        "two entries in the same bytes",
+        &[value(), Packed { at: Some(0), called: Some("m/data.pkl".into()), ..storage() }],
+        r#"has the entry "m/data.pkl" twice"#,
+    );
     // An entry whose numbers are another entry with its header.
     let inner = zip(&[storage()]);
     let at = 30 + "m/data.pkl".len() + small().len() + 30 + "m/outer".len();
     let outer = [value(), Packed::new("m/outer", &inner), Packed { at: Some(at as u32), ..storage() }];
     all.zip("entries that share bytes", &outer, "has entries that share bytes");
-    all.zip("an entry beyond the end", &[value(), Packed { at: Some(0x7fff_ffff), ..storage() }], "outside of the file");
-    all.zip("a header of another name", &[value(), Packed { called: Some("m/data/1".into()), ..storage() }], "with a header that says otherwise");
-    all.zip("a name that differs from its header", &[Packed { called: Some("n/data.pkl".into()), ..value() }], "with a header that says otherwise");
+    all.zip(
+        "an entry beyond the end",
+        &[value(), Packed { at: Some(0x7fff_ffff), ..storage() }],
+        "outside of the file",
+    );
+    all.zip(
+        "a header of another name",
+        &[value(), Packed { called: Some("m/data/1".into()), ..storage() }],
+        "with a header that says otherwise",
+    );
+    all.zip(
+        "a name that differs from its header",
+        &[Packed { called: Some("n/data.pkl".into()), ..value() }],
+        "with a header that says otherwise",
+    );
     all.zip("no value", &[storage()], "is a zip archive without data.pkl");
-    all.zip("two values", &[value(), Packed::new("n/data.pkl", &small())], r#"has two values, "m/data.pkl" and "n/data.pkl""#);
-    all.zip("a value deep in folders", &[Packed::new("../../m/data.pkl", &small())], "is a zip archive without data.pkl");
-    all.zip("big-endian numbers", &[value(), storage(), Packed::new("m/byteorder", b"big")], r#"has numbers in the order "big""#);
-    all.zip("a value that was changed", &[Packed { sum: 1, ..value() }, storage()], "is damaged: m/data.pkl has CRC-32");
+    all.zip(
+        "two values",
+        &[value(), Packed::new("n/data.pkl", &small())],
+        r#"has two values, "m/data.pkl" and "n/data.pkl""#,
+    );
+    all.zip(
+        "a value deep in folders",
+        &[Packed::new("../../m/data.pkl", &small())],
+        "is a zip archive without data.pkl",
+    );
+    all.zip(
+        "big-endian numbers",
+        &[value(), storage(), Packed::new("m/byteorder", b"big")],
+        r#"has numbers in the order "big""#,
+    );
+    all.zip(
+        "a value that was changed",
+        &[Packed { sum: 1, ..value() }, storage()],
+        "is damaged: m/data.pkl has CRC-32",
+    );
     let longer = [small(), b"N.".to_vec()].concat();
-    all.add("something behind the value", archive(&longer, &[("0", &[0; 16])]), "has 2 bytes behind the value in data.pkl");
+    all.add(
+        "something behind the value",
+        archive(&longer, &[("0", &[0; 16])]),
+        "has 2 bytes behind the value in data.pkl",
+    );
     all.zip("nothing at all", &[], "is a zip archive without data.pkl");
     let whole = zip(&[value(), storage()]);
     let end = whole.len() - 22;
@@ -336,8 +496,16 @@ fn archives(all: &mut Attacks) {
     all.add("more entries than there are", changed(8, &[3, 0, 3, 0]), "has a directory that is cut short");
     all.add("a directory beyond its end", changed(16, &[0xf0, 0xff, 0xff, 0x7f]), "beyond its end");
     all.add("a directory of 2 GB", changed(12, &[0xf0, 0xff, 0xff, 0x7f]), "has 2 entries in 2147483632 bytes");
-    all.add("a directory in the middle of an entry", changed(16, &[1, 0, 0, 0]), "has a directory with fewer entries than it says");
-    all.add("a 64-bit end that is not there", changed(16, &[0xff; 4]), "has no 64-bit end where its directory needs one");
+    all.add(
+        "a directory in the middle of an entry",
+        changed(16, &[1, 0, 0, 0]),
+        "has a directory with fewer entries than it says",
+    );
+    all.add(
+        "a 64-bit end that is not there",
+        changed(16, &[0xff; 4]),
+        "has no 64-bit end where its directory needs one",
+    );
     all.add("a comment longer than the file", changed(20, &[9, 0]), "is a zip archive without its end");
     // An end in the comment of the true one: the last that fits the file counts, and its directory is not one.
     let mut fake = changed(20, &[22, 0]);
@@ -373,13 +541,33 @@ fn headers(all: &mut Attacks) {
     all.add("metadata twice", of(r#""__metadata__":{},"__metadata__":{}"#), "header: __metadata__ twice");
     all.add("a text of the metadata twice", of(r#""__metadata__":{"x":"1","x":"2"}"#), "header: x twice");
     all.add("metadata that are no texts", of(r#""__metadata__":{"x":1}"#), "header: invalid type: integer `1`");
-    all.add("an overlap", of(&format!("{one},{}", tensor("b", "F32", "[2]", 0, 8))), "tensor b at bytes 0 to 8, expected it to begin at 4");
-    all.add("a hole", of(&format!("{one},{}", tensor("b", "U8", "[1]", 7, 8))), "tensor b at bytes 7 to 8, expected it to begin at 4");
+    all.add(
+        "an overlap",
+        of(&format!("{one},{}", tensor("b", "F32", "[2]", 0, 8))),
+        "tensor b at bytes 0 to 8, expected it to begin at 4",
+    );
+    all.add(
+        "a hole",
+        of(&format!("{one},{}", tensor("b", "U8", "[1]", 7, 8))),
+        "tensor b at bytes 7 to 8, expected it to begin at 4",
+    );
     all.add("an end that is missing", of(&one), "8 bytes behind the header, its tensors take 4");
     all.add("offsets that fall", of(&tensor("a", "F32", "[1]", 8, 4)), "tensor a at bytes 8 to 4");
-    all.add("offsets beyond the file", of(&tensor("a", "F32", "[4000000000]", 0, 16_000_000_000)), "its tensors take 16000000000");
-    all.add("offsets at the end of all numbers", of(&tensor("a", "U8", "[18446744073709551615]", 0, u64::MAX)), "its tensors take 18446744073709551615");
-    all.add("a shape that overflows", of(&tensor("a", "F32", "[4294967296,4294967296,2]", 0, 8)), "tensor a of [4294967296, 4294967296, 2] F32 in 8 bytes");
+    all.add(
+        "offsets beyond the file",
+        of(&tensor("a", "F32", "[4000000000]", 0, 16_000_000_000)),
+        "its tensors take 16000000000",
+    );
+    all.add(
+        "offsets at the end of all numbers",
+        of(&tensor("a", "U8", "[18446744073709551615]", 0, u64::MAX)),
+        "its tensors take 18446744073709551615",
+    );
+    all.add(
+        "a shape that overflows",
+        of(&tensor("a", "F32", "[4294967296,4294967296,2]", 0, 8)),
+        "tensor a of [4294967296, 4294967296, 2] F32 in 8 bytes",
+    );
     all.add("a shape of another size", of(&tensor("a", "F32", "[3]", 0, 8)), "tensor a of [3] F32 in 8 bytes");
     all.add("a negative size", of(&tensor("a", "F32", "[-2]", 0, 8)), "header: invalid value: integer `-2`");
     all.add("a type of half a byte", of(&tensor("a", "F4", "[16]", 0, 8)), "tensor a of type F4");
@@ -387,7 +575,11 @@ fn headers(all: &mut Attacks) {
     all.add("a header that is a list", safetensors("[]", 0), said);
     all.add("brackets in brackets", of(&format!(r#""a":{}"#, "[".repeat(100_000))), said);
     all.add("maps in maps", safetensors(&r#"{"a":"#.repeat(100_000), 8), said);
-    all.add("a million sizes", of(&tensor("a", "F32", &format!("[1{}]", ",1".repeat(1_000_000)), 0, 4)), "more than 16 dimensions");
+    all.add(
+        "a million sizes",
+        of(&tensor("a", "F32", &format!("[1{}]", ",1".repeat(1_000_000)), 0, 4)),
+        "more than 16 dimensions",
+    );
     let entry = |index: usize| tensor(&index.to_string(), "F32", "[0]", 0, 0);
     let many: Vec<String> = (0..200_000).map(entry).collect();
     all.add("two hundred thousand tensors", of(&many.join(",")), "header: more than 65536 tensors");
@@ -490,7 +682,11 @@ fn files_cut_at_any_byte_are_refused() {
     for whole in [archive(&small(), &[("0", &data)]), stream(&small(), &[("0", 4, &data)]), safetensors(header, 16)] {
         assert!(TensorFile::from_bytes(whole.clone(), "x").is_ok());
         for length in 0..whole.len() {
-            assert!(TensorFile::from_bytes(whole[..length].to_vec(), "x").is_err(), "{length} of {} bytes", whole.len());
+            assert!(
+                TensorFile::from_bytes(whole[..length].to_vec(), "x").is_err(),
+                "{length} of {} bytes",
+                whole.len()
+            );
         }
     }
     // A module, in steps: the genuine file has a quarter of a million bytes.

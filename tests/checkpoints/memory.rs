@@ -33,7 +33,9 @@ pub(super) fn alone(module: &str, name: &str, folder: &Path) -> String {
 
 /// Writes what `measure` says of the folder that [`alone`] named; nothing if it was not asked.
 pub(super) fn report(measure: impl FnOnce(&Path) -> String) {
-    let (Some(folder), Some(report)) = (std::env::var_os(FOLDER), std::env::var_os("TWEEDIE_TEST_REPORT")) else { return };
+    let (Some(folder), Some(report)) = (std::env::var_os(FOLDER), std::env::var_os("TWEEDIE_TEST_REPORT")) else {
+        return;
+    };
     std::fs::write(Path::new(&report).join(REPORT), measure(Path::new(&folder))).unwrap();
 }
 
@@ -88,7 +90,8 @@ fn numbers_are_in_memory_once() {
     let folder = tempfile::tempdir().unwrap();
     for (name, write) in [("a.safetensors", write_safetensors as fn(&Path)), ("a.pt", write_archive)] {
         write(&folder.path().join(name));
-        let memory: u64 = alone(module_path!(), "all_numbers_of_a_file_alone", &folder.path().join(name)).parse().unwrap();
+        let memory: u64 =
+            alone(module_path!(), "all_numbers_of_a_file_alone", &folder.path().join(name)).parse().unwrap();
         println!("{name}: {memory} bytes for {BYTES}");
         assert!(memory as f64 <= 1.2 * BYTES as f64, "{name}: {memory} bytes for {BYTES}");
         assert!(memory >= BYTES, "{name}: {memory} bytes cannot be all numbers");

@@ -152,7 +152,9 @@ pub(crate) fn zip_in_64_bits(entries: &[Packed]) -> Vec<u8> {
     }
     let (end, count) = (file.len() as u64, entries.len() as u64);
     file.extend(b"PK\x06\x06\x2c\x00\x00\x00\x00\x00\x00\x00\x2d\x00\x2d\x00\x00\x00\x00\x00\x00\x00\x00\x00");
-    [count, count, end - directory as u64, directory as u64].iter().for_each(|number| file.extend(number.to_le_bytes()));
+    [count, count, end - directory as u64, directory as u64]
+        .iter()
+        .for_each(|number| file.extend(number.to_le_bytes()));
     file.extend(b"PK\x06\x07\x00\x00\x00\x00");
     file.extend(end.to_le_bytes());
     file.extend([1, 0, 0, 0]);
