@@ -63,8 +63,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 const EXAMPLES: &str = "\
 Examples:
   tweedie models convert ffhq_10m.pt ffhq.safetensors
-  tweedie models convert checkpoint_26.pth ncsnpp.safetensors --config config.json --metadata licence=Apache-2.0
-  tweedie models convert ./ddpm-church/ church.safetensors --dtype bf16";
+  tweedie models convert checkpoint_26.pth ncsnpp.safetensors --config config.json
+  tweedie models convert ./ddpm-church/ church.safetensors --metadata licence=Apache-2.0";
 
 pub(super) fn run(arguments: &Convert) -> Outcome<()> {
     let Convert { family, config, name, .. } = arguments;
