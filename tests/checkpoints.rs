@@ -522,8 +522,8 @@ fn what_is_missing_for_a_conversion_is_named() {
                 --family, known: ";
     assert!(unknown.stderr.contains(part), "{}", unknown.stderr);
     let ran = folder.tweedie("models convert w.pt x.safetensors --family Transformer");
-    assert_eq!(ran.code, 4);
-    assert!(ran.stderr.contains("has the architecture `Transformer`; known: "), "{}", ran.stderr);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("unknown family `Transformer`; known: "), "{}", ran.stderr);
     let alone = as_downloaded("score-sde-tiny/ve-ncsnpp-residual", &["checkpoint_7.pth"]);
     let ran = alone.tweedie("models convert checkpoint_7.pth x.safetensors");
     assert_eq!(ran.code, 4);

@@ -27,11 +27,17 @@ impl Checkpoint {
     /// Reads a checkpoint of any container and any family, in a file or a diffusers folder, without executing anything.
     ///
     /// # Errors
-    /// `Model` with what was found and what is missing: the family, a configuration, a tensor; for a pickle the opcode or
-    /// the class that is refused.
+    /// `Unknown` for a family that is not known; `Model` with what was found and what is missing: the family, a
+    /// configuration, a tensor; for a pickle the opcode or the class that is refused.
     pub fn import(path: &Path, import: &Import) -> Result<Self> {
         let model = path.to_string_lossy().into_owned();
         let refuse = |reason: String| Error::Model { model: model.clone(), reason };
+        if let Some(name) = &import.family
+            && Family::named(name).is_err()
+        {
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+            return Err(Error::Unknown { kind: "family", name: name.clone(), known: known.join(", ") });
+        }
         let folder = path.is_dir();
         let weights = if folder { diffusers_weights(path)? } else { path.to_path_buf() };
         let file = TensorFile::open(&weights)?;
