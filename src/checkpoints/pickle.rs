@@ -445,7 +445,7 @@ impl Machine<'_> {
 
     fn set_items(&mut self, items: Vec<Id>) -> Result<(), String> {
         let target = self.top()?;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         match &mut self.nodes[target as usize] {
