@@ -50,6 +50,17 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// A model file would have to be converted first.
+    #[error(
+        "model {model}: is a pickle, which can run code, and is not loaded; `{command}` reads it without executing \
+         anything and writes a safetensors file"
+    )]
+    Pickle {
+        /// Its path.
+        model: String,
+        /// The command that converts it.
+        command: String,
+    },
     /// A device is not there.
     #[error("device {device} is not available: {reason}")]
     Device {

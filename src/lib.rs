@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+pub mod checkpoints;
 pub mod cli;
 mod error;
 pub mod evaluate;

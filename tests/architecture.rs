@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
+//! | `checkpoints` | nothing: files of tensors, whatever network they are of |
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior; `schedules` |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
@@ -20,9 +21,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "error",
     "image",
+    "checkpoints",
     "schedules",
     "models",
     "priors",
@@ -39,7 +41,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
     match module {
         "error" => &["image"],
         "image" | "schedules" => &[],
-        "models" => &["error", "schedules", "priors"],
+        "checkpoints" => &["error"],
+        "models" => &["error", "checkpoints", "schedules", "priors"],
         "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],

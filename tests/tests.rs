@@ -4,6 +4,8 @@
 mod analytic;
 // The direction of imports.
 mod architecture;
+// Files of tensors, genuine and hostile.
+mod checkpoints;
 // The binary, from the outside.
 mod cli;
 // A folder to run the binary in, photos and masks.

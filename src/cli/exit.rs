@@ -45,9 +45,11 @@ impl ExitCode {
             Error::Image(error) if error.is_usage() => Self::Usage,
             Error::Image(error) if error.is_resource() => Self::Resources,
             // The plan is checked before anything is computed, so a limit that is too small is a usage error.
-            Error::Config { .. } | Error::Unknown { .. } | Error::Unsuitable { .. } | Error::Memory { .. } => {
-                Self::Usage
-            }
+            Error::Config { .. }
+            | Error::Unknown { .. }
+            | Error::Unsuitable { .. }
+            | Error::Pickle { .. }
+            | Error::Memory { .. } => Self::Usage,
             // What does not fit together is found before anything is sampled.
             Error::Operator(
                 OperatorError::Config { .. }
@@ -94,6 +96,7 @@ mod tests {
             (Error::Config { name: "steps".into(), got: "0".into(), expected: "1".into() }, ExitCode::Usage),
             (Error::Unknown { kind: "sampler", name: "x".into(), known: "y".into() }, ExitCode::Usage),
             (Error::Model { model: "m".into(), reason: "is damaged".into() }, ExitCode::Model),
+            (Error::Pickle { model: "m.pt".into(), command: "convert".into() }, ExitCode::Usage),
             (Error::Device { device: "cuda:0".into(), reason: "none".into() }, ExitCode::Resources),
             (Error::Memory { needs: "2".into(), limit: "1".into(), advice: "-".into() }, ExitCode::Usage),
             (Error::NonFinite { step: 3, sigma: 0.5 }, ExitCode::Failed),

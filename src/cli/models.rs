@@ -1,10 +1,11 @@
 //! `tweedie models`: what a model file says about itself.
 
+mod convert;
+
 use super::events::{print, print_json};
 use super::failure::Outcome;
 use super::terminal::escape;
-use crate::image::write_atomically;
-use crate::models::{Checkpoint, Model, ModelOptions};
+use crate::models::{Model, ModelOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ pub(crate) struct Models {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Inspect(Inspect),
-    Convert(Convert),
+    Convert(convert::Convert),
 }
 
 /// Print what a model is: architecture, parameterisation, licence, origin, hash
@@ -35,47 +36,6 @@ struct Inspect {
     json: bool,
 }
 
-/// Write a checkpoint as one native safetensors file
-///
-/// The file holds the weights in bf16 and, in its metadata, the network's configuration, how it was trained, and what
-/// --metadata adds. A checkpoint whose weights bf16 cannot hold exactly is refused.
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true, after_long_help = CONVERT_EXAMPLES)]
-struct Convert {
-    /// diffusers folder, or a native file whose metadata is to be changed
-    #[arg(value_name = "IN")]
-    input: PathBuf,
-    /// File to write
-    #[arg(value_name = "OUT.safetensors")]
-    output: PathBuf,
-    /// Entry of the metadata, such as name, licence, provenance; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, help_heading = super::MODEL)]
-    metadata: Vec<(String, String)>,
-    /// Replace an existing file
-    #[arg(short, long, help_heading = super::INPUT_OUTPUT)]
-    force: bool,
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((key.into(), value.into()))
-}
-
-const CONVERT_EXAMPLES: &str = "\
-Examples:
-  tweedie models convert ./my-prior/ my-prior.safetensors
-  tweedie models convert ./my-prior/ my-prior.safetensors --metadata licence=CC0-1.0
-  tweedie models convert prior.safetensors renamed.safetensors --metadata name=renamed";
-
-fn convert(arguments: &Convert) -> Outcome<()> {
-    let checkpoint = Checkpoint::open(&arguments.input)?;
-    let metadata: Vec<_> = arguments.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let bytes = checkpoint.to_native(&metadata)?;
-    // What is written can be read again, whatever the metadata say.
-    Checkpoint::from_native(bytes.clone(), &arguments.output.to_string_lossy())?;
-    Ok(write_atomically(&arguments.output, &bytes, arguments.force)?)
-}
-
 const EXAMPLES: &str = "\
 Examples:
   tweedie models inspect embedded
@@ -85,7 +45,7 @@ Examples:
 pub(crate) fn run(arguments: &Models) -> Outcome<()> {
     let arguments = match &arguments.command {
         Command::Inspect(arguments) => arguments,
-        Command::Convert(arguments) => return convert(arguments),
+        Command::Convert(arguments) => return convert::run(arguments),
     };
     let model = Model::open(&arguments.model.to_string_lossy(), &ModelOptions::default())?;
     if arguments.json {

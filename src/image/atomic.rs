@@ -15,11 +15,24 @@ use super::ImageError;
 /// no temporary file is left.
 pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> Result<(), ImageError> {
     let failed = |source: io::Error| ImageError::Write { path: path.into(), source };
+    write_atomically_with(path, replace, |file, _| file.write_all(bytes).map_err(failed))
+}
+
+/// As [`write_atomically`], where `write` fills the temporary file, whose path it is told, piece by piece.
+///
+/// # Errors
+/// The same, and those of `write`, after which no temporary file is left.
+pub fn write_atomically_with<E: From<ImageError>>(
+    path: &Path,
+    replace: bool,
+    write: impl FnOnce(&mut File, &Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = |source: io::Error| ImageError::Write { path: path.into(), source };
     if path.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
+        return Err(failed(io::ErrorKind::IsADirectory.into()).into());
     }
     if !replace && path.symlink_metadata().is_ok() {
-        return Err(ImageError::Exists { path: path.into() });
+        return Err(ImageError::Exists { path: path.into() }.into());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
@@ -31,7 +44,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> Result<(), 
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
+    let temporary = file.path().to_path_buf();
+    write(file.as_file_mut(), &temporary)?;
     file.as_file().sync_all().map_err(failed)?;
     if replace {
         file.persist(path).map_err(|e| failed(e.error))?;
@@ -45,7 +59,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> Result<(), 
     if cfg!(unix) {
         match File::open(folder).and_then(|folder| folder.sync_all()) {
             Err(e) if !matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => {
-                return Err(failed(e));
+                return Err(failed(e).into());
             }
             _ => {}
         }

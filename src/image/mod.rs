@@ -42,7 +42,7 @@ mod sniff;
 mod tiff;
 mod webp;
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, write_atomically_with};
 pub use decode::DecodeOptions;
 pub use encode::{EncodeOptions, OutputFormat, Strip};
 pub use error::ImageError;

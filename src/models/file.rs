@@ -15,16 +15,16 @@
 //! | `self_test` | JSON: a noise level and some values of the denoised test pattern |
 
 use super::{Architecture, Family, Origin, Recipe, TensorIndex};
+use crate::checkpoints::{Container, TensorFile};
 use crate::priors::Parameterization;
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::Range;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Version of the native file that is written and read.
 pub const NATIVE_VERSION: &str = "1";
@@ -46,17 +46,24 @@ pub struct Checkpoint {
     pub metadata: BTreeMap<String, String>,
     /// Type of the numbers in the file.
     pub dtype: Dtype,
-    /// Whether `bytes` are the whole checkpoint.
+    /// Whether the file of tensors is the whole checkpoint.
     native: bool,
-    bytes: Cow<'static, [u8]>,
+    file: TensorFile,
     /// Where every parameter of the network lies.
     origins: BTreeMap<String, Origin>,
-    /// Type, shape and place in `bytes` of every tensor.
-    index: Places,
 }
 
-/// Type, shape and place in the file of every tensor.
-type Places = BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>;
+/// What a checkpoint says of itself, or what stands in its place.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) name: String,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// Name of the family.
+    pub(super) family: String,
+    pub(super) config: Value,
+    /// Noise levels that replace the family's.
+    pub(super) sigma_range: (Option<f64>, Option<f64>),
+}
 
 #[cfg(feature = "embedded-prior")]
 static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
@@ -100,9 +107,16 @@ impl Checkpoint {
     /// Reads a native file or a diffusers folder.
     ///
     /// # Errors
-    /// `Model` with what is wrong and what to do.
+    /// `Model` with what is wrong and what to do; `Pickle` with the command that converts it.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() { Self::from_diffusers(path) } else { Self::from_native(read(path)?, &path.to_string_lossy()) }
+        if path.is_dir() {
+            return Self::from_diffusers(path);
+        }
+        let model = path.to_string_lossy();
+        if has_name_of_a_pickle(&model) || Container::of(path)?.is_pickle() {
+            return Err(pickle(path));
+        }
+        Self::native(TensorFile::open(path)?, &model)
     }
 
     /// Reads a native file that is in memory.
@@ -111,16 +125,23 @@ impl Checkpoint {
     /// As [`open`](Self::open).
     pub fn from_native(bytes: impl Into<Cow<'static, [u8]>>, model: &str) -> Result<Self> {
         let bytes = bytes.into();
-        let refuse = |reason: String| Error::Model { model: model.into(), reason };
-        let pickle = ["pt", "pth", "ckpt", "bin", "pkl"].iter().any(|end| model.ends_with(&format!(".{end}")));
-        if pickle || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 0x02]) {
-            let advice = "is a pickle, which can run code; only safetensors files are loaded: convert it first";
-            return Err(refuse(advice.into()));
+        if has_name_of_a_pickle(model) {
+            return Err(pickle(Path::new(model)));
         }
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(describe(&error)))?;
-        let metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let file = TensorFile::from_bytes(bytes, model)?;
+        if file.container.is_pickle() {
+            return Err(pickle(Path::new(model)));
+        }
+        Self::native(file, model)
+    }
+
+    /// Reads tensors whose metadata are those of a native file.
+    pub(super) fn native(file: TensorFile, model: &str) -> Result<Self> {
+        let refuse = |reason: String| Error::Model { model: model.into(), reason };
+        let metadata = file.metadata.clone();
         let field = |key: &str| {
-            let advice = "is it a native tweedie file? a diffusers checkpoint is loaded by its folder";
+            let advice = "is it a native tweedie file? a diffusers checkpoint is loaded by its folder, others once \
+                          `tweedie models convert` has made a native file of them";
             metadata.get(key).cloned().ok_or_else(|| refuse(format!("has no `{key}` in its metadata; {advice}")))
         };
         let version = field("version")?;
@@ -140,20 +161,92 @@ impl Checkpoint {
                 .map_err(|error| refuse(format!("has parameterization `{text}`: {error}")))?;
             config.insert("parameterization".into(), value);
         }
-        let range = (number("sigma_min")?, number("sigma_max")?);
+        let sigma_range = (number("sigma_min")?, number("sigma_max")?);
         let (name, family) = (field("name")?, field("architecture")?);
-        Self::new(bytes, model, (name, metadata), (&family, &config), range)
+        let mut checkpoint = Self::new(file, model, Said { name, metadata, family, config, sigma_range })?;
+        checkpoint.native = true;
+        Ok(checkpoint)
     }
 
     /// Reads a folder as diffusers writes it: a pipeline with `unet/` and `scheduler/`, or the two side by side.
     fn from_diffusers(folder: &Path) -> Result<Self> {
+        let said = Said::of_diffusers(folder)?;
+        match diffusers_weights(folder)? {
+            weights if Container::of(&weights)?.is_pickle() => Err(pickle(folder)),
+            weights => Self::new(TensorFile::open(&weights)?, &folder.to_string_lossy(), said),
+        }
+    }
+
+    /// Reads the tensors of a file as their family says.
+    pub(super) fn new(file: TensorFile, model: &str, said: Said) -> Result<Self> {
+        let refuse = |reason: String| Error::Model { model: model.into(), reason };
+        let Said { name, mut metadata, family, config, sigma_range: (low, high) } = said;
+        let family = Family::named(&family).map_err(refuse)?;
+        let index = file.index();
+        let mut recipe = (family.recipe)(&config, &index).map_err(refuse)?;
+        recipe.sigma_range = (low.unwrap_or(recipe.sigma_range.0), high.unwrap_or(recipe.sigma_range.1));
+        recipe.check().map_err(refuse)?;
+        let names = checked(&recipe, &index, file.container).map_err(refuse)?;
+        let finite = names.iter().try_for_each(|name| file.check_finite(name));
+        finite.map_err(|error| match error {
+            Error::Model { reason, .. } => refuse(reason),
+            other => other,
+        })?;
+        let dtype = names.first().map_or(Dtype::F32, |name| index[name].0);
+        for (key, value) in [("sigma_min", recipe.sigma_range.0), ("sigma_max", recipe.sigma_range.1)] {
+            metadata.entry(key.into()).or_insert_with(|| value.to_string());
+        }
+        let origins = recipe.origins();
+        let Recipe { network, parameterization, sigma_range, native_size, .. } = recipe;
+        let native = false;
+        Ok(Self { name, network, parameterization, sigma_range, native_size, metadata, dtype, native, file, origins })
+    }
+
+    /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
+    pub fn hash(&self) -> String {
+        match self.native {
+            true => self.file.hash().ok().flatten().unwrap_or_default(),
+            false => String::new(),
+        }
+    }
+
+    /// The values of the parameter called `name`, in single precision.
+    pub fn parameter(&self, name: &str) -> Option<Vec<f32>> {
+        let origin = self.origins.get(name)?;
+        origin.values(&self.file.numbers(&origin.tensor).ok()?)
+    }
+
+    /// Writes the checkpoint as a native file to `to`, which is called `path` in messages, with these entries added to its
+    /// metadata. All tensors are kept under their own names.
+    ///
+    /// Numbers are rounded to `dtype`; without one they stay as they are, except that double precision becomes single.
+    ///
+    /// # Errors
+    /// `Model` for a number that `dtype` cannot hold; `Io` if the file cannot be written.
+    pub fn write(
+        &self,
+        additions: &[(&str, &str)],
+        dtype: Option<Dtype>,
+        (to, path): (&mut dyn Write, &Path),
+    ) -> Result<()> {
+        let mut metadata = self.metadata.clone();
+        metadata.extend(additions.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let index = self.file.index();
+        let names: Vec<&str> = index.keys().map(String::as_str).collect();
+        self.file.write(&names, &metadata, dtype, (to, path))
+    }
+}
+
+impl Said {
+    /// What a folder of diffusers says in its files.
+    pub(super) fn of_diffusers(folder: &Path) -> Result<Self> {
         let model = folder.to_string_lossy().into_owned();
         let refuse = |reason: String| Error::Model { model: model.clone(), reason };
         let unet = if folder.join("unet").is_dir() { folder.join("unet") } else { folder.to_path_buf() };
         let config = read_text(&unet.join("config.json"))?;
         let mut config: Value =
             serde_json::from_str(&config).map_err(|error| refuse(format!("config.json: {error}")))?;
-        let class = config["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
+        let family = config["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
         let scheduler = [folder.join("scheduler/scheduler_config.json"), folder.join("scheduler_config.json")];
         let Some(scheduler) = scheduler.iter().find(|path| path.exists()) else {
             return Err(refuse("has no scheduler_config.json, which says how the network was trained".into()));
@@ -164,183 +257,90 @@ impl Checkpoint {
             Some(config) => drop(config.insert("scheduler".into(), scheduler)),
             None => return Err(refuse("config.json: expected an object".into())),
         }
-        let weights = unet.join("diffusion_pytorch_model.safetensors");
-        if !weights.exists() && unet.join("diffusion_pytorch_model.bin").exists() {
-            let advice = "has its weights as a pickle, which can run code; only safetensors files are loaded";
-            return Err(refuse(format!("{advice}: convert it first")));
-        }
         let name = folder.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
+        Ok(Self::new(name, family, config))
+    }
+
+    /// The metadata of a native file of this name, family and configuration.
+    pub(super) fn new(name: String, family: String, config: Value) -> Self {
         let metadata = BTreeMap::from([
             ("format".into(), "tweedie".into()),
             ("version".into(), NATIVE_VERSION.into()),
             ("name".into(), name.clone()),
-            ("architecture".into(), class.clone()),
+            ("architecture".into(), family.clone()),
             ("config".into(), config.to_string()),
         ]);
-        let mut checkpoint =
-            Self::new(read(&weights)?.into(), &model, (name, metadata), (&class, &config), (None, None))?;
-        checkpoint.native = false;
-        Ok(checkpoint)
-    }
-
-    /// Reads the tensors of a safetensors file as its family says; noise levels that are given replace the family's.
-    fn new(
-        bytes: Cow<'static, [u8]>,
-        model: &str,
-        (name, mut metadata): (String, BTreeMap<String, String>),
-        (family, config): (&str, &Value),
-        (low, high): (Option<f64>, Option<f64>),
-    ) -> Result<Self> {
-        let refuse = |reason: String| Error::Model { model: model.into(), reason };
-        let family = Family::named(family).map_err(refuse)?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(describe(&error)))?;
-        let shapes: TensorIndex =
-            tensors.iter().map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec()))).collect();
-        let mut recipe = (family.recipe)(config, &shapes).map_err(refuse)?;
-        recipe.sigma_range = (low.unwrap_or(recipe.sigma_range.0), high.unwrap_or(recipe.sigma_range.1));
-        recipe.check().map_err(refuse)?;
-        let index = checked(&recipe, &tensors, bytes.as_ptr().addr()).map_err(refuse)?;
-        drop(tensors);
-        let dtype = index.values().next().map_or(Dtype::F32, |(dtype, ..)| *dtype);
-        for (key, value) in [("sigma_min", recipe.sigma_range.0), ("sigma_max", recipe.sigma_range.1)] {
-            metadata.entry(key.into()).or_insert_with(|| value.to_string());
-        }
-        let origins = recipe.origins();
-        let Recipe { network, parameterization, sigma_range, native_size, .. } = recipe;
-        let native = true;
-        Ok(Self {
-            name,
-            network,
-            parameterization,
-            sigma_range,
-            native_size,
-            metadata,
-            dtype,
-            native,
-            bytes,
-            origins,
-            index,
-        })
-    }
-
-    /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
-    pub fn hash(&self) -> String {
-        match self.native {
-            true => Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-            false => String::new(),
-        }
-    }
-
-    /// The values of the parameter called `name`, in single precision.
-    pub fn parameter(&self, name: &str) -> Option<Vec<f32>> {
-        let origin = self.origins.get(name)?;
-        let (dtype, _, place) = self.index.get(&origin.tensor)?;
-        origin.values(&numbers(*dtype, &self.bytes[place.clone()])?)
-    }
-
-    /// The checkpoint as a native file in bf16, with these entries added to its metadata.
-    ///
-    /// # Errors
-    /// `Model` if a value changes by being rounded to bf16 (the file would not be the same model).
-    pub fn to_native(&self, additions: &[(&str, &str)]) -> Result<Vec<u8>> {
-        let refuse = |reason: String| Error::Model { model: self.name.clone(), reason };
-        let mut tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::new();
-        for (name, (dtype, shape, place)) in &self.index {
-            let values = numbers(*dtype, &self.bytes[place.clone()]).unwrap_or_default();
-            let mut bytes = Vec::with_capacity(values.len() * 2);
-            for value in values {
-                let half = half::bf16::from_f32(value);
-                if half.to_f32() != value {
-                    return Err(refuse(format!("tensor {name} is not exactly representable in bf16")));
-                }
-                bytes.extend(half.to_le_bytes());
-            }
-            tensors.push((name, shape.clone(), bytes));
-        }
-        let mut metadata = self.metadata.clone();
-        metadata.extend(additions.iter().map(|(key, value)| (key.to_string(), value.to_string())));
-        let views = tensors
-            .iter()
-            .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|error| refuse(describe(&error)))?;
-        let file = safetensors::serialize(views, None).map_err(|error| refuse(describe(&error)))?;
-        with_metadata(&file, &metadata).ok_or_else(|| refuse("cannot be written as a safetensors file".into()))
+        Self { name, metadata, family, config, sigma_range: (None, None) }
     }
 }
 
-/// A safetensors file with `metadata` in its header.
-///
-/// The crate takes them from a hash map and writes them in its order, which is another one each time; the same model must
-/// be the same bytes.
-fn with_metadata(file: &[u8], metadata: &BTreeMap<String, String>) -> Option<Vec<u8>> {
-    let length = usize::try_from(u64::from_le_bytes(file.get(..8)?.try_into().ok()?)).ok()?;
-    let (header, data) = file.get(8..)?.split_at_checked(length)?;
-    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
-    header.insert("__metadata__".into(), serde_json::to_value(metadata).ok()?);
-    let mut header = serde_json::to_vec(&header).ok()?;
-    // The numbers begin at a multiple of eight.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    Some([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
+/// The file of a diffusers folder that holds the weights, those that cannot run anything first.
+pub(super) fn diffusers_weights(folder: &Path) -> Result<PathBuf> {
+    const NAMES: [&str; 5] = [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors",
+        "diffusion_pytorch_model.bin",
+        "pytorch_model.bin",
+    ];
+    let unet = if folder.join("unet").is_dir() { folder.join("unet") } else { folder.to_path_buf() };
+    let found = NAMES.iter().map(|name| unet.join(name)).find(|path| path.exists());
+    found.ok_or_else(|| {
+        let reason = format!("has no weights; looked for {}", NAMES.join(", "));
+        Error::Model { model: folder.to_string_lossy().into_owned(), reason }
+    })
 }
 
-/// Every tensor that the recipe needs is there, of its shape and of a known type, finite, and no other: their types, shapes
-/// and places in the file, whose bytes begin at the address `start`.
-fn checked(recipe: &Recipe, tensors: &SafeTensors<'_>, start: usize) -> Result<Places, String> {
-    let expected = recipe.expected()?;
-    let listed = |mut names: Vec<&str>| {
-        names.sort_unstable();
-        let more = names.len().saturating_sub(10);
-        names.truncate(10);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{}{more}", names.join(", "))
+fn has_name_of_a_pickle(model: &str) -> bool {
+    ["pt", "pth", "ckpt", "bin", "pkl"].iter().any(|end| model.ends_with(&format!(".{end}")))
+}
+
+/// What to do with a pickle.
+fn pickle(path: &Path) -> Error {
+    let quoted = |path: &Path| match path.to_string_lossy() {
+        plain if plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./_-+=@:".contains(&byte)) => plain.into(),
+        odd => format!("'{}'", odd.replace('\'', r"'\''")),
     };
-    let names: HashSet<&str> = tensors.names().into_iter().collect();
-    let missing: Vec<&str> = expected.keys().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let command =
+        format!("tweedie models convert {} {}", quoted(path), quoted(Path::new(&format!("{name}.safetensors"))));
+    Error::Pickle { model: path.to_string_lossy().into_owned(), command }
+}
+
+/// The tensors that the recipe needs: each is there, of its shape and of a known type, and there is no other that is not
+/// known to be harmless.
+fn checked(recipe: &Recipe, index: &TensorIndex, container: Container) -> Result<Vec<String>, String> {
+    let expected = recipe.expected()?;
+    let listed = |names: &[&str]| {
+        let more = names.len().saturating_sub(10);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", names[..names.len().min(10)].join(", "))
+    };
+    let missing: Vec<&str> = expected.keys().filter(|name| !index.contains_key(*name)).map(String::as_str).collect();
     if !missing.is_empty() {
-        return Err(format!("lacks {} tensors: {}", missing.len(), listed(missing)));
+        return Err(format!("lacks {} tensors: {}", missing.len(), listed(&missing)));
     }
-    let ignored: HashSet<&str> = recipe.ignored.iter().map(String::as_str).collect();
-    let unknown = |name: &&str| !expected.contains_key(*name) && !ignored.contains(name);
-    let extra: Vec<&str> = names.iter().copied().filter(unknown).collect();
+    let ignored: BTreeSet<&String> = recipe.ignored.iter().collect();
+    let unknown = |name: &&String| !expected.contains_key(*name) && !ignored.contains(name);
+    let extra: Vec<&str> = index.keys().filter(unknown).map(String::as_str).collect();
     if !extra.is_empty() {
-        return Err(format!("has {} tensors its network does not use: {}", extra.len(), listed(extra)));
+        return Err(format!("has {} tensors its network does not use: {}", extra.len(), listed(&extra)));
     }
-    let mut index = BTreeMap::new();
-    for (name, view) in tensors.iter() {
-        let Some(shape) = expected.get(name) else { continue };
-        if view.shape() != shape {
-            return Err(format!("tensor {name}: expected shape {shape:?}, got {:?}", view.shape()));
+    for (name, shape) in &expected {
+        let (dtype, got) = &index[name];
+        if got != shape {
+            return Err(format!("tensor {name}: expected shape {shape:?}, got {got:?}"));
         }
-        let values = numbers(view.dtype(), view.data())
-            .ok_or_else(|| format!("tensor {name}: expected type F32, F16 or BF16, got {:?}", view.dtype()))?;
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(format!("tensor {name} holds {value}, expected finite numbers"));
+        // A conversion makes single of double precision; a native file has none.
+        let double = *dtype == Dtype::F64 && container.is_pickle();
+        if !double && !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(format!("tensor {name}: expected type F32, F16 or BF16, got {dtype:?}"));
         }
-        let from = view.data().as_ptr().addr() - start;
-        index.insert(name.to_owned(), (view.dtype(), shape.clone(), from..from + view.data().len()));
     }
-    Ok(index)
+    Ok(expected.into_keys().collect())
 }
 
-fn describe(error: &safetensors::SafeTensorError) -> String {
-    format!("is not a whole safetensors file ({error}); fetch or convert it again")
-}
-
-fn numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    match dtype {
-        Dtype::F32 => Some(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-        Dtype::F16 => Some(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
-        Dtype::BF16 => Some(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
-        _ => None,
-    }
-}
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| unreadable(path, &source))
-}
-
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|source| unreadable(path, &source))
 }
 
