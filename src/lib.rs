@@ -5,6 +5,7 @@ mod catalog;
 pub mod cli;
 mod error;
 pub mod evaluate;
+pub mod hub;
 pub mod image;
 pub mod metrics;
 pub mod models;

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
-//! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior |
+//! | `hub` | nothing: to it a model is a set of files |
+//! | `models` | `priors`, since a loaded model is a prior, and `hub`, which finds it by name |
+//! | `priors` | `models`, of which a prior is made |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
@@ -20,10 +22,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "error",
     "image",
     "schedules",
+    "hub",
     "models",
     "priors",
     "solvers",
@@ -39,7 +42,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
     match module {
         "error" => &["image"],
         "image" | "schedules" => &[],
-        "models" => &["error", "priors"],
+        "hub" => &["error"],
+        "models" => &["error", "hub", "priors"],
         "priors" => &["error", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
