@@ -5,8 +5,8 @@
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
 //! | `hub` | nothing: to it a model is a set of files |
-//! | `models` | `priors`, since a loaded model is a prior, and `hub`, which finds it by name |
-//! | `priors` | `models`, of which a prior is made |
+//! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior; `schedules` |
+//! | `models` | `hub`, which finds it by name |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
@@ -43,8 +43,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "error" => &["image"],
         "image" | "schedules" => &[],
         "hub" => &["error"],
-        "models" => &["error", "hub", "priors"],
-        "priors" => &["error", "models"],
+        "models" => &["error", "schedules", "hub", "priors"],
+        "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
         "catalog" => &["samplers", "solvers"],

@@ -78,6 +78,8 @@ pub struct Classes {
     pub weight: Parameter,
     /// How many of the embedding's layers are applied before it is added.
     pub after: usize,
+    /// Whether the network has always been told one; another knows images of no class as well.
+    pub required: bool,
 }
 
 /// Sines and cosines of the noise coordinate, then fully connected layers.

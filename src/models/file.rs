@@ -7,22 +7,22 @@
 //! | `format` | `tweedie` |
 //! | `version` | `1`; a reader refuses what it does not know |
 //! | `name` | what the model is called |
-//! | `architecture` | `UNet2DModel` |
-//! | `config` | the architecture's own configuration, JSON |
-//! | `parameterization` | JSON, `{"edm": {"sigma_data": 0.5}}` |
-//! | `sigma_min`, `sigma_max` | noise levels the model is good for, pixels in [-1, 1] |
+//! | `architecture` | the family, one of [`FAMILIES`](super::FAMILIES) by its name |
+//! | `config` | the family's own configuration, JSON |
+//! | `parameterization` | JSON, `{"edm": {"sigma_data": 0.5}}`, where the configuration does not say it |
+//! | `sigma_min`, `sigma_max` | noise levels the model is good for, pixels in [-1, 1]; those of the training otherwise |
 //! | `licence`, `provenance` | of the weights |
 //! | `self_test` | JSON: a noise level and some values of the denoised test pattern |
 
+use super::{Family, Origin, Recipe, TensorIndex};
 use crate::hub::{Settings, Wanted, index};
-use crate::models::unet2d::UNet2dConfig;
 use crate::priors::Parameterization;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -42,6 +42,8 @@ pub struct Checkpoint {
     pub parameterization: Parameterization,
     /// Smallest and largest noise level it is good for.
     pub sigma_range: (f64, f64),
+    /// Side of the images it was trained on.
+    pub native_size: Option<usize>,
     /// The file's metadata, or what stands in its place for a folder.
     pub metadata: BTreeMap<String, String>,
     /// Type of the numbers in the file.
@@ -49,25 +51,10 @@ pub struct Checkpoint {
     /// Whether `bytes` are the whole checkpoint.
     native: bool,
     bytes: Cow<'static, [u8]>,
-    /// Type and place in `bytes` of every tensor.
-    index: HashMap<String, (Dtype, Range<usize>)>,
-}
-
-/// `scheduler_config.json`, as far as it says how the network was trained.
-#[derive(Deserialize)]
-struct SchedulerConfig {
-    #[serde(rename = "_class_name")]
-    class_name: String,
-    sigma_min: Option<f64>,
-    sigma_max: Option<f64>,
-    sigma_data: Option<f64>,
-    prediction_type: Option<String>,
-}
-
-#[derive(Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum ParameterizationText {
-    Edm { sigma_data: f64 },
+    /// Where every parameter of the network lies.
+    origins: BTreeMap<String, Origin>,
+    /// Type, shape and place in `bytes` of every tensor.
+    index: BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>,
 }
 
 #[cfg(feature = "embedded-prior")]
@@ -154,19 +141,21 @@ impl Checkpoint {
             let expected = format!("format `tweedie` version `{NATIVE_VERSION}`");
             return Err(refuse(format!("has format `{}` version `{version}`, expected {expected}", field("format")?)));
         }
-        let number = |key: &str| -> Result<f64> {
-            let text = field(key)?;
-            text.parse().map_err(|_| refuse(format!("has `{key}` = `{text}`, expected a number")))
+        let number = |key: &str| -> Result<Option<f64>> {
+            let Some(text) = metadata.get(key) else { return Ok(None) };
+            let refuse = || refuse(format!("has `{key}` = `{text}`, expected a number"));
+            text.parse().map(Some).map_err(|_| refuse())
         };
-        let network = architecture(&field("architecture")?, &field("config")?).map_err(refuse)?;
-        let text = field("parameterization")?;
-        let parameterization = match serde_json::from_str(&text) {
-            Ok(ParameterizationText::Edm { sigma_data }) => Parameterization::Edm { sigma_data },
-            Err(error) => return Err(refuse(format!("has parameterization `{text}`: {error}"))),
-        };
-        let (name, sigma_range) = (field("name")?, (number("sigma_min")?, number("sigma_max")?));
-        let (dtype, native, index) = (Dtype::F32, true, HashMap::new());
-        Self { name, network, parameterization, sigma_range, metadata, dtype, native, bytes, index }.checked(model)
+        let mut config: Value =
+            serde_json::from_str(&field("config")?).map_err(|error| refuse(format!("config: {error}")))?;
+        if let (Some(text), Some(config)) = (metadata.get("parameterization"), config.as_object_mut()) {
+            let value = serde_json::from_str(text)
+                .map_err(|error| refuse(format!("has parameterization `{text}`: {error}")))?;
+            config.insert("parameterization".into(), value);
+        }
+        let range = (number("sigma_min")?, number("sigma_max")?);
+        let (name, family) = (field("name")?, field("architecture")?);
+        Self::new(bytes, model, (name, metadata), (&family, &config), range)
     }
 
     /// Reads a folder as diffusers writes it: a pipeline with `unet/` and `scheduler/`, or the two side by side.
@@ -175,95 +164,76 @@ impl Checkpoint {
         let refuse = |reason: String| Error::Model { model: model.clone(), reason };
         let unet = if folder.join("unet").is_dir() { folder.join("unet") } else { folder.to_path_buf() };
         let config = read_text(&unet.join("config.json"))?;
-        let class: serde_json::Value =
-            serde_json::from_str(&config).map_err(|e| refuse(format!("config.json: {e}")))?;
-        let class = class["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
-        let network = architecture(&class, &config).map_err(refuse)?;
+        let mut config: Value =
+            serde_json::from_str(&config).map_err(|error| refuse(format!("config.json: {error}")))?;
+        let class = config["_class_name"].as_str().unwrap_or("UNet2DModel").to_owned();
         let scheduler = [folder.join("scheduler/scheduler_config.json"), folder.join("scheduler_config.json")];
         let Some(scheduler) = scheduler.iter().find(|path| path.exists()) else {
             return Err(refuse("has no scheduler_config.json, which says how the network was trained".into()));
         };
-        let text = read_text(scheduler)?;
-        let scheduler: SchedulerConfig =
-            serde_json::from_str(&text).map_err(|error| refuse(format!("scheduler_config.json: {error}")))?;
-        let edm = scheduler.class_name.starts_with("EDM");
-        if !edm || scheduler.prediction_type.as_deref().is_some_and(|kind| kind != "epsilon") {
-            let got = format!("{} with prediction_type {:?}", scheduler.class_name, scheduler.prediction_type);
-            return Err(refuse(format!("has the scheduler {got}, which is not supported yet; only EDM's is")));
+        let scheduler: Value = serde_json::from_str(&read_text(scheduler)?)
+            .map_err(|error| refuse(format!("scheduler_config.json: {error}")))?;
+        match config.as_object_mut() {
+            Some(config) => drop(config.insert("scheduler".into(), scheduler)),
+            None => return Err(refuse("config.json: expected an object".into())),
         }
-        let sigma_data = scheduler.sigma_data.unwrap_or(0.5);
         let weights = unet.join("diffusion_pytorch_model.safetensors");
         if !weights.exists() && unet.join("diffusion_pytorch_model.bin").exists() {
             let advice = "has its weights as a pickle, which can run code; only safetensors files are loaded";
             return Err(refuse(format!("{advice}: convert it first")));
         }
         let name = folder.file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
-        let sigma_range = (scheduler.sigma_min.unwrap_or(0.002), scheduler.sigma_max.unwrap_or(80.0));
-        let parameterization = serde_json::to_string(&ParameterizationText::Edm { sigma_data });
         let metadata = BTreeMap::from([
             ("format".into(), "tweedie".into()),
             ("version".into(), NATIVE_VERSION.into()),
             ("name".into(), name.clone()),
-            ("architecture".into(), class),
-            ("config".into(), compact(&config)),
-            ("parameterization".into(), parameterization.unwrap_or_default()),
-            ("sigma_min".into(), sigma_range.0.to_string()),
-            ("sigma_max".into(), sigma_range.1.to_string()),
+            ("architecture".into(), class.clone()),
+            ("config".into(), config.to_string()),
         ]);
-        let parameterization = Parameterization::Edm { sigma_data };
-        let bytes = read(&weights)?.into();
-        let (dtype, native, index) = (Dtype::F32, false, HashMap::new());
-        Self { name, network, parameterization, sigma_range, metadata, dtype, native, bytes, index }.checked(&model)
+        let mut checkpoint =
+            Self::new(read(&weights)?.into(), &model, (name, metadata), (&class, &config), (None, None))?;
+        checkpoint.native = false;
+        Ok(checkpoint)
     }
 
-    /// Every tensor that the network needs is there, of its shape and of a known type, finite, and no other.
-    fn checked(mut self, model: &str) -> Result<Self> {
+    /// Reads the tensors of a safetensors file as its family says; noise levels that are given replace the family's.
+    fn new(
+        bytes: Cow<'static, [u8]>,
+        model: &str,
+        (name, mut metadata): (String, BTreeMap<String, String>),
+        (family, config): (&str, &Value),
+        (low, high): (Option<f64>, Option<f64>),
+    ) -> Result<Self> {
         let refuse = |reason: String| Error::Model { model: model.into(), reason };
-        let (low, high) = self.sigma_range;
-        if !(low > 0.0 && low < high && high.is_finite()) {
-            return Err(refuse(format!("has noise levels from {low} to {high}, expected 0 < sigma_min < sigma_max")));
+        let family = Family::named(family).map_err(refuse)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| refuse(describe(&error)))?;
+        let shapes: TensorIndex =
+            tensors.iter().map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec()))).collect();
+        let mut recipe = (family.recipe)(config, &shapes).map_err(refuse)?;
+        recipe.sigma_range = (low.unwrap_or(recipe.sigma_range.0), high.unwrap_or(recipe.sigma_range.1));
+        recipe.check().map_err(refuse)?;
+        let index = checked(&recipe, &tensors, bytes.as_ptr().addr()).map_err(refuse)?;
+        drop(tensors);
+        let dtype = index.values().next().map_or(Dtype::F32, |(dtype, ..)| *dtype);
+        for (key, value) in [("sigma_min", recipe.sigma_range.0), ("sigma_max", recipe.sigma_range.1)] {
+            metadata.entry(key.into()).or_insert_with(|| value.to_string());
         }
-        let Parameterization::Edm { sigma_data } = self.parameterization;
-        if !(sigma_data > 0.0 && sigma_data.is_finite()) {
-            return Err(refuse(format!("has sigma_data = {sigma_data}, expected a finite number above 0")));
-        }
-        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| refuse(describe(&error)))?;
-        let expected: HashMap<&str, &[usize]> =
-            self.network.parameters().into_iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
-        let listed = |mut names: Vec<&str>| {
-            names.sort_unstable();
-            let more = names.len().saturating_sub(10);
-            names.truncate(10);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{}{more}", names.join(", "))
-        };
-        let names = tensors.names();
-        let missing: Vec<&str> = expected.keys().copied().filter(|name| !names.contains(name)).collect();
-        if !missing.is_empty() {
-            return Err(refuse(format!("lacks {} tensors: {}", missing.len(), listed(missing))));
-        }
-        let extra: Vec<&str> = names.iter().copied().filter(|name| !expected.contains_key(name)).collect();
-        if !extra.is_empty() {
-            return Err(refuse(format!("has {} tensors its network does not use: {}", extra.len(), listed(extra))));
-        }
-        let mut index = HashMap::new();
-        for (name, view) in tensors.iter() {
-            let shape = expected[name];
-            if view.shape() != shape {
-                return Err(refuse(format!("tensor {name}: expected shape {shape:?}, got {:?}", view.shape())));
-            }
-            let values = numbers(view.dtype(), view.data()).ok_or_else(|| {
-                refuse(format!("tensor {name}: expected type F32, F16 or BF16, got {:?}", view.dtype()))
-            })?;
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(refuse(format!("tensor {name} holds {value}, expected finite numbers")));
-            }
-            self.dtype = view.dtype();
-            let start = view.data().as_ptr().addr() - self.bytes.as_ptr().addr();
-            index.insert(name.to_owned(), (view.dtype(), start..start + view.data().len()));
-        }
-        self.index = index;
-        Ok(self)
+        let origins = recipe.origins();
+        let Recipe { network, parameterization, sigma_range, native_size, .. } = recipe;
+        let native = true;
+        Ok(Self {
+            name,
+            network,
+            parameterization,
+            sigma_range,
+            native_size,
+            metadata,
+            dtype,
+            native,
+            bytes,
+            origins,
+            index,
+        })
     }
 
     /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
@@ -276,8 +246,9 @@ impl Checkpoint {
 
     /// The values of the parameter called `name`, in single precision.
     pub fn parameter(&self, name: &str) -> Option<Vec<f32>> {
-        let (dtype, place) = self.index.get(name)?;
-        numbers(*dtype, &self.bytes[place.clone()])
+        let origin = self.origins.get(name)?;
+        let (dtype, _, place) = self.index.get(&origin.tensor)?;
+        origin.values(&numbers(*dtype, &self.bytes[place.clone()])?)
     }
 
     /// The checkpoint as a native file in bf16, with these entries added to its metadata.
@@ -286,24 +257,24 @@ impl Checkpoint {
     /// `Model` if a value changes by being rounded to bf16 (the file would not be the same model).
     pub fn to_native(&self, additions: &[(&str, &str)]) -> Result<Vec<u8>> {
         let refuse = |reason: String| Error::Model { model: self.name.clone(), reason };
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-        for parameter in self.network.parameters() {
-            let values = self.parameter(&parameter.name).unwrap_or_default();
+        let mut tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, (dtype, shape, place)) in &self.index {
+            let values = numbers(*dtype, &self.bytes[place.clone()]).unwrap_or_default();
             let mut bytes = Vec::with_capacity(values.len() * 2);
             for value in values {
                 let half = half::bf16::from_f32(value);
                 if half.to_f32() != value {
-                    return Err(refuse(format!("tensor {} is not exactly representable in bf16", parameter.name)));
+                    return Err(refuse(format!("tensor {name} is not exactly representable in bf16")));
                 }
                 bytes.extend(half.to_le_bytes());
             }
-            tensors.push((parameter.name.clone(), parameter.shape.clone(), bytes));
+            tensors.push((name, shape.clone(), bytes));
         }
         let mut metadata = self.metadata.clone();
         metadata.extend(additions.iter().map(|(key, value)| (key.to_string(), value.to_string())));
         let views = tensors
             .iter()
-            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::BF16, shape.clone(), bytes)?)))
+            .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|error| refuse(describe(&error)))?;
         let file = safetensors::serialize(views, None).map_err(|error| refuse(describe(&error)))?;
@@ -326,23 +297,51 @@ fn with_metadata(file: &[u8], metadata: &BTreeMap<String, String>) -> Option<Vec
     Some([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
-/// The network that an architecture's configuration describes.
-fn architecture(class: &str, config: &str) -> Result<Network, String> {
-    match class {
-        "UNet2DModel" => {
-            let config: UNet2dConfig = serde_json::from_str(config).map_err(|error| format!("config: {error}"))?;
-            config.network()
-        }
-        other => Err(format!("has the architecture `{other}`; known: UNet2DModel")),
+/// Every tensor that the recipe needs is there, of its shape and of a known type, finite, and no other: their types, shapes
+/// and places in the file, whose bytes begin at the address `start`.
+fn checked(
+    recipe: &Recipe,
+    tensors: &SafeTensors<'_>,
+    start: usize,
+) -> Result<BTreeMap<String, (Dtype, Vec<usize>, Range<usize>)>, String> {
+    let expected = recipe.expected()?;
+    let listed = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        let more = names.len().saturating_sub(10);
+        names.truncate(10);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", names.join(", "))
+    };
+    let names: HashSet<&str> = tensors.names().into_iter().collect();
+    let missing: Vec<&str> = expected.keys().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    if !missing.is_empty() {
+        return Err(format!("lacks {} tensors: {}", missing.len(), listed(missing)));
     }
+    let ignored: HashSet<&str> = recipe.ignored.iter().map(String::as_str).collect();
+    let unknown = |name: &&str| !expected.contains_key(*name) && !ignored.contains(name);
+    let extra: Vec<&str> = names.iter().copied().filter(unknown).collect();
+    if !extra.is_empty() {
+        return Err(format!("has {} tensors its network does not use: {}", extra.len(), listed(extra)));
+    }
+    let mut index = BTreeMap::new();
+    for (name, view) in tensors.iter() {
+        let Some(shape) = expected.get(name) else { continue };
+        if view.shape() != shape {
+            return Err(format!("tensor {name}: expected shape {shape:?}, got {:?}", view.shape()));
+        }
+        let values = numbers(view.dtype(), view.data())
+            .ok_or_else(|| format!("tensor {name}: expected type F32, F16 or BF16, got {:?}", view.dtype()))?;
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(format!("tensor {name} holds {value}, expected finite numbers"));
+        }
+        let from = view.data().as_ptr().addr() - start;
+        index.insert(name.to_owned(), (view.dtype(), shape.clone(), from..from + view.data().len()));
+    }
+    Ok(index)
 }
 
 fn describe(error: &safetensors::SafeTensorError) -> String {
     format!("is not a whole safetensors file ({error}); fetch or convert it again")
-}
-
-fn compact(json: &str) -> String {
-    serde_json::from_str::<serde_json::Value>(json).map_or_else(|_| json.into(), |value| value.to_string())
 }
 
 fn numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {

@@ -2,20 +2,29 @@
 //!
 //! A network is described once, as a [`tweedie_kernels::network::Network`]; on a CPU the fused executor runs it
 //! ([`Fused`]), on other devices candle's tensor operations do ([`Layered`]). An architecture is a function from its
-//! configuration to that description: [`unet2d`].
+//! configuration to that description and to where a checkpoint keeps the numbers, a [`Recipe`]:
+//!
+//! | module | family |
+//! | --- | --- |
+//! | [`unet2d`] | `UNet2DModel` of diffusers |
 
+mod family;
 mod file;
 mod fused;
 mod layered;
 mod model;
 mod options;
+mod recipe;
+mod scheduler;
 pub mod unet2d;
 
+pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
 pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
+pub use recipe::{Origin, Pick, Recipe};
 
 use crate::Result;
 use candle_core::Tensor;

@@ -124,9 +124,12 @@ impl Model {
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
         let model: Box<dyn ScoreModel> = if device.is_cpu() {
-            Box::new(
-                Fused::new(network, *instruction_set, precision, lookup).map_err(|error| refuse(error.to_string()))?,
-            )
+            match Fused::new(network, *instruction_set, precision, lookup) {
+                Ok(fused) => Box::new(fused),
+                // What no kernel does, tensor operations do, slowly and in single precision.
+                Err(tweedie_kernels::Error::Unsupported(_)) => Box::new(Layered::new(network, device, lookup)?),
+                Err(error) => return Err(refuse(error.to_string())),
+            }
         } else {
             Box::new(Layered::new(network, device, lookup)?)
         };
@@ -139,7 +142,7 @@ impl Model {
         fact("channels", network.channels.to_string());
         fact("stride", network.stride().to_string());
         fact("operations", format!("{:.1} GFLOP at 256x256", network.operations(256, 256) / 1e9));
-        fact("parameterization", format!("{:?}", checkpoint.parameterization));
+        fact("parameterization", checkpoint.parameterization.to_string());
         fact("sigma range", format!("{low} to {high}"));
         fact("weights", format!("{:?}", checkpoint.dtype));
         if !hash.is_empty() {
@@ -159,7 +162,7 @@ impl Model {
             hash,
             facts,
             network: Some(network.clone()),
-            denoiser: Box::new(Preconditioned::new(model, checkpoint.parameterization, low..=high)),
+            denoiser: Box::new(Preconditioned::new(model, checkpoint.parameterization.clone(), low..=high)),
             self_test,
             device: device.clone(),
             instruction_set: *instruction_set,

@@ -3,7 +3,11 @@
 //! Parameter names are those of the checkpoints. What the configuration can say and this file cannot build is refused by
 //! name: FIR and skip blocks, residual up- and down-sampling blocks, class conditions.
 
+use super::scheduler::SchedulerConfig;
+use super::{Family, Recipe, TensorIndex};
+use crate::priors::Parameterization;
 use serde::Deserialize;
+use serde_json::Value;
 use tweedie_kernels::network::{
     Attention, Dense, Embedding, Features, Network, Norm, Parameter, Resample, Source, Step, Sum,
 };
@@ -59,7 +63,53 @@ pub struct UNet2dConfig {
     /// Kind of class condition.
     pub class_embed_type: Option<String>,
     /// Side of the images it was trained on.
-    pub sample_size: Option<serde_json::Value>,
+    pub sample_size: Option<Value>,
+}
+
+/// `UNet2DModel`, called as diffusers calls it.
+pub(super) const FAMILY: Family = Family {
+    name: "UNet2DModel",
+    about: "diffusers' unconditional U-Nets: google/ddpm-*, google/ncsnpp-* and the community's",
+    recipe,
+    recognise,
+};
+
+/// What `config.json` does not say: the file beside it, under the key `scheduler`, or the parameterisation itself.
+#[derive(Deserialize)]
+struct Training {
+    scheduler: Option<SchedulerConfig>,
+    parameterization: Option<Preconditioning>,
+}
+
+/// How a native file names the preconditioning of its network.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Preconditioning {
+    Edm { sigma_data: f64 },
+}
+
+fn recipe(config: &Value, _: &TensorIndex) -> Result<Recipe, String> {
+    let architecture: UNet2dConfig = Deserialize::deserialize(config).map_err(|error| format!("config: {error}"))?;
+    let training: Training =
+        Deserialize::deserialize(config).map_err(|error| match config.get("parameterization") {
+            Some(text) => format!("has parameterization `{text}`: {error}"),
+            None => format!("scheduler: {error}"),
+        })?;
+    let (parameterization, sigma_range) = match training {
+        Training { parameterization: Some(Preconditioning::Edm { sigma_data }), .. } => {
+            (Parameterization::Edm { sigma_data }, (0.002, 80.0))
+        }
+        Training { scheduler: Some(scheduler), .. } => scheduler.parameterization(architecture.center_input_sample)?,
+        Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
+    };
+    let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
+    Ok(Recipe { native_size, ..Recipe::new(architecture.network()?, parameterization, sigma_range) })
+}
+
+fn recognise(tensors: &TensorIndex) -> bool {
+    ["time_embedding.linear_1.weight", "conv_in.weight", "conv_norm_out.weight", "mid_block.resnets.0.norm1.weight"]
+        .iter()
+        .all(|name| tensors.contains_key(*name))
 }
 
 impl Default for UNet2dConfig {

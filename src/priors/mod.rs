@@ -11,11 +11,13 @@ mod gaussian;
 mod mixture;
 mod preconditioned;
 mod tiled;
+mod variance_preserving;
 
 pub use gaussian::Gaussian;
 pub use mixture::Mixture;
 pub use preconditioned::{Parameterization, Preconditioned, Scalings};
 pub use tiled::{Tiled, window_starts};
+pub use variance_preserving::{Prediction, Time, VariancePreserving};
 
 use crate::Result;
 use candle_core::Tensor;

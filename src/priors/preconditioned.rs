@@ -1,13 +1,15 @@
 //! A network and how it was trained make a denoiser.
 
-use super::Denoiser;
+use super::{Denoiser, VariancePreserving};
 use crate::Result;
 use crate::models::ScoreModel;
 use candle_core::{Device, Tensor};
+use std::fmt;
 use std::ops::RangeInclusive;
 use tweedie_operators::Pullback;
 
-/// `D(x; σ) = skip · x + out · F(input · x, noise)`: Table 1 of Karras et al. (2022), <https://arxiv.org/abs/2206.00364>.
+/// `D(x; σ) = skip · x + out · F(input · x + shift, noise) + offset`: Table 1 of Karras et al. (2022),
+/// <https://arxiv.org/abs/2206.00364>, and two numbers more for networks of another range of pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalings {
     /// Factor of the input in the result.
@@ -16,12 +18,16 @@ pub struct Scalings {
     pub out: f64,
     /// Factor of the network's input.
     pub input: f64,
+    /// Added to the network's input; 0 for one that sees pixels around 0.
+    pub shift: f64,
     /// The network's own noise coordinate.
     pub noise: f64,
+    /// Added to the result; 0 for a network that makes pixels around 0.
+    pub offset: f64,
 }
 
 /// How a checkpoint was trained. A closed set, hence an enum.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Parameterization {
     /// `skip = σ_d²/(σ²+σ_d²)`, `out = σσ_d/√(σ²+σ_d²)`, `input = 1/√(σ²+σ_d²)`, `noise = ln σ / 4`.
@@ -29,20 +35,50 @@ pub enum Parameterization {
         /// Standard deviation of the data, `σ_d`.
         sigma_data: f64,
     },
+    /// A discrete variance-preserving process: DDPM and its kin.
+    VariancePreserving(Box<VariancePreserving>),
 }
 
 impl Parameterization {
-    /// The four numbers for noise level `sigma`.
+    /// The numbers for noise level `sigma`.
     pub fn scalings(&self, sigma: f64) -> Scalings {
-        match *self {
-            Self::Edm { sigma_data } => {
+        match self {
+            &Self::Edm { sigma_data } => {
                 let total = sigma * sigma + sigma_data * sigma_data;
                 Scalings {
                     skip: sigma_data * sigma_data / total,
                     out: sigma * sigma_data / total.sqrt(),
                     input: 1.0 / total.sqrt(),
+                    shift: 0.0,
                     noise: sigma.ln() / 4.0,
+                    offset: 0.0,
                 }
+            }
+            Self::VariancePreserving(process) => process.scalings(sigma),
+        }
+    }
+
+    /// Whether its numbers are such that a network can have been trained like this.
+    ///
+    /// # Errors
+    /// A sentence with the number that is not.
+    pub fn check(&self) -> Result<(), String> {
+        match *self {
+            Self::Edm { sigma_data } if !(sigma_data > 0.0 && sigma_data.is_finite()) => {
+                Err(format!("has sigma_data = {sigma_data}, expected a finite number above 0"))
+            }
+            Self::Edm { .. } | Self::VariancePreserving(_) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Parameterization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Edm { sigma_data } => write!(f, "EDM, sigma_data {sigma_data}"),
+            Self::VariancePreserving(process) => {
+                let VariancePreserving { levels, prediction, .. } = process.as_ref();
+                write!(f, "variance preserving, {} levels, predicts the {prediction}", levels.betas().len())
             }
         }
     }
@@ -74,8 +110,10 @@ impl Preconditioned {
         self.model.as_ref()
     }
 
+    /// A network with more outputs than inputs says something else in the others: how uncertain it is.
     fn combine(x: &Tensor, f: &Tensor, s: &Scalings) -> Result<Tensor> {
-        Ok((x.affine(s.skip, 0.0)? + f.affine(s.out, 0.0)?)?)
+        let f = f.narrow(1, 0, x.dim(1)?)?;
+        Ok((x.affine(s.skip, s.offset)? + f.affine(s.out, 0.0)?)?)
     }
 }
 
@@ -83,7 +121,7 @@ impl Denoiser for Preconditioned {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         let s = self.parameterization.scalings(sigma);
         let padding = Padding::of(x, self.model.stride())?;
-        let f = self.model.forward(&(padding.extend(x)? * s.input)?, s.noise)?;
+        let f = self.model.forward(&padding.extend(x)?.affine(s.input, s.shift)?, s.noise)?;
         Self::combine(x, &padding.crop(&f)?, &s)
     }
 
@@ -98,10 +136,11 @@ impl Denoiser for Preconditioned {
     fn denoise_with_pullback<'a>(&'a self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'a>)> {
         let s = self.parameterization.scalings(sigma);
         let padding = Padding::of(x, self.model.stride())?;
-        let (f, network) = self.model.forward_with_pullback(&(padding.extend(x)? * s.input)?, s.noise)?;
+        let (f, network) = self.model.forward_with_pullback(&padding.extend(x)?.affine(s.input, s.shift)?, s.noise)?;
+        let more = f.dim(1)? - x.dim(1)?;
         let denoised = Self::combine(x, &padding.crop(&f)?, &s)?;
         let pullback = Pullback::new(move |v| {
-            let through = network.apply(&padding.crop_transposed(&(v * s.out)?)?)?;
+            let through = network.apply(&padding.crop_transposed(&(v * s.out)?)?.pad_with_zeros(1, 0, more)?)?;
             Ok((v.affine(s.skip, 0.0)? + (padding.extend_transposed(&through)? * s.input)?)?)
         });
         Ok((denoised, pullback))

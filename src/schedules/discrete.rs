@@ -32,6 +32,12 @@ impl Discrete {
         Self::new((0..count).map(|k| (1.0 - alpha_bar(k + 1) / alpha_bar(k)).min(0.999)).collect())
     }
 
+    /// A process with these β; `None` unless they are two or more, each above 0 and below 1.
+    pub fn of_betas(betas: Vec<f64>) -> Option<Self> {
+        let between = |&beta: &f64| beta > 0.0 && beta < 1.0;
+        (betas.len() > 1 && betas.iter().all(between)).then(|| Self::new(betas))
+    }
+
     /// A process with these β, each above 0 and below 1, at least one.
     fn new(betas: Vec<f64>) -> Self {
         let mut logs = vec![0.0];

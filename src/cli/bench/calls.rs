@@ -114,14 +114,14 @@ impl Training {
     /// `λ |D(x₀ + σ n; σ) − x₀|²`, averaged, with the weight `λ = 1/out²` of Karras et al. (2022): `|F − target|²`.
     fn step(&mut self) -> Result<()> {
         let Self { trainer, scalings, clean, noise, shape } = self;
-        let Scalings { skip, out, input, noise: coordinate } = *scalings;
+        let Scalings { skip, out, input, shift, noise: coordinate, offset } = *scalings;
         let noisy: Vec<f32> = clean.iter().zip(&*noise).map(|(x0, n)| x0 + SIGMA as f32 * n).collect();
-        let x: Vec<f32> = noisy.iter().map(|x| input as f32 * x).collect();
-        let (skip, out, count) = (skip as f32, out as f32, clean.len() as f64);
+        let x: Vec<f32> = noisy.iter().map(|x| input as f32 * x + shift as f32).collect();
+        let (skip, out, offset, count) = (skip as f32, out as f32, offset as f32, clean.len() as f64);
         // A noise level for each image, as in training.
         let levels = vec![coordinate as f32; shape[0]];
         let loss = |output: &[f32]| {
-            let targets = noisy.iter().zip(&*clean).map(|(x, x0)| (x0 - skip * x) / out);
+            let targets = noisy.iter().zip(&*clean).map(|(x, x0)| (x0 - skip * x - offset) / out);
             let difference: Vec<f32> = output.iter().zip(targets).map(|(f, target)| f - target).collect();
             let square: f64 = difference.iter().map(|d| f64::from(*d) * f64::from(*d)).sum();
             let factor = (2.0 / count) as f32;
