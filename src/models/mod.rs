@@ -15,8 +15,10 @@ mod layered;
 mod model;
 mod options;
 mod recipe;
+mod reference;
 mod scheduler;
 pub mod unet2d;
+mod verify;
 
 pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
@@ -25,6 +27,7 @@ pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
 pub use recipe::{Origin, Pick, Recipe};
+pub use verify::{Comparison, Stored, Verification, verify};
 
 use crate::Result;
 use candle_core::Tensor;
