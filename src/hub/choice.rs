@@ -72,10 +72,12 @@ mod tests {
 
     #[test]
     fn a_diffusers_folder_is_its_configuration_and_one_form_of_its_weights() {
-        let top = ["README.md", "config.json", "diffusion_pytorch_model.bin", "model_index.json", "scheduler_config.json"];
+        let top =
+            ["README.md", "config.json", "diffusion_pytorch_model.bin", "model_index.json", "scheduler_config.json"];
         let expected = ["model_index.json", "scheduler_config.json", "config.json", "diffusion_pytorch_model.bin"];
         assert_eq!(chosen(&top).unwrap(), expected);
-        let both = [&top[..], &["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]].concat();
+        let both =
+            [&top[..], &["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]].concat();
         assert_eq!(chosen(&both).unwrap()[3], "diffusion_pytorch_model.safetensors");
         let pipeline = [
             "model_index.json",

@@ -216,9 +216,9 @@ impl<'a> Client<'a> {
             ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
                 Trouble::Passing { reason: text, pause: None }
             }
-            ureq::Error::HostNotFound => {
-                Trouble::Lasting(self.refuse(format!("{text}; is this machine on the network? HTTPS_PROXY is honoured")))
-            }
+            ureq::Error::HostNotFound => Trouble::Lasting(
+                self.refuse(format!("{text}; is this machine on the network? HTTPS_PROXY is honoured")),
+            ),
             _ => self.refuse(text).into(),
         }
     }

@@ -66,7 +66,9 @@ mod tests {
         for etag in [GIT, SHA256, "made-up"] {
             digest(etag, "hello\n").check(etag, Some(SHA256)).unwrap();
             digest(etag, "hello\n").check(etag, None).unwrap();
-            assert!(digest(etag, "hellO\n").check(etag, Some(SHA256)).unwrap_err().starts_with("SHA-256 mismatch: got "));
+            assert!(
+                digest(etag, "hellO\n").check(etag, Some(SHA256)).unwrap_err().starts_with("SHA-256 mismatch: got ")
+            );
             assert_eq!(digest(etag, "hellO\n").check(etag, None).is_ok(), etag == "made-up");
         }
         assert!(digest(GIT, "hellO\n").check(GIT, None).unwrap_err().starts_with("git hash mismatch: got "));

@@ -78,8 +78,11 @@ impl Download<'_> {
         if force || !whole(&blob) {
             received = Some(self.receive(&remote, &blob, force, tell)?);
         }
-        link(&blob, &pointer, Path::new(self.file).components().count() + 1)
-            .map_err(|source| Error::Cache { path: pointer.clone(), needs, source })?;
+        link(&blob, &pointer, Path::new(self.file).components().count() + 1).map_err(|source| Error::Cache {
+            path: pointer.clone(),
+            needs,
+            source,
+        })?;
         Ok((pointer, received))
     }
 
@@ -145,7 +148,13 @@ impl Download<'_> {
     }
 
     /// One attempt at what is missing.
-    fn transfer(&self, remote: &Remote, arriving: &mut Arriving, progress: &mut u64, tell: Tell<'_>) -> Result<(), Trouble> {
+    fn transfer(
+        &self,
+        remote: &Remote,
+        arriving: &mut Arriving,
+        progress: &mut u64,
+        tell: Tell<'_>,
+    ) -> Result<(), Trouble> {
         if remote.size == Some(arriving.length) && arriving.length > 0 {
             return Ok(());
         }

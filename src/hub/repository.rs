@@ -81,10 +81,28 @@ mod tests {
     fn names_are_those_of_the_hub_and_nothing_that_leaves_a_folder() {
         let parsed: Repository = "google/ddpm-cifar10-32".parse().unwrap();
         assert_eq!((parsed.id().as_str(), parsed.revision()), ("google/ddpm-cifar10-32", "main"));
-        assert_eq!((parsed.folder().as_str(), parsed.to_string().as_str()), ("models--google--ddpm-cifar10-32", "google/ddpm-cifar10-32"));
+        assert_eq!(
+            (parsed.folder().as_str(), parsed.to_string().as_str()),
+            ("models--google--ddpm-cifar10-32", "google/ddpm-cifar10-32")
+        );
         let parsed: Repository = "a/b@refs/pr/1".parse().unwrap();
         assert_eq!((parsed.revision(), parsed.to_string().as_str()), ("refs/pr/1", "a/b@refs/pr/1"));
-        for text in ["", "a", "a/", "/b", "a/b/c", "../b", "a/..", "a/b@", "a/b@..", "a/b@x/../y", "a/b@/x", "a--b/c", "a/b c", "a/b\n"] {
+        for text in [
+            "",
+            "a",
+            "a/",
+            "/b",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "a/b@",
+            "a/b@..",
+            "a/b@x/../y",
+            "a/b@/x",
+            "a--b/c",
+            "a/b c",
+            "a/b\n",
+        ] {
             assert!(text.parse::<Repository>().is_err(), "{text:?}");
         }
     }

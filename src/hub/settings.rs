@@ -78,9 +78,11 @@ impl Settings {
         };
         let caches = folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
         let all = folder("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
-        let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| all.join("hub"));
-        let is_true =
-            |name: &str| text(name).is_some_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_ascii_uppercase().as_str()));
+        let cache =
+            folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| all.join("hub"));
+        let is_true = |name: &str| {
+            text(name).is_some_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_ascii_uppercase().as_str()))
+        };
         let in_file = || {
             if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
                 return None;

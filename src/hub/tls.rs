@@ -35,7 +35,8 @@ pub(super) fn config() -> Result<TlsConfig, String> {
     let roots = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         None => RootCerts::WebPki,
         Some(path) => {
-            let text = std::fs::read(&path).map_err(|e| format!("cannot read SSL_CERT_FILE {}: {e}", path.display()))?;
+            let text =
+                std::fs::read(&path).map_err(|e| format!("cannot read SSL_CERT_FILE {}: {e}", path.display()))?;
             let certificates = parse_pem(&text).filter_map(|item| match item {
                 Ok(PemItem::Certificate(certificate)) => Some(certificate),
                 _ => None,

@@ -96,7 +96,8 @@ impl Wanted {
         for file in &found.weights {
             let unreadable = |error| refuse(format!("{} cannot be read: {error}", file.display()));
             let blob = file.canonicalize().map_err(unreadable)?;
-            let blob = blob.file_name().map(|name| name.to_string_lossy().into_owned()).filter(|name| is_hash(name, 64));
+            let blob =
+                blob.file_name().map(|name| name.to_string_lossy().into_owned()).filter(|name| is_hash(name, 64));
             let stated = self.stated_hash(file).map(str::to_owned).or(blob);
             let Some(expected) = stated else { continue };
             let got = sha256(file).map_err(unreadable)?;

@@ -13,7 +13,7 @@ pub(super) struct Reference {
     pub(super) scale: f64,
     /// See `scale`.
     pub(super) shift: f64,
-    /// `out` of the program in units of the network's output: −1/σ, say, where the program divides by σ itself.
+    /// `out` of the program in units of the network's output: 1/σ, say, where the program divides by σ itself.
     pub(super) out: f64,
     /// Length of one unit of the program's pixels: 1 for [-1, 1], 2 for [0, 1].
     pub(super) pixel: f64,
@@ -30,35 +30,36 @@ pub(super) enum Gradient {
     Denoised,
 }
 
-/// Names of the conditioning, in the order in which they are looked for.
-pub(super) const CONDITIONING: [&str; 3] = ["sigma", "t", "labels"];
+/// Names of the conditioning, in the order in which they are looked for. `labels` go before `t`: programs that store both
+/// tell the network the former.
+pub(super) const CONDITIONING: [&str; 3] = ["sigma", "labels", "t"];
 
 impl Reference {
     /// The case whose conditioning has this name and value: what a family stores is said here and nowhere else.
     ///
+    /// Under `sigma` a program stores what its denoiser was given, under the other names what its network was.
+    ///
     /// # Errors
     /// What the parameterization expects instead.
     pub(super) fn of(parameterization: &Parameterization, name: &str, value: f64) -> Result<Self, String> {
-        let expect = |expected: &str| Err(format!("is conditioned by `{name}`, expected `{expected}`"));
+        let noise = |sigma: f64| parameterization.scalings(sigma).noise;
+        let same = Self {
+            sigma: value,
+            noise: value,
+            scale: 1.0,
+            shift: 0.0,
+            out: 1.0,
+            pixel: 1.0,
+            gradient: Gradient::Output,
+        };
         match parameterization {
-            // EDM's programs store what the preconditioned network is given and gives.
-            Parameterization::Edm { .. } if name == "sigma" => Ok(Self {
-                sigma: value,
-                noise: parameterization.scalings(value).noise,
-                scale: 1.0,
-                shift: 0.0,
-                out: 1.0,
-                pixel: 1.0,
-                gradient: Gradient::Denoised,
-            }),
-            Parameterization::Edm { .. } => expect("sigma"),
-            // Those of a discrete process store the network's own input, which keeps its variance.
-            Parameterization::VariancePreserving(process) if name == "t" => {
-                let sigma = process.levels.sigma(value);
-                let (noise, scale) = (value * process.time_scale, (1.0 + sigma * sigma).sqrt());
-                Ok(Self { sigma, noise, scale, shift: 0.0, out: 1.0, pixel: 1.0, gradient: Gradient::Output })
+            _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
+            Parameterization::Edm { .. } => Err(format!("is conditioned by `{name}`, expected `sigma`")),
+            // The network's own input keeps its variance.
+            Parameterization::VariancePreserving(process) => {
+                let sigma = process.levels.sigma(value / process.time_scale);
+                Ok(Self { sigma, scale: (1.0 + sigma * sigma).sqrt(), ..same })
             }
-            Parameterization::VariancePreserving(_) => expect("t"),
         }
     }
 }

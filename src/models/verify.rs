@@ -14,8 +14,8 @@
 //!
 //! Several cases in one file are told apart by what precedes a point: `32x32.x`, `32x32.out`.
 
+use super::Model;
 use super::reference::{CONDITIONING, Gradient, Reference};
-use super::{Checkpoint, Fused, Layered, ModelOptions, ScoreModel};
 use crate::priors::{Denoiser, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -70,7 +70,11 @@ impl Stored {
 
     /// What precedes the names of a case's tensors, for every case.
     fn cases(&self) -> Vec<&str> {
-        self.tensors.keys().filter_map(|name| name.strip_suffix('x')).filter(|p| p.is_empty() || p.ends_with('.')).collect()
+        self.tensors
+            .keys()
+            .filter_map(|name| name.strip_suffix('x'))
+            .filter(|p| p.is_empty() || p.ends_with('.'))
+            .collect()
     }
 }
 
@@ -93,22 +97,19 @@ fn eights(data: &[u8]) -> impl Iterator<Item = [u8; 8]> + '_ {
     data.chunks_exact(8).map(|b| [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }
 
-/// Evaluates the checkpoint's network on every stored case, entry by entry.
+/// Evaluates the model's network on every stored case, entry by entry.
 ///
 /// # Errors
-/// `Model` for a file that stores nothing to compare, or in a way that the checkpoint's family does not; those of the
-/// network.
-pub fn verify(checkpoint: &Checkpoint, options: &ModelOptions, stored: &Stored) -> Result<Verification> {
+/// `Model` for a prior that is a formula, for a file that stores nothing to compare, or in a way that the model's family does
+/// not; those of the network.
+pub fn verify(model: &Model, stored: &Stored) -> Result<Verification> {
     let refuse = |reason: String| Error::Model { model: stored.path.clone(), reason };
-    let lookup = |name: &str| checkpoint.parameter(name);
-    let network: Box<dyn ScoreModel> = if options.device.is_cpu() {
-        let packed = Fused::new(&checkpoint.network, options.instruction_set, options.network_precision()?, lookup);
-        Box::new(packed.map_err(|error| refuse(error.to_string()))?)
-    } else {
-        Box::new(Layered::new(&checkpoint.network, &options.device, lookup)?)
+    let Some(prior) = model.denoiser().preconditioned() else {
+        return Err(Error::Model {
+            model: model.name.clone(),
+            reason: "is a formula, there is no network in it".into(),
+        });
     };
-    let (low, high) = checkpoint.sigma_range;
-    let prior = Preconditioned::new(network, checkpoint.parameterization.clone(), low..=high);
     let cases = stored.cases();
     if cases.is_empty() {
         let names: Vec<&str> = stored.tensors.keys().map(String::as_str).take(10).collect();
@@ -117,7 +118,7 @@ pub fn verify(checkpoint: &Checkpoint, options: &ModelOptions, stored: &Stored) 
     let mut comparisons = Vec::new();
     let mut used = BTreeSet::new();
     for case in cases {
-        let case = Case { stored, prefix: case, checkpoint, prior: &prior, device: &options.device };
+        let case = Case { stored, prefix: case, prior, device: model.device() };
         comparisons.extend(case.compare(&mut used)?);
     }
     if comparisons.is_empty() {
@@ -132,7 +133,6 @@ pub fn verify(checkpoint: &Checkpoint, options: &ModelOptions, stored: &Stored) 
 struct Case<'a> {
     stored: &'a Stored,
     prefix: &'a str,
-    checkpoint: &'a Checkpoint,
     prior: &'a Preconditioned,
     device: &'a Device,
 }
@@ -184,7 +184,7 @@ impl Case<'_> {
             let input = self.entry("x", entry)?.ok_or_else(|| self.refuse("has no x".into()))?;
             let value = self.entry(conditioning, entry)?.map(|value| value.flatten_all()?.to_vec1::<f32>());
             let value = value.transpose()?.and_then(|values| values.first().copied()).unwrap_or(f32::NAN);
-            let case = Reference::of(&self.checkpoint.parameterization, conditioning, f64::from(value))
+            let case = Reference::of(self.prior.parameterization(), conditioning, f64::from(value))
                 .map_err(|reason| self.refuse(reason))?;
             if !(case.sigma > 0.0 && case.sigma.is_finite()) {
                 return Err(self.refuse(format!("{} is {value}, no noise level", self.name(conditioning))));
@@ -225,7 +225,7 @@ impl Results<'_> {
 
     /// The network without what is around it.
     fn network(&mut self, x: &Tensor, case: &Reference) -> Result<()> {
-        let scalings = self.case.checkpoint.parameterization.scalings(case.sigma);
+        let scalings = self.case.prior.parameterization().scalings(case.sigma);
         let factor = scalings.input * case.scale;
         let input = x.affine(factor, scalings.input * case.shift + scalings.shift)?;
         self.add("net_in", &input, false)?;

@@ -52,6 +52,11 @@ pub trait Denoiser: Debug + Send + Sync {
         None
     }
 
+    /// The network that it is made of; `None`, the default, for a prior that is a formula or made of others.
+    fn preconditioned(&self) -> Option<&Preconditioned> {
+        None
+    }
+
     /// `∇ log p_σ(x) = (E[x₀ | x] − x) / σ²` (Tweedie's formula).
     fn score(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         Ok(((self.denoise(x, sigma)? - x)? / (sigma * sigma))?)

@@ -60,7 +60,11 @@ pub(super) fn run(arguments: &Pull, console: Console) -> Outcome<()> {
     }
     // What holds no numbers, or too few, is found now and not in an hour.
     let by_name = arguments.fetch.file.is_none();
-    if by_name { Checkpoint::named(&wanted.name)? } else { Checkpoint::open(&path)? };
+    if by_name {
+        Checkpoint::named(&wanted.name)?
+    } else {
+        Checkpoint::open(&path)?
+    };
     let model = if by_name { wanted.name } else { shown.to_string() };
     console.note("try:");
     console.note(&format!("  tweedie inpaint photo.jpg --mask scratches.png --model {model}"));
@@ -127,7 +131,8 @@ pub(crate) fn fetch(wanted: &Wanted, settings: &Settings, how: &Fetch, console: 
 pub(crate) fn fetch(wanted: &Wanted, settings: &Settings, how: &Fetch, _console: Console) -> Outcome<PathBuf> {
     let Fetch { file, force: _ } = how;
     let file = file.as_ref().map_or_else(String::new, |file| format!(", file {file}"));
-    let message = format!("model {}: this program was built without the `hub` feature and fetches nothing", wanted.name);
+    let message =
+        format!("model {}: this program was built without the `hub` feature and fetches nothing", wanted.name);
     let hint = format!("fetch it by hand from {}{file}, and name its path", wanted.address(settings));
     Err(Failure::new(ExitCode::Model, message).hint(hint))
 }

@@ -7,7 +7,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::terminal::{Console, count};
 use crate::hub::index;
-use crate::models::{Checkpoint, Comparison, Model, ModelOptions, Stored, Verification, verify};
+use crate::models::{Comparison, Model, ModelOptions, Stored, Verification, verify};
 use serde::Serialize;
 use std::path::PathBuf;
 use tweedie_kernels::Precision;
@@ -79,12 +79,12 @@ struct Tested<'a> {
 
 pub(super) fn run(arguments: &Verify, console: Console) -> Outcome<()> {
     let name = arguments.model.to_string_lossy();
-    let checkpoint = Checkpoint::named(&name)?;
     // What other programs stored, they computed in single precision.
     let options = ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() };
+    let model = Model::open(&name, &options)?;
     match &arguments.io {
-        Some(io) => compare(arguments, &name, verify(&checkpoint, &options, &Stored::read(io)?)?, console),
-        None => test(arguments, &checkpoint, &Model::new(&checkpoint, &options)?),
+        Some(io) => compare(arguments, &name, verify(&model, &Stored::read(io)?)?, console),
+        None => test(arguments, &model),
     }
 }
 
@@ -131,9 +131,9 @@ fn compare(arguments: &Verify, name: &str, verification: Verification, console: 
     Err(Failure::new(ExitCode::Model, message))
 }
 
-fn test(arguments: &Verify, checkpoint: &Checkpoint, model: &Model) -> Outcome<()> {
-    // Opening it has looked at every tensor; the prior inside the program is the one that the index has a hash of.
-    let tensors = checkpoint.network.parameters().len();
+fn test(arguments: &Verify, model: &Model) -> Outcome<()> {
+    // Opening it has looked at every tensor.
+    let tensors = model.network().map_or(0, |network| network.parameters().len());
     let entry = index().iter().find(|entry| entry.name == model.name);
     let stated = entry.and_then(|entry| entry.sha256.values().next()).filter(|_| !model.hash.is_empty());
     let hash_passed = stated.is_none_or(|stated| *stated == model.hash);
