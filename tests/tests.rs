@@ -23,6 +23,8 @@ mod evaluate;
 mod metrics;
 // Networks and their files.
 mod models;
+// Networks of a size or of channels of their own.
+mod networks;
 // The commands about operators.
 mod operators_cli;
 // The commands that restore whole photos.

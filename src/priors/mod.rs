@@ -4,16 +4,19 @@
 //! | --- | --- | --- |
 //! | [`Preconditioned`] | what a network learned | any size, padded by reflection to the network's stride |
 //! | [`Tiled`] | the same, in overlapping windows | any size, memory of one window |
+//! | [`Grey`] | a prior of grey images, of three equal channels | as that one |
 //! | [`Gaussian`] | independent pixels, exactly | any size |
 //! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
 mod gaussian;
+mod grey;
 mod mixture;
 mod preconditioned;
 mod tiled;
 mod variance_preserving;
 
 pub use gaussian::Gaussian;
+pub use grey::Grey;
 pub use mixture::Mixture;
 pub use preconditioned::{Parameterization, Preconditioned, Scalings};
 pub use tiled::{Tiled, window_starts};
