@@ -140,7 +140,7 @@ impl Noise {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelFlags {
-    /// File, folder, name, owner/repo, gaussian:…
+    /// File, folder, name or owner/repo
     ///
     /// A safetensors file, a diffusers folder, a name that `tweedie models list` shows, a repository of the hub as
     /// owner/repo[@revision], a prior that is a formula (gaussian:mean=M,std=S or mixture:FILE), or `embedded`, the one

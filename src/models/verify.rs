@@ -233,6 +233,10 @@ impl Results<'_> {
         self.add("c_noise", &noise, false)?;
         let (f, pullback) = self.case.prior.model().forward_with_pullback(&input, case.noise)?;
         self.add("out", &f.affine(case.out, 0.0)?, false)?;
+        // `D − x` from what it is made of: at small σ the difference of the two would be rounding.
+        let own = f.narrow(1, 0, x.dim(1)?)?.affine(scalings.out, scalings.offset)?;
+        let difference = (x.affine(case.scale, case.shift)?.affine(scalings.skip - 1.0, 0.0)? + own)?;
+        self.add("score", &difference.affine(case.scale / (case.sigma * case.sigma), 0.0)?, false)?;
         if let Some(v) = self.cotangent("v", "grad_net_in")? {
             self.add("grad_net_in", &pullback.apply(&widened(&v, f.dim(1)?)?)?, true)?;
         }
@@ -245,7 +249,7 @@ impl Results<'_> {
         Ok(())
     }
 
-    /// The clean image, the score and their gradients.
+    /// The clean image and its gradients; the score where the network itself was not asked.
     fn denoiser(&mut self, x: &Tensor, case: &Reference) -> Result<()> {
         let &Reference { sigma, scale, shift, pixel, .. } = case;
         let x = x.affine(scale, shift)?;
@@ -254,7 +258,10 @@ impl Results<'_> {
         for name in ["denoised", "pred_x0", "pred_xstart"] {
             self.add(name, &clean, false)?;
         }
-        self.add("score", &(denoised - &x)?.affine(scale / (sigma * sigma), 0.0)?, false)?;
+        let stride = self.case.prior.model().stride();
+        if x.dim(2)? % stride != 0 || x.dim(3)? % stride != 0 {
+            self.add("score", &(denoised - &x)?.affine(scale / (sigma * sigma), 0.0)?, false)?;
+        }
         let back = |v: &Tensor| -> Result<Tensor> { Ok(pullback.apply(v)?.affine(scale / pixel, 0.0)?) };
         if let Some(v) = self.cotangent("v_x0", "grad_x0")? {
             self.add("grad_x0", &back(&v)?, true)?;
