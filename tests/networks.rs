@@ -61,7 +61,7 @@ fn a_network_with_attention_restores_photos_of_any_size_in_windows_of_its_own() 
     let ran = folder.succeed("inpaint low.png -m low-mask.png --model model --sampler ddnm --steps 2");
     assert!(ran.stderr.contains("the photo has 300x12 pixels, the model was trained on 16x16: "), "{}", ran.stderr);
     // The prior inside the program has no attention, and windows as before.
-    let ran = folder.succeed("inpaint photo.png -m mask.png --sampler ddnm --steps 2 --json --dry-run");
+    let ran = folder.succeed("inpaint photo.png -m mask.png --sampler ddnm --steps 2 --json --dry-run -o o.png");
     assert!(ran.event("start")["tile"].as_u64().unwrap() >= 384);
 }
 
