@@ -162,12 +162,14 @@ impl ModelFlags {
     }
 
     pub(crate) fn open(&self, options: &ModelOptions, console: Console) -> Outcome<Model> {
-        if self.pull && !self.model.exists() {
-            if let Some(wanted) = Wanted::parse(&self.name()) {
-                let (wanted, settings) = (wanted?, Settings::from_env());
-                if wanted.find(&Cache::new(&settings.cache))?.is_none() {
-                    fetch(&wanted, &settings, &Fetch::default(), console)?;
-                }
+        // A name that cannot be fetched is an error below, or the prior inside the program.
+        if self.pull
+            && !self.model.exists()
+            && let Some(Ok(wanted)) = Wanted::parse(&self.name())
+        {
+            let settings = Settings::from_env();
+            if wanted.find(&Cache::new(&settings.cache))?.is_none() {
+                fetch(&wanted, &settings, &Fetch::default(), console)?;
             }
         }
         let model = Model::open(&self.name(), options)?;

@@ -141,10 +141,10 @@ pub fn pull(
     }
     refer(&cache, wanted, &listing.sha)?;
     // Several files are a folder; which one, the cache knows.
-    if options.file.is_none() {
-        if let Some(path) = wanted.find(&cache)? {
-            pulled.path = path;
-        }
+    if options.file.is_none()
+        && let Some(path) = wanted.find(&cache)?
+    {
+        pulled.path = path;
     }
     Ok(pulled)
 }

@@ -240,11 +240,11 @@ impl Results<'_> {
         if let Some(v) = self.cotangent("v", "grad_net_in")? {
             self.add("grad_net_in", &pullback.apply(&widened(&v, f.dim(1)?)?)?, true)?;
         }
-        if case.gradient == Gradient::Output {
-            if let Some(v) = self.cotangent("v", "grad_x")? {
-                let through = pullback.apply(&widened(&v, f.dim(1)?)?)?;
-                self.add("grad_x", &through.affine(factor * case.out, 0.0)?, true)?;
-            }
+        if case.gradient == Gradient::Output
+            && let Some(v) = self.cotangent("v", "grad_x")?
+        {
+            let through = pullback.apply(&widened(&v, f.dim(1)?)?)?;
+            self.add("grad_x", &through.affine(factor * case.out, 0.0)?, true)?;
         }
         Ok(())
     }
@@ -266,10 +266,10 @@ impl Results<'_> {
         if let Some(v) = self.cotangent("v_x0", "grad_x0")? {
             self.add("grad_x0", &back(&v)?, true)?;
         }
-        if case.gradient == Gradient::Denoised {
-            if let Some(v) = self.cotangent("v", "grad_x")? {
-                self.add("grad_x", &back(&v)?, true)?;
-            }
+        if case.gradient == Gradient::Denoised
+            && let Some(v) = self.cotangent("v", "grad_x")?
+        {
+            self.add("grad_x", &back(&v)?, true)?;
         }
         Ok(())
     }
