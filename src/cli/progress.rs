@@ -62,6 +62,7 @@ impl Bar {
     }
 
     /// A file begins to arrive, `present` of its bytes being there.
+    #[cfg(feature = "hub")]
     pub(crate) fn begin_bytes(&self, what: String, size: Option<u64>, present: u64) {
         self.bar.set_length(size.unwrap_or(0));
         self.bar.reset();
@@ -74,6 +75,7 @@ impl Bar {
     }
 
     /// So many bytes are there.
+    #[cfg(feature = "hub")]
     pub(crate) fn bytes(&self, done: u64) {
         self.bar.set_position(done);
     }
