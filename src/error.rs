@@ -108,6 +108,24 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The folder of fetched models cannot take a file.
+    #[error("{path}: cannot be written, {needs} bytes are needed: {source}")]
+    Cache {
+        /// The file or the folder.
+        path: PathBuf,
+        /// Size of what was to be written, in bytes.
+        needs: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process is at work on the same file.
+    #[error("{path}: another process has held this lock for {seconds} s; let it finish, or stop it")]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// An operator or a noise model refused.
     #[error(transparent)]
     Operator(#[from] tweedie_operators::Error),

@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod cli;
 mod error;
 pub mod evaluate;
+pub mod hub;
 pub mod image;
 pub mod metrics;
 pub mod models;

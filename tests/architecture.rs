@@ -5,7 +5,9 @@
 //! | `error` | `image`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
 //! | `checkpoints` | nothing: files of tensors, whatever network they are of |
+//! | `hub` | nothing: to it a model is a set of files |
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior; `schedules` |
+//! | `models` | `hub`, which finds it by name |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
@@ -21,11 +23,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 14] = [
     "error",
     "image",
     "checkpoints",
     "schedules",
+    "hub",
     "models",
     "priors",
     "solvers",
@@ -41,8 +44,8 @@ fn allowed(module: &str) -> &'static [&'static str] {
     match module {
         "error" => &["image"],
         "image" | "schedules" => &[],
-        "checkpoints" => &["error"],
-        "models" => &["error", "checkpoints", "schedules", "priors"],
+        "checkpoints" | "hub" => &["error"],
+        "models" => &["error", "checkpoints", "schedules", "hub", "priors"],
         "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],

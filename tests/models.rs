@@ -480,7 +480,8 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
 #[test]
 fn a_model_that_is_not_there_is_named_with_what_there_is() {
     let message = Model::open("nowhere.safetensors", &in_f32()).unwrap_err().to_string();
-    let known = "embedded, gaussian:mean=M,std=S, mixture:FILE, a .safetensors file, a diffusers folder";
+    let known = "embedded, gaussian:mean=M,std=S, mixture:FILE, a .safetensors file, a diffusers folder, a name of \
+                 `tweedie models list`, owner/repo of the hub";
     assert_eq!(message, format!("model nowhere.safetensors: there is no such model; known: {known}"));
 }
 

@@ -14,6 +14,9 @@ mod harness;
 mod exactness;
 // Photos, masks, metadata, files.
 mod image;
+// Fetching models from a hub on loopback, with everything that can go wrong.
+#[cfg(feature = "hub")]
+mod hub;
 // The main job as a library call.
 mod inpaint;
 // Tables of methods.
@@ -22,6 +25,8 @@ mod evaluate;
 mod metrics;
 // Networks and their files.
 mod models;
+// Networks of a size or of channels of their own.
+mod networks;
 // The commands about operators.
 mod operators_cli;
 // The commands that restore whole photos.
@@ -36,6 +41,8 @@ mod posterior_spectral;
 mod posterior_gradient;
 // Denoisers, padded and tiled.
 mod priors;
+// Models against what their own programs stored.
+mod verify;
 // The commands that draw from the prior and list methods.
 mod sampling_cli;
 // Schedules and solvers against the programs of their authors, and against closed forms.

@@ -2,9 +2,11 @@
 
 use super::device::{self, Choice as DeviceChoice};
 use super::failure::{Failure, Outcome};
+use super::models::{Fetch, fetch};
 use super::terminal::Console;
 use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
 use crate::estimate_levels;
+use crate::hub::{Cache, Settings, Wanted};
 use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
 use crate::models::{Model, ModelOptions};
 use crate::samplers::{Choice, Quality};
@@ -138,10 +140,11 @@ impl Noise {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelFlags {
-    /// File, folder, gaussian:…, mixture:…
+    /// File, folder, name or owner/repo
     ///
-    /// A safetensors file, a diffusers folder, a prior that is a formula (gaussian:mean=M,std=S or mixture:FILE), or
-    /// `embedded`, the one inside the program.
+    /// A safetensors file, a diffusers folder, a name that `tweedie models list` shows, a repository of the hub as
+    /// owner/repo[@revision], a prior that is a formula (gaussian:mean=M,std=S or mixture:FILE), or `embedded`, the one
+    /// inside the program. Names and repositories are looked up in the cache.
     /// The environment variable TWEEDIE_MODEL sets it, too.
     #[arg(long, value_name = "MODEL", default_value = "embedded", env = "TWEEDIE_MODEL", hide_env = true,
         help_heading = MODEL)]
@@ -149,6 +152,11 @@ pub(crate) struct ModelFlags {
     /// Class of the image, for models trained with classes
     #[arg(long, value_name = "N", help_heading = MODEL)]
     class: Option<usize>,
+    /// Fetch the model if it is not in the cache
+    ///
+    /// As `tweedie models pull` does; without it nothing is fetched.
+    #[arg(long, help_heading = MODEL)]
+    pull: bool,
 }
 
 impl ModelFlags {
@@ -157,6 +165,16 @@ impl ModelFlags {
     }
 
     pub(crate) fn open(&self, options: &ModelOptions, console: Console) -> Outcome<Model> {
+        // A name that cannot be fetched is an error below, or the prior inside the program.
+        if self.pull
+            && !self.model.exists()
+            && let Some(Ok(wanted)) = Wanted::parse(&self.name())
+        {
+            let settings = Settings::from_env();
+            if wanted.find(&Cache::new(&settings.cache))?.is_none() {
+                fetch(&wanted, &settings, &Fetch::default(), console)?;
+            }
+        }
         let options = ModelOptions { class: self.class, ..options.clone() };
         let model = Model::open(&self.name(), &options)?;
         console.detail(&format!("model: {}, {} with {}", model.name, model.precision(), model.instruction_set()));

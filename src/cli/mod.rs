@@ -55,7 +55,7 @@ const DIAGNOSTICS: &str = "Diagnostics";
 /// Restore photos with score models
 ///
 /// Fills what is missing in a photo with samples of a diffusion prior. The prior is inside the program, everything
-/// runs on this machine, and nothing is ever sent anywhere.
+/// runs on this machine, and nothing is ever sent anywhere; only `models pull` and --pull fetch something.
 #[derive(Debug, Parser)]
 #[command(
     name = "tweedie",
@@ -210,7 +210,7 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         }
         Command::Degrade(arguments) => (silent, degrade::run(arguments, catalog, console)),
         Command::Operators(arguments) => (silent, operators::run(arguments, catalog)),
-        Command::Models(arguments) => (silent, models::run(arguments)),
+        Command::Models(arguments) => (silent, models::run(arguments, console)),
         Command::Doctor(arguments) => (silent, doctor::run(arguments, instruction_set)),
         Command::Bench(arguments) => (silent, bench::run(arguments, instruction_set, started, console)),
         Command::Completions(arguments) => (silent, completions::run(arguments)),

@@ -1,16 +1,24 @@
-//! `tweedie models`: what a model file says about itself.
+//! `tweedie models`: what a model file says about itself, and the models of others.
+
+mod list;
+mod path;
+mod pull;
+mod remove;
+mod verify;
+
+pub(super) use pull::{Fetch, fetch};
 
 mod convert;
 
 use super::events::{print, print_json};
 use super::failure::Outcome;
-use super::terminal::escape;
+use super::terminal::{Console, escape};
 use crate::models::{Model, ModelOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Look at model files
+/// Fetch models, check them, look at them
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Models {
@@ -20,6 +28,11 @@ pub(crate) struct Models {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    List(list::List),
+    Pull(pull::Pull),
+    Verify(verify::Verify),
+    Path(path::Path),
+    Remove(remove::Remove),
     Inspect(Inspect),
     Convert(convert::Convert),
 }
@@ -28,8 +41,8 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
 struct Inspect {
-    /// Model file, diffusers folder, or `embedded` for the prior inside the binary
-    #[arg(value_name = "FILE")]
+    /// Model file, diffusers folder, name, owner/repo, or `embedded` for the prior inside the binary
+    #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Print one JSON object
     #[arg(long, help_heading = super::DIAGNOSTICS)]
@@ -42,8 +55,13 @@ Examples:
   tweedie models inspect prior.safetensors
   tweedie models inspect ./ddpm-church/ --json";
 
-pub(crate) fn run(arguments: &Models) -> Outcome<()> {
+pub(crate) fn run(arguments: &Models, console: Console) -> Outcome<()> {
     let arguments = match &arguments.command {
+        Command::List(arguments) => return list::run(arguments),
+        Command::Pull(arguments) => return pull::run(arguments, console),
+        Command::Verify(arguments) => return verify::run(arguments, console),
+        Command::Path(arguments) => return path::run(arguments),
+        Command::Remove(arguments) => return remove::run(arguments, console),
         Command::Inspect(arguments) => arguments,
         Command::Convert(arguments) => return convert::run(arguments),
     };

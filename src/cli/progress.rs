@@ -61,6 +61,25 @@ impl Bar {
         self.bar.set_position((done * SHARES as f64) as u64);
     }
 
+    /// A file begins to arrive, `present` of its bytes being there.
+    #[cfg(feature = "hub")]
+    pub(crate) fn begin_bytes(&self, what: String, size: Option<u64>, present: u64) {
+        self.bar.set_length(size.unwrap_or(0));
+        self.bar.reset();
+        self.bar.set_position(present);
+        self.bar.set_style(style(match size {
+            Some(_) => "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left, {msg}",
+            None => "{spinner} {bytes}, {bytes_per_sec}, {msg}",
+        }));
+        self.bar.set_message(what);
+    }
+
+    /// So many bytes are there.
+    #[cfg(feature = "hub")]
+    pub(crate) fn bytes(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
     /// A step is done.
     pub(crate) fn step(&self, progress: Progress) {
         if self.samples > 1 {

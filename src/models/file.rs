@@ -16,6 +16,7 @@
 
 use super::{Architecture, Family, Origin, Recipe, TensorIndex};
 use crate::checkpoints::{Container, TensorFile};
+use crate::hub::{Settings, Wanted, index};
 use crate::priors::Parameterization;
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
@@ -69,7 +70,8 @@ pub(super) struct Said {
 static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
 
 impl Checkpoint {
-    /// Reads `embedded`, a native `.safetensors` file or a diffusers folder.
+    /// Reads `embedded`, a native `.safetensors` file, a diffusers folder, or what the cache holds of a model of
+    /// [`index`] or of a repository of the hub. Nothing is fetched.
     ///
     /// # Errors
     /// `Model` if there is no such model, and those of [`open`](Self::open).
@@ -78,11 +80,24 @@ impl Checkpoint {
             return Self::embedded();
         }
         let path = Path::new(name);
-        if !path.exists() {
-            let known = "embedded, gaussian:mean=M,std=S, mixture:FILE, a .safetensors file, a diffusers folder";
-            return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
+        if path.exists() {
+            return Self::open(path);
         }
-        Self::open(path)
+        if index().iter().any(|entry| entry.embedded && entry.name == name) {
+            return Self::embedded();
+        }
+        let Some(wanted) = Wanted::parse(name) else {
+            let known = "embedded, gaussian:mean=M,std=S, mixture:FILE, a .safetensors file, a diffusers folder, a name of \
+                         `tweedie models list`, owner/repo of the hub";
+            return Err(Error::Model { model: name.into(), reason: format!("there is no such model; known: {known}") });
+        };
+        let mut checkpoint = Self::open(&wanted?.open(&Settings::from_env())?)?;
+        if !checkpoint.native {
+            // The folder in the cache is called after a commit.
+            checkpoint.name = name.into();
+            checkpoint.metadata.insert("name".into(), name.into());
+        }
+        Ok(checkpoint)
     }
 
     /// The prior inside the binary.

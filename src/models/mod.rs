@@ -29,11 +29,13 @@ mod layered;
 mod model;
 mod options;
 mod recipe;
+mod reference;
 mod refinenet;
 mod scheduler;
 pub mod score_sde;
 pub mod unet2d;
 mod unet2d_skip;
+mod verify;
 
 pub use architecture::Architecture;
 pub use drunet::{Drunet, DrunetConfig, DrunetShape};
@@ -46,6 +48,7 @@ pub use model::Model;
 pub use options::ModelOptions;
 pub use recipe::{Origin, Pick, Recipe};
 pub use refinenet::{RefineNet, RefineNetConfig, RefineNetShape};
+pub use verify::{Comparison, Stored, Verification, verify};
 
 use crate::Result;
 use candle_core::Tensor;

@@ -1,11 +1,12 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
 use super::{Architecture, Checkpoint, Drunet, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
-use crate::priors::{Denoiser, Gaussian, Mixture, Preconditioned};
+use crate::priors::{Denoiser, Gaussian, Grey, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::path::Path;
-use tweedie_kernels::network::Network;
+use std::sync::Arc;
+use tweedie_kernels::network::{Network, Step};
 use tweedie_kernels::{InstructionSet, Precision};
 
 /// A prior that is loaded and ready on a device.
@@ -17,7 +18,10 @@ pub struct Model {
     pub hash: String,
     /// What there is to know about it, in the order in which it is shown: (field, value).
     pub facts: Vec<(String, String)>,
-    denoiser: Box<dyn Denoiser>,
+    denoiser: Arc<dyn Denoiser>,
+    /// For pictures in colour, of a prior of grey ones.
+    grey: Option<Grey>,
+    native_window: Option<usize>,
     network: Option<Architecture>,
     self_test: Option<SelfTest>,
     device: Device,
@@ -100,11 +104,14 @@ impl Model {
         precision: Precision,
         options: &ModelOptions,
     ) -> Self {
+        let denoiser: Arc<dyn Denoiser> = denoiser.into();
         Self {
             name: name.into(),
             hash: String::new(),
             facts: facts.iter().map(|(field, value)| ((*field).into(), value.clone())).collect(),
+            grey: grey(&denoiser),
             denoiser,
+            native_window: None,
             network: None,
             self_test: None,
             device: options.device.clone(),
@@ -174,12 +181,18 @@ impl Model {
             Some(text) => Some(serde_json::from_str(text).map_err(|error| refuse(format!("has self_test: {error}")))?),
             None => None,
         };
+        let denoiser: Arc<dyn Denoiser> =
+            Arc::new(Preconditioned::new(model, checkpoint.parameterization.clone(), low..=high));
+        let steps = network.steps().map(|network| network.steps.as_slice()).unwrap_or_default();
+        let attends = steps.iter().any(|step| matches!(step, Step::Attention(_)));
         Ok(Self {
             name: checkpoint.name.clone(),
             hash,
             facts,
             network: Some(network.clone()),
-            denoiser: Box::new(Preconditioned::new(model, checkpoint.parameterization.clone(), low..=high)),
+            grey: grey(&denoiser),
+            denoiser,
+            native_window: checkpoint.native_size.filter(|_| attends),
             self_test,
             device: device.clone(),
             instruction_set: *instruction_set,
@@ -191,6 +204,17 @@ impl Model {
     /// The denoiser, for images of any size or of its native one.
     pub fn denoiser(&self) -> &dyn Denoiser {
         self.denoiser.as_ref()
+    }
+
+    /// The denoiser of images with three channels: to a prior of grey ones they are three times the same.
+    pub fn colour_denoiser(&self) -> &dyn Denoiser {
+        self.grey.as_ref().map_or(self.denoiser(), |grey| grey)
+    }
+
+    /// Side of the images that a network with attention was trained on, in pixels: it relates every pixel to every other, and
+    /// has seen so many. `None` for one of convolutions alone, which do the same at any size.
+    pub fn native_window(&self) -> Option<usize> {
+        self.native_window
     }
 
     /// Where it runs.
@@ -247,6 +271,11 @@ impl Model {
             Precision::Bf16 => 3e-2,
         }
     }
+}
+
+/// What a prior of grey images is to a picture in colour.
+fn grey(denoiser: &Arc<dyn Denoiser>) -> Option<Grey> {
+    (denoiser.channels() == Some(1)).then(|| Grey::new(Arc::clone(denoiser)))
 }
 
 /// `x[c, i, j] = sin(0.7 i + 0.3 j + c)`, 3 × 16 × 16: what the self-test denoises.

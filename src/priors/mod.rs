@@ -4,10 +4,12 @@
 //! | --- | --- | --- |
 //! | [`Preconditioned`] | what a network learned | any size, padded by reflection to the network's stride |
 //! | [`Tiled`] | the same, in overlapping windows | any size, memory of one window |
+//! | [`Grey`] | a prior of grey images, of three equal channels | as that one |
 //! | [`Gaussian`] | independent pixels, exactly | any size |
 //! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
 mod gaussian;
+mod grey;
 mod linear_process;
 mod mixture;
 mod preconditioned;
@@ -16,6 +18,7 @@ mod variance_exploding;
 mod variance_preserving;
 
 pub use gaussian::Gaussian;
+pub use grey::Grey;
 pub use linear_process::LinearProcess;
 pub use mixture::Mixture;
 pub use preconditioned::{Parameterization, Preconditioned, Scalings};
@@ -59,6 +62,11 @@ pub trait Denoiser: Debug + Send + Sync {
     /// Standard deviation of a number of an image, over images and pixels; by default 0.5, about that of photos.
     fn spread(&self) -> f64 {
         0.5
+    }
+
+    /// The network that it is made of; `None`, the default, for a prior that is a formula or made of others.
+    fn preconditioned(&self) -> Option<&Preconditioned> {
+        None
     }
 
     /// `∇ log p_σ(x) = (E[x₀ | x] − x) / σ²` (Tweedie's formula).

@@ -121,6 +121,11 @@ impl Preconditioned {
         Self { model, parameterization, sigma_range }
     }
 
+    /// How it was trained.
+    pub fn parameterization(&self) -> &Parameterization {
+        &self.parameterization
+    }
+
     /// The network alone.
     pub fn model(&self) -> &dyn ScoreModel {
         self.model.as_ref()
@@ -147,6 +152,10 @@ impl Denoiser for Preconditioned {
 
     fn sigma_range(&self) -> RangeInclusive<f64> {
         self.sigma_range.clone()
+    }
+
+    fn preconditioned(&self) -> Option<&Preconditioned> {
+        Some(self)
     }
 
     fn denoise_with_pullback<'a>(&'a self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'a>)> {

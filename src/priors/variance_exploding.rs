@@ -38,6 +38,17 @@ pub struct VarianceExploding {
 }
 
 impl NoiseCoordinate {
+    /// σ of what a program of this kind is conditioned by: the noise level itself, or a level's number.
+    pub(crate) fn sigma(self, value: f64) -> f64 {
+        match self {
+            Self::Logarithm => value,
+            Self::Level { largest, smallest, count } => {
+                let last = (count - 1) as f64;
+                if last == 0.0 { largest } else { largest * (-(largest / smallest).ln() * value / last).exp() }
+            }
+        }
+    }
+
     /// The number that the network is told, and the σ that it then expects.
     fn at(self, sigma: f64) -> (f64, f64) {
         match self {

@@ -23,7 +23,7 @@ impl Restoration<'_> {
     /// `Time` if one level is too many; those of a run.
     pub(super) fn within(mut self, deadline: Instant, choice: &Choice, options: &RestoreOptions<'_>) -> Result<Self> {
         let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
-        let range = self.model.denoiser().sigma_range();
+        let range = self.model.colour_denoiser().sigma_range();
         let most_steps =
             |methods: &Methods| methods.drawing(self.samples).map(|(s, _)| s.steps(&range)).max().unwrap_or(0);
         let planned = most_steps(&self.methods);
@@ -36,7 +36,8 @@ impl Restoration<'_> {
         let probe = Methods::new(&choice.clone().with_steps(planned.clamp(2, 3)), options.samplers)?;
         // The one that draws most of the samples, and costs more where it differs.
         let probe = probe.of(self.samples - 1);
-        let prior = tiled(self.model.denoiser(), largest, self.plan.tile)?.on(self.model.device())?.keeping(self.kept);
+        let prior =
+            tiled(self.model.colour_denoiser(), largest, self.plan.tile)?.on(self.model.device())?.keeping(self.kept);
         let seen = self.seen(largest.region)?;
         let mut clock = Vec::new();
         let mut observer = |_: &Step<'_>| {

@@ -143,7 +143,8 @@ impl<'a> Restoration<'a> {
             });
         }
         let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
-        let parts = parts(mask, options.context.unwrap_or(plan::CONTEXT));
+        let least = model.native_window().unwrap_or(0);
+        let parts = parts(mask, options.context.unwrap_or(plan::CONTEXT), least);
         let facts = Facts {
             damage: Damage::Holes,
             structure: Structure::SingularValues,
@@ -249,7 +250,7 @@ impl<'a> Restoration<'a> {
         let batch = if device.is_cpu() { 1 } else { 8 };
         for (index, part) in self.parts.iter().enumerate() {
             let region = part.region;
-            let prior = tiled(self.model.denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
+            let prior = tiled(self.model.colour_denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
             let seen = self.seen(region)?;
             // What is painted: a part of the photo, or all of it, which may be a part of what is sampled.
             let (target, fill, offset) = match &self.source {

@@ -100,19 +100,25 @@ pub(super) fn prepare<'a>(
     if options.samples == 0 {
         return refuse("samples", "0".into(), "at least 1".into());
     }
-    if let Some(channels) = model.denoiser().channels().filter(|&channels| channels != 3) {
+    if let Some(channels) = model.colour_denoiser().channels().filter(|&channels| channels != 3) {
         return refuse("channels of the model", channels.to_string(), "3".into());
+    }
+    // A grey picture is a picture in colour whose channels are equal; one in colour is none of grey.
+    if model.denoiser().channels() == Some(1) && canvas.color_channels() > 1 {
+        let expected = "a grey one, since the model knows no others".into();
+        return refuse("photo", "a picture in colour".into(), expected);
     }
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
         return refuse("tile", tile.to_string(), format!("at least {LEAST_WINDOW} pixels"));
     }
     let methods = Methods::new(&choice, options.samplers)?;
-    let range = model.denoiser().sigma_range();
+    let range = model.colour_denoiser().sigma_range();
     let pullbacks = methods.drawing(options.samples).map(|(sampler, _)| sampler.pullbacks()).max().unwrap_or(0);
 
     // The largest window that fits the memory allowed.
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
-    let mut window = options.tile.unwrap_or(if longest <= WHOLE { WHOLE } else { WINDOW });
+    let own = model.native_window();
+    let mut window = options.tile.or(own).unwrap_or(if longest <= WHOLE { WHOLE } else { WINDOW });
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = canvas.width() * canvas.height();
@@ -156,7 +162,7 @@ pub(super) fn prepare<'a>(
     let mut most_kept = 0;
     let mut repeated = 0;
     for part in &parts {
-        let tiled = tiled(model.denoiser(), part, window)?;
+        let tiled = tiled(model.colour_denoiser(), part, window)?;
         most_kept = tiled.windows().min(kept).max(most_kept);
         repeated += tiled.windows().saturating_sub(kept);
         let (height, width) = tiled.window();
@@ -187,6 +193,20 @@ pub(super) fn prepare<'a>(
             "{deep}; this prior knows textures and edges, not scenes: expect a \
              smooth or invented fill"
         ));
+    }
+    if let Some(own) = own {
+        let (width, height) = (canvas.width(), canvas.height());
+        if width.min(height) < own {
+            warnings.push(format!(
+                "the photo has {width}x{height} pixels, the model was trained on {own}x{own}: what it makes of less is \
+                 not what it learned"
+            ));
+        } else if longest > window {
+            warnings.push(format!(
+                "the model was trained on {own}x{own} pixels and works in {windows} overlapping windows of {window}: it \
+                 sees no scene larger than one of them"
+            ));
+        }
     }
     let plan = Plan {
         sampler: methods.of(0).name(),
@@ -245,13 +265,13 @@ fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
     for _ in 0..2 {
         let start = Instant::now();
         if pullbacks > 0 {
-            let (mut v, pullback) = model.denoiser().denoise_with_pullback(&x, 0.5)?;
+            let (mut v, pullback) = model.colour_denoiser().denoise_with_pullback(&x, 0.5)?;
             for _ in 0..pullbacks {
                 v = pullback.apply(&v)?;
             }
             v.to_device(&Device::Cpu)?;
         } else {
-            model.denoiser().denoise(&x, 0.5)?.to_device(&Device::Cpu)?;
+            model.colour_denoiser().denoise(&x, 0.5)?.to_device(&Device::Cpu)?;
         }
         seconds = start.elapsed().as_secs_f64().min(seconds);
     }

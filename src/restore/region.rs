@@ -17,8 +17,9 @@ const CELL: usize = 8;
 /// Cuts a mask into parts: masked pixels whose surroundings of `context` pixels touch belong together.
 ///
 /// Every masked pixel is filled by exactly one part; a part reaches `context` pixels beyond its own, as far as there is
-/// photo, and starts at multiples of eight, so that it does not depend on the mask by single pixels.
-pub(super) fn parts(mask: &Mask, context: usize) -> Vec<Part> {
+/// photo, and starts at multiples of eight, so that it does not depend on the mask by single pixels. Its sides are at least
+/// `least` pixels where the photo is as large.
+pub(super) fn parts(mask: &Mask, context: usize, least: usize) -> Vec<Part> {
     let (width, height) = (mask.width(), mask.height());
     let (columns, rows) = (width.div_ceil(CELL), height.div_ceil(CELL));
     let mut set = vec![false; columns * rows];
@@ -46,18 +47,22 @@ pub(super) fn parts(mask: &Mask, context: usize) -> Vec<Part> {
         .enumerate()
         .map(|(label, (left, top, right, bottom))| {
             let (x, y) = (left.saturating_sub(reach) * CELL, top.saturating_sub(reach) * CELL);
-            let region = Region {
-                x,
-                y,
-                width: ((right + reach) * CELL).min(width) - x,
-                height: ((bottom + reach) * CELL).min(height) - y,
-            };
+            let (x, width) = widened(x, ((right + reach) * CELL).min(width), least, width);
+            let (y, height) = widened(y, ((bottom + reach) * CELL).min(height), least, height);
+            let region = Region { x, y, width, height };
             let own = |x: usize, y: usize| labels[y / CELL * columns + x / CELL] == Some(label);
             let fill =
                 Mask::from_fn(region.width, region.height, |u, v| mask.is_set(x + u, y + v) && own(x + u, y + v));
             Part { region, fill }
         })
         .collect()
+}
+
+/// First pixel and number of pixels of `from..to` with as many on both sides as make it `least` of `size` pixels.
+fn widened(from: usize, to: usize, least: usize, size: usize) -> (usize, usize) {
+    let length = (to - from).max(least.min(size));
+    let first = from.saturating_sub((length - (to - from)) / 2).min(size - length);
+    (first / CELL * CELL, length + first % CELL)
 }
 
 /// Cells within `reach` cells of a set one, along rows and then columns.
@@ -113,7 +118,7 @@ mod tests {
     fn holes_far_apart_are_sampled_apart_and_each_pixel_is_filled_once() {
         let hole = |x: usize, y: usize| (20..60).contains(&x) && y == 30 || (400..410).contains(&x) && y > 470;
         let mask = Mask::from_fn(500, 480, hole);
-        let parts = parts(&mask, 48);
+        let parts = parts(&mask, 48, 0);
         let regions: Vec<Region> = parts.iter().map(|part| part.region).collect();
         assert_eq!(
             regions,
@@ -126,12 +131,24 @@ mod tests {
     #[test]
     fn holes_whose_surroundings_touch_are_sampled_together() {
         let mask = Mask::from_fn(300, 100, |x, y| y == 50 && (x == 100 || x == 180));
-        assert_eq!(parts(&mask, 48).len(), 1);
-        assert_eq!(parts(&mask, 24).len(), 2);
+        assert_eq!(parts(&mask, 48, 0).len(), 1);
+        assert_eq!(parts(&mask, 24, 0).len(), 2);
+    }
+
+    #[test]
+    fn regions_are_as_large_as_asked_where_the_photo_is() {
+        let mask = Mask::from_fn(300, 90, |x, y| (x, y) == (5, 5) || (x, y) == (290, 80));
+        let regions: Vec<Region> = parts(&mask, 16, 128).iter().map(|part| part.region).collect();
+        assert_eq!(
+            regions,
+            [Region { x: 0, y: 0, width: 128, height: 90 }, Region { x: 168, y: 0, width: 132, height: 90 }]
+        );
+        let filled: usize = parts(&mask, 16, 128).iter().map(|part| part.fill.count()).sum();
+        assert_eq!(filled, 2);
     }
 
     #[test]
     fn an_empty_mask_has_no_parts() {
-        assert!(parts(&Mask::from_fn(10, 10, |_, _| false), 48).is_empty());
+        assert!(parts(&Mask::from_fn(10, 10, |_, _| false), 48, 0).is_empty());
     }
 }
