@@ -218,7 +218,7 @@ fn a_users_matrix_and_program_restore_as_the_built_in_operator_does() {
     let mut results = Vec::new();
     for (name, _) in operators.iter().filter(|(name, _)| *name != "program" || has_python) {
         let line = format!("restore small.png --operator {name}.toml --size 12x16 --steps 3 {GAUSSIAN}");
-        folder.succeed(&format!("{line} --sampler tmpd -o {name}.png"));
+        folder.succeed(&format!("{line} --sampler pigdm -o {name}.png"));
         results.push(folder.open(format!("{name}.png")).to_rgb8());
     }
     assert!(!has_python || results.len() == 3);

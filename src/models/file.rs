@@ -140,7 +140,7 @@ impl Checkpoint {
     /// As [`open`](Self::open).
     pub fn from_native(bytes: impl Into<Cow<'static, [u8]>>, model: &str) -> Result<Self> {
         let bytes = bytes.into();
-        if has_name_of_a_pickle(model) {
+        if has_name_of_a_pickle(model) || bytes.starts_with(b"PK\x03\x04") {
             return Err(pickle(Path::new(model)));
         }
         let file = TensorFile::from_bytes(bytes, model)?;

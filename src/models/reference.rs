@@ -64,7 +64,9 @@ impl Reference {
                 ..same
             }),
             _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
-            Parameterization::Edm { .. } | Parameterization::UnitDenoiser => Err(format!("is conditioned by `{name}`, expected `sigma`")),
+            Parameterization::Edm { .. } | Parameterization::UnitDenoiser => {
+                Err(format!("is conditioned by `{name}`, expected `sigma`"))
+            }
             // The network's own input keeps its variance.
             Parameterization::VariancePreserving(process) => {
                 let sigma = process.levels.sigma(value / process.time_scale);
