@@ -149,6 +149,7 @@ impl<'a> Restoration<'a> {
             damage: Damage::Holes,
             structure: Structure::SingularValues,
             gaussian: true,
+            values: 3 * photo.width() * photo.height(),
             measured: 3 * photo.width() * photo.height(),
         };
         let choice = plan::choose(&facts, options)?;

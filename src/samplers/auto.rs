@@ -59,7 +59,9 @@ pub struct Facts {
     pub structure: Structure,
     /// Whether the noise is additive, white and Gaussian, σ = 0 included.
     pub gaussian: bool,
-    /// Numbers that were measured of an image.
+    /// Numbers of an image.
+    pub values: usize,
+    /// Numbers that were measured of it.
     pub measured: usize,
 }
 
@@ -77,7 +79,9 @@ impl Facts {
         let linear = measurement.operator.as_linear();
         let structure = match linear {
             None => Structure::Derivative,
-            Some(linear) if LinearOperator::as_spectral(linear).is_some() => Structure::SingularValues,
+            Some(linear) if height.max(width) <= LONGEST && LinearOperator::as_spectral(linear).is_some() => {
+                Structure::SingularValues
+            }
             Some(_) => Structure::Linear,
         };
         let damage = match noise {
@@ -87,7 +91,7 @@ impl Facts {
             false => Damage::Other,
         };
         let measured = measurement.y.dims()[1..].iter().product();
-        Ok(Self { damage, structure, gaussian: sigma.is_some(), measured })
+        Ok(Self { damage, structure, gaussian: sigma.is_some(), values: channels * height * width, measured })
     }
 }
 
@@ -97,6 +101,9 @@ fn hides(measurement: &Measurement<'_>, shape: (usize, usize, usize)) -> Result<
     let neither = (&gains * gains.affine(-1.0, 1.0)?)?.abs()?.max_all()?.to_device(&Device::Cpu)?;
     Ok(neither.to_scalar::<f32>()? == 0.0)
 }
+
+/// Photos with a longer side are not asked for singular values, which some operators find by decomposing matrices of that side.
+const LONGEST: usize = 2048;
 
 /// Whether of a soft spot in the middle of the image much more is left than of one of the finest patterns under the same spot:
 /// rows, columns or a chessboard of alternating sign.
@@ -110,16 +117,18 @@ fn loses_detail(measurement: &Measurement<'_>, (channels, height, width): (usize
         (-0.5 * distance * distance).exp()
     };
     let sign = |odd: bool| if odd { -1.0 } else { 1.0 };
-    let spots = (0..4 * height * width).map(|index| {
-        let (pattern, y, x) = (index / (height * width), index / width % height, index % width);
-        let spot = bell(y, height) * bell(x, width);
-        (spot * sign(pattern & 1 == 1 && x % 2 == 1) * sign(pattern & 2 == 2 && y % 2 == 1)) as f32
-    });
-    let device = measurement.y.device();
-    let spots = Tensor::from_vec(spots.collect::<Vec<_>>(), (4, 1, height, width), device)?;
-    let spots = spots.broadcast_as((4, channels, height, width))?.contiguous()?.to_dtype(measurement.y.dtype())?;
-    let left = measurement.operator.forward(&spots)?.sqr()?.flatten_from(1)?.sum(1)?.to_dtype(DType::F64)?;
-    let left = left.to_vec1::<f64>()?;
+    // One after the other: four photos at once would be four times the memory.
+    let mut left = [0.0; 4];
+    for (pattern, left) in left.iter_mut().enumerate() {
+        let spot = (0..height * width).map(|index| {
+            let (y, x) = (index / width, index % width);
+            let spot = bell(y, height) * bell(x, width);
+            (spot * sign(pattern & 1 == 1 && x % 2 == 1) * sign(pattern & 2 == 2 && y % 2 == 1)) as f32
+        });
+        let spot = Tensor::from_vec(spot.collect::<Vec<_>>(), (1, 1, height, width), measurement.y.device())?;
+        let spot = spot.broadcast_as((1, channels, height, width))?.contiguous()?.to_dtype(measurement.y.dtype())?;
+        *left = measurement.operator.forward(&spot)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    }
     let finest = left[1..].iter().copied().fold(f64::INFINITY, f64::min);
     Ok(MUCH * finest < left[0])
 }
@@ -135,6 +144,7 @@ struct When {
     /// At least so much is known of the operator, or no more than that.
     structure: Option<Known>,
     gaussian: Option<bool>,
+    values_at_most: Option<usize>,
     measured_at_most: Option<usize>,
 }
 
@@ -157,6 +167,7 @@ impl When {
         self.damage.is_none_or(|damage| damage == facts.damage)
             && structure
             && self.gaussian.is_none_or(|gaussian| gaussian == facts.gaussian)
+            && self.values_at_most.is_none_or(|most| facts.values <= most)
             && self.measured_at_most.is_none_or(|most| facts.measured <= most)
     }
 }
@@ -314,7 +325,7 @@ mod tests {
             for structure in [Structure::Derivative, Structure::Linear, Structure::SingularValues] {
                 for gaussian in [true, false] {
                     for measured in [1, 192, 100_000] {
-                        all.push(Facts { damage, structure, gaussian, measured });
+                        all.push(Facts { damage, structure, gaussian, values: 4 * measured, measured });
                     }
                 }
             }
