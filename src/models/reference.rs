@@ -63,8 +63,23 @@ impl Reference {
                 gradient: Gradient::Denoised,
                 ..same
             }),
+            // The level or its number, in the unit of the program's images; the score is the output over its σ. A denoiser of
+            // images in [-1, 1] stores what it was given as `sigma`, a network of others what it was.
+            Parameterization::VarianceExploding(process) if name != "sigma" || process.unit != 1.0 => {
+                let unit = process.unit;
+                let own = if name == "sigma" { value } else { process.coordinate.sigma(value) };
+                Ok(Self {
+                    sigma: own / unit,
+                    noise: noise(own / unit),
+                    scale: 1.0 / unit,
+                    shift: -(1.0 - unit) / unit,
+                    out: if process.divided { 1.0 } else { 1.0 / own },
+                    pixel: 1.0 / unit,
+                    ..same
+                })
+            }
             _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
-            Parameterization::Edm { .. } | Parameterization::UnitDenoiser => {
+            Parameterization::Edm { .. } | Parameterization::UnitDenoiser | Parameterization::VarianceExploding(_) => {
                 Err(format!("is conditioned by `{name}`, expected `sigma`"))
             }
             // The network's own input keeps its variance.
@@ -75,20 +90,6 @@ impl Reference {
             Parameterization::LinearProcess(process) => {
                 let sigma = process.sigma(value / process.time_scale);
                 Ok(Self { sigma, scale: 1.0 / process.scalings(sigma).input, ..same })
-            }
-            // The level or its number, in the unit of the program's images; the score is the output over its σ.
-            Parameterization::VarianceExploding(process) => {
-                let unit = process.unit;
-                let own = process.coordinate.sigma(value);
-                Ok(Self {
-                    sigma: own / unit,
-                    noise: noise(own / unit),
-                    scale: 1.0 / unit,
-                    shift: -(1.0 - unit) / unit,
-                    out: if process.divided { 1.0 } else { 1.0 / own },
-                    pixel: 1.0 / unit,
-                    ..same
-                })
             }
         }
     }
