@@ -427,8 +427,14 @@ fn a_converted_pickle_is_the_same_model_as_the_folder() {
     assert!(folder.bytes("copy.safetensors") == folder.bytes("unet.safetensors"));
     folder.succeed("models convert unet.safetensors other.safetensors --name other");
     assert_eq!(Checkpoint::open(&folder.path("other.safetensors")).unwrap().name, "other");
-    let ran = folder.tweedie("models convert unet.pt unet.safetensors");
+    // Before anything is read: this is no checkpoint.
+    folder.write("junk.pt", "junk");
+    let ran = folder.tweedie("models convert junk.pt unet.safetensors");
     assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("unet.safetensors exists; --force replaces it"), "{}", ran.stderr);
+    let ran = folder.tweedie("models convert junk.pt unet.bin");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("unet.bin: the file to write has to end in .safetensors"), "{}", ran.stderr);
 }
 
 #[test]
@@ -539,4 +545,14 @@ fn what_is_missing_for_a_conversion_is_named() {
     let import = Import { config: Some(folder.path("none.json")), ..Import::default() };
     let missing = Checkpoint::import(&folder.path("w.pt"), &import).unwrap_err().to_string();
     assert!(missing.ends_with("none.json: no such file"), "{missing}");
+    for (line, name) in [("nowhere.pt x.safetensors", "nowhere.pt"), ("w.pt x.safetensors --config none", "none")] {
+        let ran = folder.tweedie(&format!("models convert {line}"));
+        assert_eq!((ran.code, ran.stderr), (2, format!("error: {name}: no such file\n")));
+    }
+    folder.write("long.json", " ".repeat((1 << 20) + 1));
+    let ran = folder.tweedie("models convert w.pt x.safetensors --family UNet2DModel --config long.json");
+    let part = "model long.json: is no configuration: 1048577 bytes, at most 1048576 are read";
+    assert!(ran.code == 4 && ran.stderr.contains(part), "{}", ran.stderr);
+    let ran = folder.tweedie("models convert w.pt x.safetensors --family UNet2DModel --config .");
+    assert!(ran.code == 4 && ran.stderr.contains("model .: is not a regular file"), "{}", ran.stderr);
 }

@@ -35,6 +35,7 @@ pub(super) const RAW_KEYS: [&str; 8] =
 
 const MOST_DEPTH: usize = 32;
 const MOST_NAME: usize = 512;
+const MOST_TENSORS: usize = 1 << 16;
 /// How many modules, entries and values of configurations are looked at.
 const MOST_VISITS: usize = 1 << 20;
 
@@ -139,12 +140,42 @@ impl<'a> Search<'a> {
         let mut tensors = Vec::new();
         for &(key, value) in entries {
             match (self.pickle.node(key), self.pickle.node(value)) {
-                (Node::Text(key), Node::Tensor(tensor)) => tensors.push((key.to_string(), (**tensor).clone())),
+                (Node::Text(key), Node::Tensor(tensor)) => self.keep(&mut tensors, ("", key), tensor)?,
                 (Node::Text(_), Node::None | Node::Bool(_) | Node::Integer(_) | Node::Float(_)) => (),
                 _ => return Ok(None),
             }
         }
         Ok((!tensors.is_empty()).then_some(tensors))
+    }
+
+    /// Adds a copy of a tensor, called by a prefix and a name.
+    ///
+    /// A few bytes of a pickle recall a key or a tensor that was remembered, so that each copy counts.
+    fn keep(
+        &mut self,
+        tensors: &mut Vec<(String, Tensor)>,
+        (prefix, name): (&str, &str),
+        tensor: &Tensor,
+    ) -> Result<(), String> {
+        if tensors.len() == MOST_TENSORS {
+            return Err(format!("has more than {MOST_TENSORS} tensors"));
+        }
+        let name = self.name(prefix, name)?;
+        self.visit(tensor.shape.len())?;
+        tensors.push((name, tensor.clone()));
+        Ok(())
+    }
+
+    /// A name with the prefix in front of it, no longer than one may be.
+    fn name(&mut self, prefix: &str, name: &str) -> Result<String, String> {
+        let length = prefix.len() + name.len();
+        if length > MOST_NAME {
+            return Err(format!(
+                "has a tensor or a module whose name has {length} bytes, at most {MOST_NAME} are read"
+            ));
+        }
+        self.visit(length / 16)?;
+        Ok(format!("{prefix}{name}"))
     }
 
     /// The averaged weights and what the others have besides.
@@ -243,7 +274,9 @@ impl<'a> Search<'a> {
             Some(set) => match self.pickle.node(set) {
                 Node::Set(items) => {
                     self.visit(items.len())?;
-                    items.iter().filter_map(|&item| self.text(item)).collect()
+                    // No tensor has a longer name, and hashing one that is recalled again and again takes its time.
+                    let names = items.iter().filter_map(|&item| self.text(item));
+                    names.filter(|name| name.len() <= MOST_NAME).collect()
                 }
                 _ => HashSet::new(),
             },
@@ -252,17 +285,21 @@ impl<'a> Search<'a> {
         for attribute in ["_parameters", "_buffers"] {
             for (name, value) in self.attribute(state, attribute)? {
                 match self.pickle.node(value) {
-                    Node::Tensor(tensor) if attribute == "_parameters" || !passing.contains(name) => {
-                        tensors.push((format!("{prefix}{name}"), (**tensor).clone()));
+                    Node::Tensor(_) if attribute == "_buffers" && name.len() <= MOST_NAME && passing.contains(name) => {
                     }
-                    Node::Tensor(_) | Node::None => (),
-                    other => return Err(format!("has {} as `{prefix}{name}`, expected a tensor", kind(other))),
+                    Node::Tensor(tensor) => self.keep(tensors, (prefix, name), tensor)?,
+                    Node::None => (),
+                    other => {
+                        let name = self.name(prefix, name)?;
+                        return Err(format!("has {} as `{name}`, expected a tensor", kind(other)));
+                    }
                 }
             }
         }
         for (name, value) in self.attribute(state, "_modules")? {
             if !matches!(self.pickle.node(value), Node::None) {
-                self.module(value, &format!("{prefix}{name}."), depth + 1, tensors)?;
+                let prefix = format!("{}.", self.name(prefix, name)?);
+                self.module(value, &prefix, depth + 1, tensors)?;
             }
         }
         Ok(())
@@ -310,6 +347,8 @@ impl<'a> Search<'a> {
                 let pickle = self.pickle;
                 let mut map = Map::new();
                 for (key, value) in pickle.entries(id).into_iter().flatten() {
+                    // As with a text: a key may be met many times over.
+                    self.visit(key.len() / 16)?;
                     map.insert(key.to_owned(), self.json(value, depth + 1)?);
                 }
                 Value::Object(map)

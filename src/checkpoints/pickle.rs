@@ -120,6 +120,7 @@ impl Pickle {
             nodes: Vec::new(),
             storages: Vec::new(),
             keys: HashMap::new(),
+            streams: HashMap::new(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -176,6 +177,8 @@ struct Machine<'a> {
     nodes: Vec<Node>,
     storages: Vec<Storage>,
     keys: HashMap<Box<str>, usize>,
+    /// Storages of streams by the byte where their stream begins.
+    streams: HashMap<u64, usize>,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
@@ -624,13 +627,20 @@ impl Machine<'_> {
         let Some(Node::Bytes(range)) = arguments.first().map(|&id| self.node(id)) else {
             return Err("expected bytes".into());
         };
+        // Bytes that are recalled again and again are read once. No two byte strings begin at the same place.
+        let start = range.start;
+        if let Some(&index) = self.streams.get(&start) {
+            return Ok(Node::Storage(index));
+        }
         let inner = legacy::read(self.bytes, range.clone(), Limits::WITHIN)?;
         let Node::Storage(index) = *inner.node(inner.root) else {
             return Err("a stream that is not a storage".into());
         };
         let mut storages = inner.storages;
+        let made = self.storages.len();
         self.storages.push(storages.swap_remove(index));
-        Ok(Node::Storage(self.storages.len() - 1))
+        self.streams.insert(start, made);
+        Ok(Node::Storage(made))
     }
 
     fn count_tensor(&mut self) -> Result<(), String> {

@@ -237,7 +237,11 @@ impl TensorFile {
                 return Err(format!("tensor {name}: its storage {} is not in the file", storage.key));
             };
             // Every number of a tensor is in its storage, and every storage in the file: nothing here overflows.
-            total = total.saturating_add(tensor.shape.iter().product::<usize>() as u64 * size);
+            let elements = match &tensor.strides {
+                Some(strides) => span(&tensor.shape, strides),
+                None => tensor.shape.iter().product::<usize>() as u64,
+            };
+            total = total.saturating_add(elements * size);
             if total > bytes.length().saturating_mul(MOST_SHARING) {
                 let length = bytes.length();
                 return Err(format!("has tensors of more than {total} bytes in all in a file of {length}"));
@@ -436,8 +440,7 @@ impl Entry {
     /// The numbers in the order of the shape, where another order is that of the file.
     fn gathered(&self, bytes: &Bytes, strides: &[u64]) -> Result<Vec<u8>, String> {
         let size = self.dtype.bitsize() / 8;
-        let last: u64 = self.shape.iter().zip(strides).map(|(&size, &stride)| (size as u64 - 1) * stride).sum();
-        let source = bytes.copy(self.start..self.start + (last + 1) * size as u64)?;
+        let source = bytes.copy(self.start..self.start + span(&self.shape, strides) * size as u64)?;
         let mut gathered = Vec::with_capacity(self.bytes());
         let mut index = vec![0; self.shape.len()];
         let mut at = 0_usize;
@@ -455,6 +458,11 @@ impl Entry {
         }
         Ok(gathered)
     }
+}
+
+/// How many numbers lie from the first to the last of a view that has any; as many are read for it.
+fn span(shape: &[usize], strides: &[u64]) -> u64 {
+    1 + shape.iter().zip(strides).map(|(&size, &stride)| (size as u64 - 1) * stride).sum::<u64>()
 }
 
 /// The value of a PyTorch archive, its storages in their places, and the sums of its entries.

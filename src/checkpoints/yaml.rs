@@ -14,8 +14,11 @@ const NAMESPACE: &str = "!!python/object:argparse.Namespace";
 /// # Errors
 /// The number of the line, and what is not understood.
 pub fn from_yaml(text: &str) -> Result<Value, String> {
+    if text.lines().nth(MOST_LINES).is_some() {
+        return Err(format!("more than {MOST_LINES} lines"));
+    }
     let mut lines = Vec::new();
-    for (number, line) in text.lines().enumerate().take(MOST_LINES + 1) {
+    for (number, line) in text.lines().enumerate() {
         let content = without_comment(line).trim_end();
         let indent = content.len() - content.trim_start_matches(' ').len();
         let content = content.trim_start_matches(' ');
@@ -25,9 +28,6 @@ pub fn from_yaml(text: &str) -> Result<Value, String> {
         if !content.is_empty() && content != "---" && content != NAMESPACE {
             lines.push(Line { number: number + 1, indent, content });
         }
-    }
-    if lines.len() > MOST_LINES {
-        return Err(format!("more than {MOST_LINES} lines"));
     }
     let mut rest = lines.as_slice();
     let value = map(&mut rest, 0)?;
@@ -167,5 +167,9 @@ mod tests {
         }
         let deep: String = (0..40).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
         assert_eq!(from_yaml(&deep), Err("line 17: nested too deep: a:".into()));
+        // Empty lines count.
+        let long = |lines: usize| format!("a: 1{}b: 2\n", "\n".repeat(lines - 1));
+        assert_eq!(from_yaml(&long(MOST_LINES)), Ok(json!({"a": 1, "b": 2})));
+        assert_eq!(from_yaml(&long(MOST_LINES + 1)), Err(format!("more than {MOST_LINES} lines")));
     }
 }

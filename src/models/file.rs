@@ -66,6 +66,9 @@ pub(super) struct Said {
     pub(super) sigma_range: (Option<f64>, Option<f64>),
 }
 
+/// Bytes of a text that is parsed, more than any configuration has.
+const MOST_TEXT: usize = 1 << 20;
+
 #[cfg(feature = "embedded-prior")]
 static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
 
@@ -169,9 +172,11 @@ impl Checkpoint {
             let refuse = || refuse(format!("has `{key}` = `{text}`, expected a number"));
             text.parse().map(Some).map_err(|_| refuse())
         };
-        let mut config: Value =
-            serde_json::from_str(&field("config")?).map_err(|error| refuse(format!("config: {error}")))?;
+        let config = field("config")?;
+        check_length("config", config.len() as u64).map_err(refuse)?;
+        let mut config: Value = serde_json::from_str(&config).map_err(|error| refuse(format!("config: {error}")))?;
         if let (Some(text), Some(config)) = (metadata.get("parameterization"), config.as_object_mut()) {
+            check_length("parameterization", text.len() as u64).map_err(refuse)?;
             let value = serde_json::from_str(text)
                 .map_err(|error| refuse(format!("has parameterization `{text}`: {error}")))?;
             config.insert("parameterization".into(), value);
@@ -218,10 +223,13 @@ impl Checkpoint {
     }
 
     /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
-    pub fn hash(&self) -> String {
+    ///
+    /// # Errors
+    /// `Model` if the file cannot be read.
+    pub fn hash(&self) -> Result<String> {
         match self.native {
-            true => self.file.hash().ok().flatten().unwrap_or_default(),
-            false => String::new(),
+            true => Ok(self.file.hash()?.unwrap_or_default()),
+            false => Ok(String::new()),
         }
     }
 
@@ -355,7 +363,22 @@ fn checked(recipe: &Recipe, index: &TensorIndex, container: Container) -> Result
     Ok(expected.into_keys().collect())
 }
 
+/// Whether a text of so many bytes is short enough to be parsed.
+pub(super) fn check_length(what: &str, length: u64) -> Result<(), String> {
+    match length <= MOST_TEXT as u64 {
+        true => Ok(()),
+        false => Err(format!("{what}: {length} bytes, at most {MOST_TEXT} are read")),
+    }
+}
+
+/// Reads a regular file that is no longer than a configuration; anything else could block, or never end.
 pub(super) fn read_text(path: &Path) -> Result<String> {
+    let refuse = |reason: String| Error::Model { model: path.to_string_lossy().into_owned(), reason };
+    let kind = fs::metadata(path).map_err(|source| unreadable(path, &source))?;
+    if !kind.is_file() {
+        return Err(refuse("is not a regular file".into()));
+    }
+    check_length("is no configuration", kind.len()).map_err(refuse)?;
     fs::read_to_string(path).map_err(|source| unreadable(path, &source))
 }
 

@@ -20,8 +20,6 @@ pub struct Import {
 }
 
 const NEIGHBOURS: [&str; 3] = ["config.json", "config.yml", "config.yaml"];
-/// More than any program's configuration.
-const MOST_BYTES: u64 = 1 << 22;
 
 impl Checkpoint {
     /// Reads a checkpoint of any container and any family, in a file or a diffusers folder, without executing anything.
@@ -128,9 +126,6 @@ fn configuration(file: &TensorFile, weights: &Path, asked: Option<&Path>) -> Res
 
 fn read_configuration(path: &Path) -> Result<Value> {
     let refuse = |reason: String| Error::Model { model: path.to_string_lossy().into_owned(), reason };
-    if path.metadata().is_ok_and(|data| data.len() > MOST_BYTES) {
-        return Err(refuse(format!("is no configuration: more than {MOST_BYTES} bytes")));
-    }
     let text = read_text(path)?;
     let yaml = path.extension().is_some_and(|end| end == "yml" || end == "yaml");
     let value = if yaml { from_yaml(&text) } else { serde_json::from_str(&text).map_err(|error| error.to_string()) };

@@ -1,5 +1,6 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
+use super::file::check_length;
 use super::{Architecture, Checkpoint, Drunet, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
 use crate::priors::{Denoiser, Gaussian, Grey, Mixture, Preconditioned};
 use crate::{Error, Result};
@@ -124,12 +125,12 @@ impl Model {
     /// Packs a checkpoint for a device.
     ///
     /// # Errors
-    /// `Config` for a precision that is not to be had, `Model` for a self-test that cannot be read.
+    /// `Config` for a precision that is not to be had, `Model` for a file or a self-test that cannot be read.
     pub fn new(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Model { model: checkpoint.name.clone(), reason };
         let ModelOptions { device, instruction_set, .. } = options;
         let precision = options.network_precision()?;
-        let hash = checkpoint.hash();
+        let hash = checkpoint.hash()?;
         let network = &checkpoint.network;
         let lookup = |name: &str| checkpoint.parameter(name);
         let class = options.network_class(network)?;
@@ -178,7 +179,10 @@ impl Model {
             }
         }
         let self_test = match checkpoint.metadata.get("self_test") {
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| refuse(format!("has self_test: {error}")))?),
+            Some(text) => {
+                check_length("self_test", text.len() as u64).map_err(refuse)?;
+                Some(serde_json::from_str(text).map_err(|error| refuse(format!("has self_test: {error}")))?)
+            }
             None => None,
         };
         let denoiser: Arc<dyn Denoiser> =

@@ -229,6 +229,26 @@ fn nesting(all: &mut Attacks) {
     let module = module.text("class_name").text("M").op(b"s").text("state").op(b"}");
     let module = module.text("_init_kwargs").op(b"}").text("a").get(12).op(b"sss\x85R");
     all.pickle("a billion laughs in a configuration", module, "nests its values over and over");
+    // One text of a megabyte, which three bytes recall.
+    let long = || begin().text(&"k".repeat(1 << 20)).put(0).op(b"0");
+    let too_long = "has a tensor or a module whose name has 1048576 bytes, at most 512 are read";
+    let state = |pickle: Pickle| pickle.op(b"}").tensor(("0", 4), 0, &[1], &[1]).put(1).op(b"0");
+    all.value("a long key a thousand times", state(long()).op(b"(").op(&b"h\x00h\x01".repeat(1000)).op(b"u"), too_long);
+    let module = |pickle: Pickle, attribute: &str, entries: &[u8]| {
+        let pickle = pickle.class("torch_utils.persistence", "_reconstruct_persistent_obj").op(b"}");
+        let pickle = pickle.text("class_name").text("M").op(b"s").text("state").op(b"}");
+        pickle.text(attribute).op(b"}(").op(&entries.repeat(1000)).op(b"usss\x85R")
+    };
+    let one = long().tensor(("0", 4), 0, &[1], &[1]).put(1).op(b"0");
+    all.value("a long parameter a thousand times", module(one.clone(), "_parameters", b"h\x00h\x01"), too_long);
+    all.value("a long buffer a thousand times", module(one, "_buffers", b"h\x00h\x01"), too_long);
+    let inner = long().class("torch.nn.modules.container", "ModuleDict").op(b")\x81").put(1).op(b"0");
+    all.pickle("a long part a thousand times", module(inner, "_modules", b"h\x00h\x01"), too_long);
+    let recalled = module(long(), "_init_kwargs", b"h\x00N");
+    all.pickle("a long key of a configuration a thousand times", recalled, "nests its values over and over");
+    let short = begin().text(&"k".repeat(500)).put(0).op(b"0").op(b"}").tensor(("0", 4), 0, &[1], &[1]).put(1).op(b"0");
+    let short = short.op(b"(").op(&b"h\x00h\x01".repeat(100_000)).op(b"u");
+    all.value("a key a hundred thousand times", short, "nests its values over and over");
     let mut wrapped = begin();
     for _ in 0..50 {
         wrapped = wrapped.op(b"}").text("model");
@@ -322,6 +342,16 @@ fn tensors(all: &mut Attacks) {
         archive(&many.stop(), &[("0", &[0; 1_000_000])]),
         "bytes in all in a file of",
     );
+    // Two numbers each, at both ends of it.
+    let mut wide = begin().op(b"}");
+    for index in 0..600 {
+        wide = wide.text(&index.to_string()).tensor(("0", 250_000), 0, &[2], &[249_999]).op(b"s");
+    }
+    all.add(
+        "a gigabyte between few numbers",
+        archive(&wide.stop(), &[("0", &[0; 1_000_000])]),
+        "bytes in all in a file of",
+    );
     let mut many = begin()
         .class("torch._utils", "_rebuild_tensor_v2")
         .op(b"(")
@@ -397,6 +427,12 @@ fn streams(all: &mut Attacks) {
         "a stream that is not a storage",
     );
     let inner = load(&stream(&begin().storage("0", 4).stop(), &[("0", 4, &data)])).stop();
+    let single = stream(&begin().storage("0", 4).stop(), &[("0", 4, &data)]);
+    let bytes = [&b"B"[..], &(single.len() as u32).to_le_bytes(), &single].concat();
+    let again =
+        begin().class("torch.storage", "_load_from_bytes").put(0).op(b"0").op(&bytes).op(b"\x85").put(1).op(b"0");
+    let again = again.op(&b"h\x00h\x01R0".repeat(400_000)).op(b"N");
+    all.pickle("a stream four hundred thousand times", again, "holds None");
     all.pickle("a stream in a stream", load(&stream(&inner, &[])), "a stream within a stream");
     all.pickle("a program in a stream in a pickle", load(&stream(&program, &[])), "of class posix.system");
     let long = begin().op(b"N").op(&b"20".repeat(2000)).stop();

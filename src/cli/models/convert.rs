@@ -1,8 +1,8 @@
 //! `tweedie models convert`: any checkpoint as one native file.
 
-use super::super::failure::Outcome;
+use super::super::failure::{Failure, Outcome};
 use crate::Error;
-use crate::image::write_atomically_with;
+use crate::image::{ImageError, write_atomically_with};
 use crate::models::{Checkpoint, Import};
 use safetensors::tensor::Dtype;
 use std::io::{BufWriter, Write};
@@ -67,11 +67,22 @@ Examples:
   tweedie models convert ./ddpm-church/ church.safetensors --metadata licence=Apache-2.0";
 
 pub(super) fn run(arguments: &Convert) -> Outcome<()> {
-    let Convert { family, config, name, .. } = arguments;
+    let Convert { family, config, name, output, .. } = arguments;
+    // Reading may take minutes; what can be known before is said before.
+    if output.extension().is_none_or(|end| end != "safetensors") {
+        return Err(Failure::usage(format!("{}: the file to write has to end in .safetensors", output.display())));
+    }
+    if !arguments.force && output.symlink_metadata().is_ok() {
+        return Err(ImageError::Exists { path: output.clone() }.into());
+    }
+    for path in [Some(&arguments.input), config.as_ref()].into_iter().flatten() {
+        if matches!(path.try_exists(), Ok(false)) {
+            return Err(Failure::usage(format!("{}: no such file", path.display())));
+        }
+    }
     let import = Import { family: family.clone(), config: config.clone(), name: name.clone() };
     let checkpoint = Checkpoint::import(&arguments.input, &import)?;
     let metadata: Vec<_> = arguments.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let output = &arguments.output;
     Ok(write_atomically_with(output, arguments.force, |file, temporary| {
         let mut to = BufWriter::new(file);
         checkpoint.write(&metadata, arguments.dtype, (&mut to, output))?;
