@@ -301,6 +301,32 @@ fn what_two_models_share_stays_when_one_is_removed() {
     assert_eq!(world.succeed("models path adm-ffhq-256").code, 0);
 }
 
+#[test]
+fn what_was_only_begun_is_removed_alone_and_kept_beside_a_model() {
+    let world = World::with_bytes(b"abc");
+    let folder = world.repository("models--a--b");
+    let begun = folder.join("blobs").join("0".repeat(64) + ".incomplete");
+    let begin = || {
+        fs::create_dir_all(folder.join("blobs")).unwrap();
+        fs::write(&begun, noise(2000)).unwrap();
+    };
+    begin();
+    let ran = world.succeed("models remove a/b");
+    assert!(ran.stderr.starts_with("a/b: removed 0 files, 2"), "{}", ran.stderr);
+    assert!(!folder.exists());
+    world.refused("models remove a/b", 3, "is not in the cache");
+    world.succeed("models pull a/b");
+    begin();
+    let ran = world.run(&format!("models remove a/b@{}", "f".repeat(40)));
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    world.hub.commit(&"f".repeat(40));
+    world.succeed("models pull a/b");
+    world.succeed(&format!("models remove a/b@{COMMIT}"));
+    assert!(begun.exists());
+    assert_eq!(world.succeed("models path a/b").code, 0);
+    assert!(world.cache().join(".locks/models--a--b").exists());
+}
+
 // --- the hub and its moods -------------------------------------------------------------------------------------------
 
 #[test]
@@ -448,6 +474,12 @@ fn proxies_are_used_unless_the_host_is_exempt() {
     let hosts = std::mem::take(&mut *asked.lock().unwrap());
     assert!(hosts.contains(&format!("hub.invalid:{}", world.hub.port())), "{hosts:?}");
     assert!(hosts.iter().any(|host| host.starts_with("127.0.0.1:")), "large files come by way of it, too: {hosts:?}");
+    // What the proxy would read in the clear is not told.
+    world.hub.requests();
+    assert_eq!(proxied(&[("HF_TOKEN", "hf_secret")]).code, 0);
+    let requests = world.hub.requests();
+    assert!(requests.iter().all(|request| !request.headers.contains_key("authorization")), "the token went out");
+    asked.lock().unwrap().clear();
     assert_eq!(proxied(&[("NO_PROXY", "other.host, 127.0.0.1")]).code, 0);
     assert!(asked.lock().unwrap().is_empty(), "{:?}", asked.lock().unwrap());
     let ran = proxied(&[("http_proxy", "nonsense proxy")]);
@@ -664,8 +696,11 @@ fn without_the_network_or_without_being_asked_nothing_is_fetched() {
     let line = format!("sample --model {NAME} --size 16x16 --steps 2 -o out.png --pull");
     assert_eq!(world.succeed(&line).code, 0);
     assert!(!world.hub.requests().is_empty());
-    // What is there needs no network.
+    // What is there needs no network, and another file is not what was asked for.
     assert_eq!(offline(&pull).code, 0);
+    assert_eq!(offline(&format!("{pull} --file config.json")).code, 0);
+    let other = format!("{pull} --file other.safetensors");
+    world.is_refused(&offline(&other), &other, 4, "HF_HUB_OFFLINE is set, so nothing is fetched");
     assert_eq!(offline(&format!("sample --model {NAME} --size 16x16 --steps 2 -o again.png --pull")).code, 0);
     assert!(world.hub.requests().is_empty(), "the hub was asked for what is there");
     let nobody: Ran =

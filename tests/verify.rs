@@ -208,8 +208,35 @@ fn files_that_store_no_case_are_refused() {
     let ran = folder.tweedie("models verify embedded --io io.safetensors");
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.starts_with("error: model io.safetensors: is not a whole safetensors file ("), "{}", ran.stderr);
+    let ran = folder.tweedie("models verify embedded --io nowhere.safetensors");
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, "error: --io nowhere.safetensors: no such file\n"));
     assert_eq!(folder.tweedie("models verify embedded --tolerance 1e-3").code, 2);
     assert_eq!(folder.tweedie("models verify embedded --io io.safetensors --tolerance 2").code, 2);
+}
+
+#[test]
+fn what_is_no_number_is_named_or_refused() {
+    let folder = Folder::new();
+    let stored = embedded();
+    let bytes: BTreeMap<&String, Vec<u8>> =
+        stored.iter().map(|(name, (_, v))| (name, v.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
+    let mask = vec![1_u8; 4];
+    let write = |name: &str| {
+        let mut views: Vec<(String, TensorView<'_>)> = stored
+            .iter()
+            .map(|(n, (shape, _))| (n.clone(), TensorView::new(Dtype::F32, shape.clone(), &bytes[n]).unwrap()))
+            .collect();
+        views.push((name.into(), TensorView::new(Dtype::BOOL, vec![4], &mask).unwrap()));
+        folder.write("io.safetensors", safetensors::serialize(views, None).unwrap());
+    };
+    write("mask");
+    let ran = folder.succeed("models verify embedded --tolerance 1e-4 --io io.safetensors --json");
+    let report: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+    assert_eq!(report["unused"], serde_json::json!(["mask"]));
+    write("score");
+    let ran = folder.tweedie("models verify embedded --io io.safetensors");
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: model io.safetensors: score is of type BOOL, expected "), "{}", ran.stderr);
 }
 
 #[test]

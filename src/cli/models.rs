@@ -14,6 +14,7 @@ use super::events::{print, print_json};
 use super::failure::Outcome;
 use super::terminal::{Console, escape};
 use crate::models::{Model, ModelOptions};
+use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ struct Inspect {
     /// Model file, diffusers folder, name, owner/repo, or `embedded` for the prior inside the binary
     #[arg(value_name = "MODEL")]
     model: PathBuf,
+    /// Class of the image, for models trained with classes [default: 0 where one is needed]
+    #[arg(long, value_name = "N", help_heading = super::MODEL)]
+    class: Option<usize>,
     /// Print one JSON object
     #[arg(long, help_heading = super::DIAGNOSTICS)]
     json: bool,
@@ -65,7 +69,7 @@ pub(crate) fn run(arguments: &Models, console: Console) -> Outcome<()> {
         Command::Inspect(arguments) => arguments,
         Command::Convert(arguments) => return convert::run(arguments),
     };
-    let model = Model::open(&arguments.model.to_string_lossy(), &ModelOptions::default())?;
+    let model = open(arguments)?;
     if arguments.json {
         #[derive(Serialize)]
         struct Inspected<'a> {
@@ -78,6 +82,16 @@ pub(crate) fn run(arguments: &Models, console: Console) -> Outcome<()> {
     }
     let rows: Vec<_> = model.facts.iter().map(|(field, value)| (field.as_str(), value)).collect();
     print(table(&rows).as_bytes())
+}
+
+/// The model; what is said about it is the same for every class, so one that needs a class gets the first.
+fn open(arguments: &Inspect) -> Result<Model> {
+    let name = arguments.model.to_string_lossy();
+    let open = |class| Model::open(&name, &ModelOptions { class, ..ModelOptions::default() });
+    match open(arguments.class) {
+        Err(Error::Config { name, .. }) if name == "class" && arguments.class.is_none() => open(Some(0)),
+        result => result,
+    }
 }
 
 /// Two aligned columns.

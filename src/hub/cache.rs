@@ -82,21 +82,19 @@ impl Cache {
     /// more.
     ///
     /// # Errors
-    /// `Locked` if a process is fetching a file of the repository, `Io` for a file that cannot be removed.
+    /// `Locked` if a process is fetching a file of the repository, `Io` for a folder that cannot be read or a file that
+    /// cannot be removed.
     pub fn remove(&self, repository: &Repository, commit: Option<&str>, files: Option<&[String]>) -> Result<Removed> {
         let folder = self.repository(repository);
-        self.refuse_if_busy(repository)?;
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { path, source }
-        };
+        // The files of the locks stay: who waits for one that is removed holds another one than who comes later.
+        let _held = self.hold(repository)?;
         let before = size(&folder);
         let mut removed = Removed::default();
-        for snapshot in entries(&folder.join("snapshots")) {
+        for snapshot in read(&folder.join("snapshots"))? {
             if commit.is_some_and(|commit| snapshot.file_name().is_none_or(|name| name != commit)) {
                 continue;
             }
-            for file in tree(&snapshot) {
+            for file in tree(&snapshot)? {
                 let name = file.strip_prefix(&snapshot).unwrap_or(&file);
                 if files.is_none_or(|files| files.iter().any(|wanted| Path::new(wanted) == name)) {
                     fs::remove_file(&file).map_err(at(&file))?;
@@ -105,42 +103,73 @@ impl Cache {
             }
             prune(&snapshot);
         }
-        let snapshots = entries(&folder.join("snapshots"));
+        let snapshots = read(&folder.join("snapshots"))?;
         if snapshots.is_empty() {
-            for folder in [&folder, &self.locks(repository)] {
-                match fs::remove_dir_all(folder) {
-                    Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(folder)(source)),
-                    _ => {}
-                }
+            match fs::remove_dir_all(&folder) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(&folder)(source)),
+                _ => {}
             }
         } else {
-            for reference in tree(&folder.join("refs")) {
-                let commit = fs::read_to_string(&reference).unwrap_or_default();
-                if !folder.join("snapshots").join(commit.trim()).is_dir() {
-                    fs::remove_file(&reference).map_err(at(&reference))?;
-                }
-            }
-            let needed: BTreeSet<PathBuf> =
-                snapshots.iter().flat_map(|s| tree(s)).filter_map(|file| file.canonicalize().ok()).collect();
-            for blob in entries(&folder.join("blobs")) {
-                if !blob.canonicalize().is_ok_and(|blob| needed.contains(&blob)) {
-                    fs::remove_file(&blob).map_err(at(&blob))?;
-                }
-            }
+            Self::sweep(&folder, &snapshots)?;
         }
         removed.bytes = before.saturating_sub(size(&folder));
         Ok(removed)
     }
 
-    fn refuse_if_busy(&self, repository: &Repository) -> Result<()> {
-        for path in entries(&self.locks(repository)) {
-            let Ok(file) = File::open(&path) else { continue };
-            if let Err(TryLockError::WouldBlock) = file.try_lock() {
-                return Err(Error::Locked { path, seconds: 0 });
+    /// Removes what none of a repository's snapshots needs.
+    fn sweep(folder: &Path, snapshots: &[PathBuf]) -> Result<()> {
+        for reference in tree(&folder.join("refs"))? {
+            let commit = fs::read_to_string(&reference).unwrap_or_default();
+            if !folder.join("snapshots").join(commit.trim()).is_dir() {
+                fs::remove_file(&reference).map_err(at(&reference))?;
+            }
+        }
+        let mut needed = BTreeSet::new();
+        for snapshot in snapshots {
+            needed.extend(tree(snapshot)?.into_iter().filter_map(|file| file.canonicalize().ok()));
+        }
+        for blob in read(&folder.join("blobs"))? {
+            // Nobody knows to which of the models a beginning belongs.
+            let begun = blob.extension().is_some_and(|ending| ending == "incomplete");
+            if !begun && !blob.canonicalize().is_ok_and(|blob| needed.contains(&blob)) {
+                fs::remove_file(&blob).map_err(at(&blob))?;
             }
         }
         Ok(())
     }
+
+    /// The repository's locks, held as long as the files are open.
+    fn hold(&self, repository: &Repository) -> Result<Vec<File>> {
+        let mut held = Vec::new();
+        for path in entries(&self.locks(repository)) {
+            let Ok(file) = File::open(&path) else { continue };
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked { path, seconds: 0 }),
+                // Not every file system has locks.
+                Ok(()) | Err(TryLockError::Error(_)) => held.push(file),
+            }
+        }
+        Ok(held)
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+/// What is in a folder, sorted; nothing if it is none.
+fn read(folder: &Path) -> Result<Vec<PathBuf>> {
+    let found = match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        found => found.map_err(at(folder))?,
+    };
+    let paths: io::Result<Vec<PathBuf>> = found.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(at(folder))?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// What is in a folder, sorted; nothing if it cannot be read.
@@ -152,15 +181,26 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The files and links below a folder; links are not followed.
-fn tree(folder: &Path) -> Vec<PathBuf> {
-    let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|data| data.is_dir());
-    entries(folder).into_iter().flat_map(|path| if is_folder(&path) { tree(&path) } else { vec![path] }).collect()
+fn tree(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in read(folder)? {
+        if path.symlink_metadata().is_ok_and(|data| data.is_dir()) {
+            files.extend(tree(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
-/// Bytes of the files below a folder, links not followed.
+/// Bytes of the files below a folder, links not followed; what cannot be read counts nothing.
 fn size(folder: &Path) -> u64 {
-    let bytes = |path: PathBuf| path.symlink_metadata().map_or(0, |data| if data.is_file() { data.len() } else { 0 });
-    tree(folder).into_iter().map(bytes).sum()
+    let bytes = |path: PathBuf| match path.symlink_metadata() {
+        Ok(data) if data.is_dir() => size(&path),
+        Ok(data) if data.is_file() => data.len(),
+        _ => 0,
+    };
+    entries(folder).into_iter().map(bytes).sum()
 }
 
 /// Removes the folders below and including this one that hold nothing.

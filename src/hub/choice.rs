@@ -12,7 +12,7 @@ pub(super) fn choose(listed: &[String]) -> Result<Vec<String>, String> {
     let has = |name: &str| listed.iter().any(|file| file == name);
     for folder in ["unet/", ""] {
         let config = format!("{folder}config.json");
-        let weights = if has(&config) { diffusers_weights(listed, folder) } else { Vec::new() };
+        let weights = if has(&config) { diffusers_weights(listed, folder)? } else { Vec::new() };
         if weights.is_empty() {
             continue;
         }
@@ -43,7 +43,10 @@ pub(super) fn choose(listed: &[String]) -> Result<Vec<String>, String> {
 }
 
 /// The weights in a folder of diffusers, of the best ending there is, and the list of their parts; no variants.
-fn diffusers_weights(listed: &[String], folder: &str) -> Vec<String> {
+///
+/// # Errors
+/// Which parts there are, if they are pickles: nothing here puts those together.
+fn diffusers_weights(listed: &[String], folder: &str) -> Result<Vec<String>, String> {
     const STEM: &str = "diffusion_pytorch_model";
     for ending in ["safetensors", "bin"] {
         let rest = |file: &&String| -> Option<String> {
@@ -51,15 +54,18 @@ fn diffusers_weights(listed: &[String], folder: &str) -> Vec<String> {
         };
         let part = |file: &&String| rest(file).is_some_and(|rest| rest.starts_with('-') && rest.contains("-of-"));
         if let Some(whole) = listed.iter().find(|file| rest(file).is_some_and(|rest| rest == ".")) {
-            return vec![whole.clone()];
+            return Ok(vec![whole.clone()]);
         }
         let parts: Vec<String> = listed.iter().filter(part).cloned().collect();
+        if !parts.is_empty() && ending != "safetensors" {
+            return Err(format!("has its weights in several pickles, which cannot be opened: {}", parts.join(", ")));
+        }
         if !parts.is_empty() {
             let list = format!("{folder}{STEM}.{ending}.index.json");
-            return listed.iter().filter(|file| **file == list).cloned().chain(parts).collect();
+            return Ok(listed.iter().filter(|file| **file == list).cloned().chain(parts).collect());
         }
     }
-    Vec::new()
+    Ok(Vec::new())
 }
 
 #[cfg(test)]
@@ -90,6 +96,13 @@ mod tests {
         ];
         let expected = [0, 1, 2, 5, 3, 4].map(|i| pipeline[i]);
         assert_eq!(chosen(&pipeline).unwrap(), expected);
+        let parts = ["diffusion_pytorch_model-00001-of-00002.bin", "diffusion_pytorch_model-00002-of-00002.bin"];
+        let pickles = [&["config.json", "diffusion_pytorch_model.bin.index.json"], &parts[..]].concat();
+        let expected =
+            format!("has its weights in several pickles, which cannot be opened: {}, {}", parts[0], parts[1]);
+        assert_eq!(chosen(&pickles).unwrap_err(), expected);
+        let whole = [&pickles[..], &["diffusion_pytorch_model.bin"]].concat();
+        assert_eq!(chosen(&whole).unwrap()[1], "diffusion_pytorch_model.bin");
     }
 
     #[test]

@@ -194,8 +194,10 @@ impl<'a> Client<'a> {
         let proxied = self.proxied[usize::from(!https)].as_ref().filter(|_| !exempt);
         let agent = proxied.unwrap_or(&self.direct);
         let mut request = if ask.head { agent.head(url) } else { agent.get(url) };
-        // The token is for the hub alone, not for where it sends us, and it does not travel in the clear.
-        let own = origin(url) == origin(&self.settings.endpoint) && (https || is_loopback(host));
+        // The token is for the hub alone, not for where it sends us, and it does not travel in the clear: a proxy would read
+        // what goes to this machine over http.
+        let private = https || (is_loopback(host) && proxied.is_none());
+        let own = origin(url) == origin(&self.settings.endpoint) && private;
         if let (true, Some(token)) = (own, &self.settings.token) {
             request = request.header("Authorization", format!("Bearer {}", token.secret()));
         }

@@ -98,10 +98,14 @@ pub fn pull(
     let refuse = |reason: String| Error::Model { model: wanted.name.clone(), reason };
     let cache = Cache::new(&settings.cache);
     if settings.offline {
-        return match wanted.find(&cache)? {
+        let (there, file) = match &options.file {
+            Some(file) => (in_snapshot(&cache, wanted, file), format!(" --file {file}")),
+            None => (wanted.find(&cache)?, String::new()),
+        };
+        return match there {
             Some(path) if !options.force => Ok(Pulled { path, commit: None, files: 0, bytes: 0 }),
             _ => Err(refuse(format!(
-                "HF_HUB_OFFLINE is set, so nothing is fetched; without it, `{}` fetches it from {}",
+                "HF_HUB_OFFLINE is set, so nothing is fetched; without it, `{}{file}` fetches it from {}",
                 wanted.command(),
                 wanted.address(settings)
             ))),
@@ -147,6 +151,12 @@ pub fn pull(
         pulled.path = path;
     }
     Ok(pulled)
+}
+
+/// A file of the repository in the cache.
+fn in_snapshot(cache: &Cache, wanted: &Wanted, file: &str) -> Option<PathBuf> {
+    let path = cache.snapshot(&wanted.repository)?.join(file);
+    (is_plain(file) && path.is_file()).then_some(path)
 }
 
 /// Asks the hub which files there are at the revision, and which commit that is.

@@ -78,7 +78,11 @@ impl Wanted {
         Ok(self.found(cache)?.map(|found| found.path))
     }
 
-    /// Its file or folder in the cache, whose weights have the hash that the index and the hub state.
+    /// Its file or folder in the cache, after its weights were compared with the SHA-256 that the index states or, if it
+    /// states none, that the hub calls the blob by.
+    ///
+    /// Blobs that are called by git's SHA-1 instead, those of files that the hub does not keep apart as large ones, are not
+    /// checked: git takes that hash of more than the contents, and SHA-1 would not find what was changed on purpose.
     ///
     /// # Errors
     /// `Model` if it is not there, with the command that fetches it and its address, or if it is damaged.

@@ -29,7 +29,26 @@ use std::path::Path;
 pub struct Stored {
     path: String,
     tensors: BTreeMap<String, Tensor>,
+    /// Names of those that hold no numbers that are read.
+    unread: Vec<String>,
 }
+
+/// Names that mean something beside those of the conditioning.
+const MEANT: [&str; 13] = [
+    "x",
+    "out",
+    "denoised",
+    "pred_x0",
+    "pred_xstart",
+    "score",
+    "v",
+    "grad_x",
+    "v_x0",
+    "grad_x0",
+    "net_in",
+    "c_noise",
+    "grad_net_in",
+];
 
 /// A stored tensor beside what the model makes of the same input.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -49,7 +68,7 @@ pub struct Comparison {
 pub struct Verification {
     /// In the order of the names.
     pub comparisons: Vec<Comparison>,
-    /// Names of tensors that were neither used nor compared.
+    /// Names of tensors that were neither used nor compared, also because they hold no numbers.
     pub unused: Vec<String>,
 }
 
@@ -64,8 +83,19 @@ impl Stored {
         let bytes = fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|error| refuse(format!("is not a whole safetensors file ({error})")))?;
-        let tensors = file.iter().filter_map(|(name, view)| Some((name.to_owned(), numbers(&view)?))).collect();
-        Ok(Self { path: name, tensors })
+        let (mut tensors, mut unread) = (BTreeMap::new(), Vec::new());
+        for (tensor, view) in file.iter() {
+            match numbers(&view) {
+                Some(numbers) => drop(tensors.insert(tensor.to_owned(), numbers)),
+                // Passing over an output that is there to be compared would look like agreement.
+                None if is_meant(&file, tensor) => {
+                    let (got, expected) = (view.dtype(), "F32, F16, BF16, F64, I64 or I32");
+                    return Err(refuse(format!("{tensor} is of type {got:?}, expected {expected}")));
+                }
+                None => unread.push(tensor.to_owned()),
+            }
+        }
+        Ok(Self { path: name, tensors, unread })
     }
 
     /// What precedes the names of a case's tensors, for every case.
@@ -76,6 +106,14 @@ impl Stored {
             .filter(|p| p.is_empty() || p.ends_with('.'))
             .collect()
     }
+}
+
+/// Whether a tensor belongs to a case under a name that means something: `out` beside `x`, `32x32.out` beside `32x32.x`.
+fn is_meant(file: &SafeTensors<'_>, tensor: &str) -> bool {
+    let at = tensor.rfind('.').map_or(0, |point| point + 1);
+    let (prefix, name) = tensor.split_at(at);
+    let known = MEANT.contains(&name) || CONDITIONING.contains(&name);
+    known && file.tensor(&format!("{prefix}x")).is_ok()
 }
 
 /// A tensor of any kind of numbers in single precision; `None` for one that holds something else.
@@ -125,7 +163,9 @@ pub fn verify(model: &Model, stored: &Stored) -> Result<Verification> {
         return Err(refuse("stores no output to compare with: out, denoised, score, …".into()));
     }
     comparisons.sort_by(|a, b| (&a.tensor, a.entry).cmp(&(&b.tensor, b.entry)));
-    let unused = stored.tensors.keys().filter(|name| !used.contains(*name)).cloned().collect();
+    let names = stored.tensors.keys().filter(|name| !used.contains(*name)).chain(&stored.unread);
+    let mut unused: Vec<String> = names.cloned().collect();
+    unused.sort();
     Ok(Verification { comparisons, unused })
 }
 

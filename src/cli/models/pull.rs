@@ -49,7 +49,8 @@ Examples:
 
 pub(super) fn run(arguments: &Pull, console: Console) -> Outcome<()> {
     let wanted = wanted(&arguments.name)?;
-    let path = fetch(&wanted, &Settings::from_env(), &arguments.fetch, console)?;
+    let settings = Settings::from_env();
+    let path = fetch(&wanted, &settings, &arguments.fetch, console)?;
     let shown = path.display();
     print(format!("{shown}\n").as_bytes())?;
     if is_pickle(&path) {
@@ -58,14 +59,15 @@ pub(super) fn run(arguments: &Pull, console: Console) -> Outcome<()> {
         console.note(&format!("  tweedie models convert {shown} {name}.safetensors"));
         return Ok(());
     }
-    // What holds no numbers, or too few, is found now and not in an hour.
+    // Any file of a repository can be asked for, and a configuration is no model.
+    if !path.is_dir() && !has_ending(&path, &["safetensors"]) {
+        return Ok(());
+    }
+    // What holds no numbers, or too few, is found now and not in an hour: what was fetched, not a file of the user's that
+    // has the model's name and goes before it.
     let by_name = arguments.fetch.file.is_none();
-    if by_name {
-        Checkpoint::named(&wanted.name)?
-    } else {
-        Checkpoint::open(&path)?
-    };
-    let model = if by_name { wanted.name } else { shown.to_string() };
+    Checkpoint::open(&if by_name { wanted.open(&settings)? } else { path.clone() })?;
+    let model = if by_name && !Path::new(&wanted.name).exists() { wanted.name } else { shown.to_string() };
     console.note("try:");
     console.note(&format!("  tweedie inpaint photo.jpg --mask scratches.png --model {model}"));
     Ok(())
@@ -73,12 +75,18 @@ pub(super) fn run(arguments: &Pull, console: Console) -> Outcome<()> {
 
 /// Whether the weights are in a form that is not loaded.
 fn is_pickle(path: &Path) -> bool {
-    let of = |path: &Path, ending: &str| path.extension().is_some_and(|extension| extension == ending);
+    const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
     if !path.is_dir() {
-        return !of(path, "safetensors");
+        return has_ending(path, &PICKLES);
     }
-    let files = [path.to_path_buf(), path.join("unet")].into_iter().filter_map(|folder| folder.read_dir().ok());
-    !files.flatten().flatten().any(|file| of(&file.path(), "safetensors"))
+    let folders = [path.to_path_buf(), path.join("unet")].into_iter().filter_map(|folder| folder.read_dir().ok());
+    let files: Vec<PathBuf> = folders.flatten().flatten().map(|file| file.path()).collect();
+    let any = |endings: &[&str]| files.iter().any(|file| has_ending(file, endings));
+    any(&PICKLES) && !any(&["safetensors"])
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending))
 }
 
 /// Fetches a model, telling about it on standard error: its file or folder.

@@ -37,7 +37,8 @@ pub(super) fn run(arguments: &Remove, console: Console) -> Outcome<()> {
     };
     let files = wanted.entry.map(|entry| entry.files.as_slice()).filter(|files| !files.is_empty());
     let Removed { files, bytes: size } = cache.remove(&wanted.repository, commit.as_deref(), files)?;
-    if files == 0 {
+    // What was never fetched to its end has no files yet and takes room all the same.
+    if files == 0 && size == 0 {
         return Err(absent());
     }
     console.note(&format!("{}: removed {}, {}", wanted.name, count(files, "file"), bytes(size)));

@@ -37,6 +37,9 @@ pub(super) struct Verify {
     #[arg(long, value_name = "T", default_value = "1e-5", value_parser = tolerance, requires = "io",
         help_heading = crate::cli::MODEL)]
     tolerance: f64,
+    /// Class of the image, for models trained with classes
+    #[arg(long, value_name = "N", help_heading = crate::cli::MODEL)]
+    class: Option<usize>,
     /// Print one JSON object
     #[arg(long, help_heading = crate::cli::DIAGNOSTICS)]
     json: bool,
@@ -79,8 +82,11 @@ struct Tested<'a> {
 
 pub(super) fn run(arguments: &Verify, console: Console) -> Outcome<()> {
     let name = arguments.model.to_string_lossy();
+    if let Some(io) = arguments.io.as_ref().filter(|io| !io.exists()) {
+        return Err(Failure::usage(format!("--io {}: no such file", io.display())));
+    }
     // What other programs stored, they computed in single precision.
-    let options = ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() };
+    let options = ModelOptions { precision: Some(Precision::F32), class: arguments.class, ..ModelOptions::default() };
     let model = Model::open(&name, &options)?;
     match &arguments.io {
         Some(io) => compare(arguments, &name, verify(&model, &Stored::read(io)?)?, console),
