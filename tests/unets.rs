@@ -507,15 +507,9 @@ fn schedulers_have_the_levels_of_diffusers() {
 // As many attentions and channels as the bounds allow, in a few lines of text.
 #[test]
 fn the_largest_network_of_guided_diffusion_takes_little_memory_to_describe() {
-    let config = adm(
-        8,
-        8192,
-        8,
-        json!({
-            "channel_mult": "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "num_head_channels": 1,
-            "attention_resolutions": [8, 4, 2, 1],
-        }),
-    );
+    let sides: Vec<usize> = (0..16).map(|level| 65536 >> level).collect();
+    let more = json!({"channel_mult": vec![1; 16], "num_head_channels": 1, "attention_resolutions": sides});
+    let config = adm(65536, 8192, 8, more);
     let recipe = recipe("adm", &config, &TensorIndex::new()).unwrap();
     let mut rows: Vec<(*const usize, usize)> = Vec::new();
     for origin in &recipe.tensors {
