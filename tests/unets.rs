@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use tweedie::models::{
-    Checkpoint, Family, Fused, Layered, Model, ModelOptions, Origin, Recipe, ScoreModel, TensorIndex,
+    Checkpoint, Family, Fused, Layered, Model, ModelOptions, Origin, Pick, Recipe, ScoreModel, TensorIndex,
 };
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned, Prediction, Time, VariancePreserving};
 use tweedie::schedules::Discrete;
@@ -325,6 +325,9 @@ fn published_configurations_have_the_published_numbers_of_parameters() {
         published().iter().map(|(_, config)| count(&recipe("adm", config, &none).unwrap())).collect();
     assert_eq!(of_adm[..3], [93_563_910, 552_814_086, 553_838_086]);
     assert_eq!((of_adm[3] + 50_000) / 100_000, 5_590, "559.0 million, not {}", of_adm[3]);
+    // Of the last two the paper gives the millions.
+    let millions = |count: usize| (count + 500_000) / 1_000_000;
+    assert_eq!((millions(of_adm[4]), millions(of_adm[5])), (422, 296), "{of_adm:?}");
 
     let down = |attention: usize, levels: usize| -> Vec<&str> {
         (0..levels).map(|level| if level == attention { "AttnDownBlock2D" } else { "DownBlock2D" }).collect()
@@ -475,6 +478,15 @@ fn schedulers_have_the_levels_of_diffusers() {
             }
         }
     }
+    // By the recurrence of `β = linspace(0.00085, 0.012, 1000)` in double precision.
+    for class in ["HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"] {
+        let recipe = of(json!({"_class_name": class})).unwrap();
+        let Parameterization::VariancePreserving(process) = recipe.parameterization else { panic!("{class}") };
+        for (place, expected) in [(0, 0.99915), (100, 0.8673441452), (500, 0.1607715999), (999, 0.001578962931)] {
+            let got: f64 = process.levels.alpha_bars()[place];
+            assert!((got / expected - 1.0).abs() < 1e-8, "{class}: {got} at {place}, expected {expected}");
+        }
+    }
     let refusal = |scheduler: Value| of(scheduler).unwrap_err();
     let ddpm = |key: &str, value: Value| json!({"_class_name": "DDPMScheduler", key: value});
     for (message, part) in [
@@ -490,6 +502,26 @@ fn schedulers_have_the_levels_of_diffusers() {
     ] {
         assert!(message.contains(part), "`{message}` lacks `{part}`");
     }
+}
+
+// As many attentions and channels as the bounds allow, in a few lines of text.
+#[test]
+fn the_largest_network_of_guided_diffusion_takes_little_memory_to_describe() {
+    let sides: Vec<usize> = (0..16).map(|level| 65536 >> level).collect();
+    let more = json!({"channel_mult": vec![1; 16], "num_head_channels": 1, "attention_resolutions": sides});
+    let config = adm(65536, 8192, 8, more);
+    let recipe = recipe("adm", &config, &TensorIndex::new()).unwrap();
+    let mut rows: Vec<(*const usize, usize)> = Vec::new();
+    for origin in &recipe.tensors {
+        if let Pick::Rows(of) = &origin.pick {
+            rows.push((of.as_ptr(), of.len()));
+        }
+    }
+    let named = rows.len();
+    rows.sort_unstable();
+    rows.dedup();
+    assert_eq!(2 * rows.len(), named, "weight and bias share their rows");
+    assert!(rows.iter().map(|(_, count)| count * size_of::<usize>()).sum::<usize>() < 64 << 20);
 }
 
 #[test]
@@ -511,8 +543,10 @@ fn settings_that_cannot_be_are_refused_by_name() {
         (adm("num_head_channels", json!(48)), "256 channels at input_blocks.7.1 cannot be divided into heads"),
         (adm("num_head_channels", json!(0)), "num_head_channels = 0, expected a number above 0"),
         (adm("num_channels", json!(100)), "100 channels of a level are not a multiple of 32 groups"),
-        (adm("num_channels", json!(1_u64 << 60)), "num_channels = 1152921504606846976, expected 1 to 16384"),
+        (adm("num_channels", json!(1_u64 << 60)), "num_channels = 1152921504606846976, expected 1 to 8192"),
         (adm("num_res_blocks", json!(1_u64 << 60)), "num_res_blocks = 1152921504606846976, expected 1 to 64"),
+        (adm("num_res_blocks", json!(64)), "blocks of all levels = 384, expected 1 to 128"),
+        (adm("image_size", json!(1_u64 << 40)), "no channel_mult, and the tensors do not say it"),
         (adm("noise_schedule", json!("sqrt")), "noise_schedule = \"sqrt\"; known: \"linear\" and \"cosine\""),
         (adm("diffusion_steps", json!(10)), "diffusion_steps = 10, expected more than 20"),
         (adm("num_res_blocks", json!(-1)), "config: invalid value: integer `-1`"),
@@ -523,6 +557,23 @@ fn settings_that_cannot_be_are_refused_by_name() {
         (ddpm("num_res_blocks", Value::Null), "no model.num_res_blocks, and the tensors do not say it"),
     ] {
         assert!(message.contains(part), "`{message}` lacks `{part}`");
+    }
+    let diffusers = |key: &str, value: Value| {
+        let mut config = with_scheduler(read_json("diffusers/ddpm-google/config.json"), ddpm_scheduler());
+        config[key] = value;
+        recipe("UNet2DModel", &config, &TensorIndex::new()).unwrap_err()
+    };
+    for (message, part) in [
+        (diffusers("freq_shift", json!(1e9)), "freq_shift = 1000000000.0 cannot be built yet, only numbers below half"),
+        (diffusers("norm_num_groups", Value::Null), "norm_num_groups = None cannot be built yet, only a number"),
+    ] {
+        assert!(message.contains(part), "`{message}` lacks `{part}`");
+    }
+    for size in [0_u64, 1, 1 << 40] {
+        let expected = format!("was trained on images of {size}x{size} pixels, expected a side of 8 to 65536");
+        assert_eq!(diffusers("sample_size", json!(size)), expected);
+        let config = self::adm(256, 128, 1, json!({"image_size": size, "channel_mult": "1,2"}));
+        assert_eq!(recipe("adm", &config, &TensorIndex::new()).unwrap_err(), expected);
     }
     let message = recipe("adm", &Value::Null, &TensorIndex::new()).unwrap_err();
     assert_eq!(message, "adm: the configuration has no num_channels, and the tensors do not say it");

@@ -65,7 +65,7 @@ pub enum Error {
         /// Images.
         batch: usize,
     },
-    /// The network has a part that no kernel does.
+    /// The gradient of the parameters around a part that no kernel takes it of; every network can be evaluated.
     #[error("{0} is not fused")]
     Unsupported(String),
     /// There are more or fewer numbers than the shape has.

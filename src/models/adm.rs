@@ -15,6 +15,7 @@ use crate::priors::{Parameterization, Prediction, VariancePreserving};
 use crate::schedules::Discrete;
 use serde::Deserialize;
 use serde_json::Value;
+use std::sync::Arc;
 use tweedie_kernels::network::{Classes, Embedding, Features, Filter, Network, Parameter, Resample, Source};
 
 /// guided-diffusion.
@@ -172,7 +173,8 @@ const PUBLISHED: [Published; 5] = [
 /// Larger than in any network of this kind that has been published.
 const MOST_LEVELS: usize = 16;
 const MOST_BLOCKS: usize = 64;
-const MOST_CHANNELS: usize = 1 << 14;
+const MOST_BLOCKS_OF_ALL: usize = 128;
+const MOST_CHANNELS: usize = 1 << 13;
 const MOST_CLASSES: usize = 1 << 20;
 const MOST_STEPS: usize = 100_000;
 
@@ -320,6 +322,7 @@ impl AdmConfig {
         }
         let blocks = self.num_res_blocks.or(seen.map(|seen| seen.blocks)).ok_or_else(|| lacks("num_res_blocks"))?;
         let blocks = within("num_res_blocks", blocks, MOST_BLOCKS)?;
+        within("blocks of all levels", blocks * channels.len(), MOST_BLOCKS_OF_ALL)?;
         let image_channels = self.in_channels.or(seen.map(|seen| seen.image_channels)).unwrap_or(3);
         let image_channels = within("in_channels", image_channels, MOST_CHANNELS)?;
         let outputs = match (self.learn_sigma, seen) {
@@ -560,13 +563,13 @@ impl Anatomy {
                 true => index * channels + head * width,
                 false => (3 * head + index) * width,
             };
-            let rows: Vec<usize> = (0..heads).flat_map(|head| first(head)..first(head) + width).collect();
+            let rows: Arc<[usize]> = (0..heads).flat_map(|head| first(head)..first(head) + width).collect();
             let [weight, bias] = ["weight", "bias"].map(|what| format!("{name}.qkv.{part}.{what}"));
             for (parameter, tensor, shape) in [
                 (&weight, format!("{name}.qkv.weight"), vec![3 * channels, channels, 1]),
                 (&bias, format!("{name}.qkv.bias"), vec![3 * channels]),
             ] {
-                let (parameter, pick) = (parameter.clone(), Pick::Rows(rows.clone()));
+                let (parameter, pick) = (parameter.clone(), Pick::Rows(Arc::clone(&rows)));
                 draft.tensors.push(Origin { parameter, tensor, shape, pick });
             }
             matrix(weight, bias)

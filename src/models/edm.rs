@@ -70,6 +70,12 @@ pub struct Arguments {
     /// Number of steps of the variance preserving processes.
     #[serde(rename = "M")]
     pub steps: Option<usize>,
+    /// Bound of the ratio of signals between two of iDDPM's levels.
+    #[serde(rename = "C_1")]
+    pub c_1: Option<f64>,
+    /// Offset of iDDPM's cosine schedule.
+    #[serde(rename = "C_2")]
+    pub c_2: Option<f64>,
     /// The smallest time of the variance preserving process.
     pub epsilon_t: Option<f64>,
     /// The smallest noise level that is defined.
@@ -183,6 +189,8 @@ impl EdmConfig {
                 beta_d: None,
                 beta_min: None,
                 steps: None,
+                c_1: None,
+                c_2: None,
                 epsilon_t: None,
                 sigma_min: None,
                 sigma_max: None,
@@ -244,6 +252,11 @@ impl EdmConfig {
             }
             // Its table of noise levels is that of the cosine schedule.
             "iDDPMPrecond" => {
+                for (field, got, built) in [("C_1", arguments.c_1, 0.001), ("C_2", arguments.c_2, 0.008)] {
+                    if let Some(other) = got.filter(|&got| got != built) {
+                        return refuse(field, &other, &built.to_string());
+                    }
+                }
                 let process = VariancePreserving::new(Discrete::cosine(steps), Prediction::Noise, Time::Nearest);
                 let range = process.sigma_range();
                 Ok((Parameterization::VariancePreserving(process.into()), range, 2))

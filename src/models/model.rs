@@ -143,12 +143,9 @@ impl Model {
             Architecture::Drunet(shape) => (Box::new(Drunet::new(shape, device, lookup)?), Precision::F32),
             Architecture::Steps(network) if device.is_cpu() => {
                 let fused = Fused::new(network, *instruction_set, precision, lookup);
-                match fused.and_then(|fused| fused.with_class(class)) {
-                    Ok(fused) => (Box::new(fused), precision),
-                    // What no kernel does, tensor operations do, slowly and in single precision.
-                    Err(tweedie_kernels::Error::Unsupported(_)) => (Box::new(layered(network)?), Precision::F32),
-                    Err(error) => return Err(refuse(error.to_string())),
-                }
+                let fused =
+                    fused.and_then(|fused| fused.with_class(class)).map_err(|error| refuse(error.to_string()))?;
+                (Box::new(fused), precision)
             }
             Architecture::Steps(network) => (Box::new(layered(network)?), precision),
         };

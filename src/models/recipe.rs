@@ -3,7 +3,12 @@
 use super::{Architecture, TensorIndex};
 use crate::priors::Parameterization;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use tweedie_kernels::network::Parameter;
+
+/// Sides of images that a network can have been trained on.
+const NATIVE_SIZES: RangeInclusive<usize> = 8..=1 << 16;
 
 /// What an architecture makes of its configuration.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ pub enum Pick {
     /// All in their order, though the shape may be another, `[C, C, 1]` for `[C, C]`.
     Whole,
     /// These rows of the first axis, in this order: q, k or v of a `qkv`.
-    Rows(Vec<usize>),
+    Rows(Arc<[usize]>),
     /// The columns of a matrix as rows, `[in, out]` for `[out, in]`.
     Transposed,
     /// The kernels `[out, in, k, k]` and a filter before them as one of `[out, in, k + n − 1, k + n − 1]`: the outer product
@@ -61,7 +66,7 @@ impl Origin {
             Pick::Rows(rows) => {
                 let length: usize = self.shape.get(1..)?.iter().product();
                 let mut values = Vec::with_capacity(rows.len() * length);
-                for row in rows {
+                for row in rows.iter() {
                     values.extend_from_slice(tensor.get(row * length..(row + 1) * length)?);
                 }
                 Some(values)
@@ -175,6 +180,11 @@ impl Recipe {
             return Err(format!("has noise levels from {low} to {high}, expected 0 < sigma_min < sigma_max"));
         }
         self.parameterization.check()?;
+        // Windows and pictures of this side are made.
+        if let Some(size) = self.native_size.filter(|size| !NATIVE_SIZES.contains(size)) {
+            let (least, most) = (NATIVE_SIZES.start(), NATIVE_SIZES.end());
+            return Err(format!("was trained on images of {size}x{size} pixels, expected a side of {least} to {most}"));
+        }
         let parameters: BTreeMap<&str, &Parameter> =
             self.network.parameters().into_iter().map(|p| (p.name.as_str(), p)).collect();
         for origin in &self.tensors {

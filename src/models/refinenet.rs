@@ -143,6 +143,10 @@ impl RefineNetConfig {
 
     fn ncsn(&self, _: &TensorIndex) -> Result<Recipe, String> {
         self.check("ncsn")?;
+        // It is told the number of the level, and levels are found by their logarithm.
+        if self.model.sigma_dist.as_deref() == Some("uniform") {
+            return Err("ncsn with sigma_dist = \"uniform\" cannot be built, only geometric".into());
+        }
         let Levels { ngf, num_classes: count, sigma_begin: largest, sigma_end: smallest, .. } = self.model;
         let shape = RefineNetShape::new(self.data.channels, ngf, Depth::Four, Some(count));
         Ok(self.recipe(shape, NoiseCoordinate::Level { largest, smallest, count }, true))

@@ -50,6 +50,10 @@ const VARIANCE_PRESERVING: [&str; 16] = [
     "UniPCMultistepScheduler",
 ];
 
+/// Those whose β are by default the ones of latent diffusion, 0.00085 to 0.012.
+const LATENT_DEFAULTS: [&str; 3] =
+    ["HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"];
+
 impl SchedulerConfig {
     /// How the network was trained, and the noise levels it has seen; `centred` if it maps its input to `2 x − 1` itself,
     /// `time` for what it is told between two levels.
@@ -110,7 +114,9 @@ impl SchedulerConfig {
                 wrong("trained_betas of length", &betas.len(), "at least two numbers above 0 and below 1")
             });
         }
-        let (start, end) = (self.beta_start.unwrap_or(1e-4), self.beta_end.unwrap_or(0.02));
+        let of_latents = LATENT_DEFAULTS.contains(&self.class_name.as_str());
+        let (start, end) = if of_latents { (0.000_85, 0.012) } else { (1e-4, 0.02) };
+        let (start, end) = (self.beta_start.unwrap_or(start), self.beta_end.unwrap_or(end));
         levels(self.beta_schedule.as_deref().unwrap_or("linear"), (start, end), self.num_train_timesteps)
     }
 }

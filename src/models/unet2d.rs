@@ -116,13 +116,18 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
     }
     let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
     let network = architecture.network()?;
-    let tensors = renamed(&network, tensors);
-    Ok(Recipe { native_size, tensors, ..Recipe::new(network, parameterization, sigma_range) })
+    // The library of 2022 stored the frequencies twice.
+    let ignored = tensors.contains_key(FORMER_FREQUENCIES).then(|| FORMER_FREQUENCIES.to_owned());
+    let (tensors, ignored) = (renamed(&network, tensors), ignored.into_iter().collect());
+    Ok(Recipe { native_size, tensors, ignored, ..Recipe::new(network, parameterization, sigma_range) })
 }
 
 /// What the projections of an attention were called in the files of 2022.
 const FORMER: [(&str, &str); 4] =
     [(".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn.")];
+
+/// What `time_proj.weight` was called, and stored as beside it.
+const FORMER_FREQUENCIES: &str = "time_proj.W";
 
 /// Origins of parameters that the checkpoint has under their former names.
 fn renamed(network: &Network, tensors: &TensorIndex) -> Vec<Origin> {
@@ -257,8 +262,25 @@ impl UNet2dConfig {
     }
 
     /// Channels of the embedding.
-    fn embedded(&self) -> usize {
+    pub(super) fn embedded(&self) -> usize {
         self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
+    }
+
+    /// Whether the embedding can be built, of channels that are known to be in bounds.
+    ///
+    /// # Errors
+    /// A sentence naming the field that cannot be built, its value, and what can.
+    pub(super) fn check_embedding(&self) -> Result<(), String> {
+        if !(1..=4 * MOST_CHANNELS).contains(&self.embedded()) {
+            return refuse("time_embedding_dim", &self.embedded(), &format!("1 to {}", 4 * MOST_CHANNELS));
+        }
+        // The exponents of the frequencies are divided by what is left of the half.
+        let half = self.block_out_channels[0] as f64 / 2.0;
+        if self.time_embedding_type == "positional" && !(self.freq_shift.is_finite() && self.freq_shift < half) {
+            let can = format!("numbers below half of the first channels, {half}");
+            return refuse("freq_shift", &self.freq_shift, &can);
+        }
+        Ok(())
     }
 
     fn middle(&self, draft: &mut Draft, x: usize) -> usize {
@@ -277,9 +299,6 @@ impl UNet2dConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        let refuse = |field: &str, got: &dyn std::fmt::Debug, can: &str| {
-            Err(format!("UNet2DModel with {field} = {got:?} cannot be built yet, only {can}"))
-        };
         let levels = self.block_out_channels.len();
         if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
             let lengths = (levels, self.down_block_types.len(), self.up_block_types.len());
@@ -342,14 +361,16 @@ impl UNet2dConfig {
         if self.mid_block_type.as_ref().is_some_and(|kind| kind != MIDDLE) {
             return refuse("mid_block_type", &self.mid_block_type, &format!("{MIDDLE:?} and null"));
         }
-        if !(1..=4 * MOST_CHANNELS).contains(&self.embedded()) {
-            return refuse("time_embedding_dim", &self.embedded(), &format!("1 to {}", 4 * MOST_CHANNELS));
-        }
+        self.check_embedding()?;
         if self.class_embed_type.is_some() {
             return refuse("class_embed_type", &self.class_embed_type, "null");
         }
         if self.num_class_embeds.is_some_and(|classes| !(1..=MOST_CLASSES).contains(&classes)) {
             return refuse("num_class_embeds", &self.num_class_embeds, &format!("1 to {MOST_CLASSES}"));
+        }
+        // The library takes groups of four channels then, but in skip blocks alone.
+        if self.norm_num_groups.is_none() {
+            return refuse("norm_num_groups", &self.norm_num_groups, "a number of groups without skip blocks");
         }
         let groups = self.norm_groups();
         if let Some(channels) = self.block_out_channels.iter().find(|&c| groups == 0 || c % groups != 0) {
@@ -438,6 +459,10 @@ impl UNet2dConfig {
     }
 }
 
+fn refuse(field: &str, got: &dyn std::fmt::Debug, can: &str) -> Result<(), String> {
+    Err(format!("UNet2DModel with {field} = {got:?} cannot be built yet, only {can}"))
+}
+
 /// A convolution `name.conv` that changes the resolution.
 fn resample(draft: &mut Draft, name: &str, x: usize, resample: Resample) -> usize {
     let channels = draft.channels(&[x]);
@@ -449,7 +474,7 @@ const ATTENTION_DOWN: &str = "AttnDownBlock2D";
 const ATTENTION_UP: &str = "AttnUpBlock2D";
 const RESIDUAL_DOWN: &str = "ResnetDownsampleBlock2D";
 const RESIDUAL_UP: &str = "ResnetUpsampleBlock2D";
-const MIDDLE: &str = "UNetMidBlock2D";
+pub(super) const MIDDLE: &str = "UNetMidBlock2D";
 
 /// Larger than in any network of this kind that has been published.
 const MOST_LEVELS: usize = 16;

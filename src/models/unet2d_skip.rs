@@ -6,7 +6,7 @@
 //! Song et al. (2021), <https://arxiv.org/abs/2011.13456>
 
 use super::draft::{Affine, Draft, Extent, Residual, affine, dense, groups_of_four, norm, source, sum};
-use super::unet2d::UNet2dConfig;
+use super::unet2d::{MIDDLE, UNet2dConfig};
 use std::f64::consts::FRAC_1_SQRT_2;
 use tweedie_kernels::network::{Embedding, Features, Filter, Network, Norm, Parameter, Source, Sum};
 
@@ -62,6 +62,10 @@ fn check(config: &UNet2dConfig) -> Result<(), String> {
     if config.resnet_time_scale_shift != "default" {
         return refuse("resnet_time_scale_shift", &config.resnet_time_scale_shift, "\"default\"");
     }
+    if config.mid_block_type.as_deref() != Some(MIDDLE) {
+        return refuse("mid_block_type", &config.mid_block_type, &format!("{MIDDLE:?}"));
+    }
+    config.check_embedding()?;
     if config.act_fn != "silu" && config.act_fn != "swish" {
         return refuse("act_fn", &config.act_fn, "\"silu\"");
     }
@@ -94,8 +98,8 @@ fn check_scale(config: &UNet2dConfig) -> Result<(), String> {
 pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
     check(config)?;
     let channels = &config.block_out_channels;
-    let first = channels[0];
-    let mut build = Build { config, draft: Draft::new(config.in_channels), embedded: 4 * first };
+    let (first, embedded) = (channels[0], config.embedded());
+    let mut build = Build { config, draft: Draft::new(config.in_channels), embedded };
     let last = channels.len() - 1;
 
     let mut x = build.draft.convolution(0, None, affine("conv_in", config.in_channels, first, 3));
@@ -161,8 +165,8 @@ pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
         },
     };
     let layers = vec![
-        dense("time_embedding.linear_1", features.channels(), 4 * first, false),
-        dense("time_embedding.linear_2", 4 * first, 4 * first, true),
+        dense("time_embedding.linear_1", features.channels(), embedded, false),
+        dense("time_embedding.linear_2", embedded, embedded, true),
     ];
     let embedding = Embedding { features, layers, classes: None };
     Ok(Network { channels: config.in_channels, embedding, steps: build.draft.steps })

@@ -49,6 +49,10 @@ impl Denoiser for Grey {
         self.0.native_size()
     }
 
+    fn spread(&self) -> f64 {
+        self.0.spread()
+    }
+
     /// The transpose of replicating is the sum of the channels, that of the mean a third for each.
     fn denoise_with_pullback<'a>(&'a self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'a>)> {
         let (denoised, inner) = self.0.denoise_with_pullback(&x.mean_keepdim(1)?, Self::sigma(sigma))?;
