@@ -312,7 +312,7 @@ fn what_was_only_begun_is_removed_alone_and_kept_beside_a_model() {
     };
     begin();
     let ran = world.succeed("models remove a/b");
-    assert!(ran.stderr.starts_with("a/b: removed 0 files, 2"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("a/b: removed 0 files, "), "{}", ran.stderr);
     assert!(!folder.exists());
     world.refused("models remove a/b", 3, "is not in the cache");
     world.succeed("models pull a/b");
