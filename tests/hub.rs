@@ -332,7 +332,9 @@ fn what_was_only_begun_is_removed_alone_and_kept_beside_a_model() {
 #[test]
 fn failures_that_pass_are_waited_out_and_what_has_arrived_is_kept() {
     let bytes = noise(300_000);
-    let cases: [(&str, Vec<Fault>, Vec<Option<u64>>); 7] = [
+    /// What happens, and where each request asks to begin.
+    type Case = (&'static str, Vec<Fault>, Vec<Option<u64>>);
+    let cases: [Case; 7] = [
         ("an error of the server", vec![Fault::Status(500), Fault::Status(503)], vec![None, None, None]),
         ("a busy server", vec![Fault::Later(429, 1)], vec![None, None]),
         ("a cut connection", vec![Fault::Cut(100_000), Fault::Cut(50_000)], vec![None, Some(100_000), Some(150_000)]),
