@@ -143,7 +143,7 @@ impl Checkpoint {
     /// As [`open`](Self::open).
     pub fn from_native(bytes: impl Into<Cow<'static, [u8]>>, model: &str) -> Result<Self> {
         let bytes = bytes.into();
-        if has_name_of_a_pickle(model) || bytes.starts_with(b"PK\x03\x04") {
+        if has_name_of_a_pickle(model) || begins_as_pickle(&bytes) {
             return Err(pickle(Path::new(model)));
         }
         let file = TensorFile::from_bytes(bytes, model)?;
@@ -312,6 +312,11 @@ pub(super) fn diffusers_weights(folder: &Path) -> Result<PathBuf> {
         let reason = format!("has no weights; looked for {}", NAMES.join(", "));
         Error::Model { model: folder.to_string_lossy().into_owned(), reason }
     })
+}
+
+/// An archive, or a stream of one of the protocols 2 to 5.
+fn begins_as_pickle(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..])
 }
 
 fn has_name_of_a_pickle(model: &str) -> bool {

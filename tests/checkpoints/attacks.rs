@@ -237,7 +237,7 @@ fn nesting(all: &mut Attacks) {
     let module = |pickle: Pickle, attribute: &str, entries: &[u8]| {
         let pickle = pickle.class("torch_utils.persistence", "_reconstruct_persistent_obj").op(b"}");
         let pickle = pickle.text("class_name").text("M").op(b"s").text("state").op(b"}");
-        pickle.text(attribute).op(b"}(").op(&entries.repeat(1000)).op(b"usss\x85R")
+        pickle.text(attribute).op(b"}(").op(&entries.repeat(1000)).op(b"uss\x85R")
     };
     let one = long().tensor(("0", 4), 0, &[1], &[1]).put(1).op(b"0");
     all.value("a long parameter a thousand times", module(one.clone(), "_parameters", b"h\x00h\x01"), too_long);
