@@ -1,6 +1,6 @@
 //! How what a family's own program stores about a network relates to the denoiser here.
 
-use crate::priors::Parameterization;
+use crate::priors::{NoiseCoordinate, Parameterization};
 
 /// The numbers that turn a stored case of another program into one of ours.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,8 +64,10 @@ impl Reference {
                 ..same
             }),
             // The level or its number, in the unit of the program's images; the score is the output over its σ. A denoiser of
-            // images in [-1, 1] stores what it was given as `sigma`, a network of others what it was.
-            Parameterization::VarianceExploding(process) if name != "sigma" || process.unit != 1.0 => {
+            // any level stores what it was given as `sigma`, a network of numbered levels the one that its number stands for.
+            Parameterization::VarianceExploding(process)
+                if name != "sigma" || matches!(process.coordinate, NoiseCoordinate::Level { .. }) =>
+            {
                 let unit = process.unit;
                 let own = if name == "sigma" { value } else { process.coordinate.sigma(value) };
                 Ok(Self {
