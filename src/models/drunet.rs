@@ -6,6 +6,7 @@
 //! <https://github.com/cszn/DPIR> and of deepinv.
 
 use super::convolution::{convolve, depth_to_space, space_to_depth};
+use super::layered::tensors;
 use super::{Architecture, Family, Recipe, ScoreModel, TensorIndex};
 use crate::Result;
 use crate::priors::Parameterization;
@@ -231,12 +232,11 @@ impl Drunet {
     pub fn new(
         shape: &DrunetShape,
         device: &Device,
-        mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
+        lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> candle_core::Result<Self> {
-        let mut weights = HashMap::new();
+        let mut weights = tensors(&shape.parameters, device, lookup)?;
         for Parameter { name, shape } in &shape.parameters {
-            let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
-            let values = Tensor::from_vec(lookup(name).ok_or_else(missing)?, shape.as_slice(), device)?;
+            let Some(values) = weights.remove(name) else { continue };
             let weight = match (shape[2], name.starts_with("m_up")) {
                 (2, false) => values.reshape((shape[0], 4 * shape[1], 1, 1))?,
                 // From `[in, out, 2, 2]`, as a transposed convolution has it.

@@ -8,6 +8,23 @@ use tweedie_kernels::network::{
     Attention, Dense, Features, Filter, Network, Norm, Parameter, Resample, Resize, Source, Step, Sum,
 };
 
+/// The parameters that `lookup` finds by name, on `device`.
+///
+/// # Errors
+/// `None` of `lookup` becomes candle's error for a tensor that cannot be found.
+pub(super) fn tensors<'a>(
+    parameters: impl IntoIterator<Item = &'a Parameter>,
+    device: &Device,
+    mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
+) -> candle_core::Result<HashMap<String, Tensor>> {
+    let tensor = |Parameter { name, shape }: &Parameter| {
+        let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
+        let values = lookup(name).ok_or_else(missing)?;
+        Ok((name.clone(), Tensor::from_vec(values, shape.as_slice(), device)?))
+    };
+    parameters.into_iter().map(tensor).collect()
+}
+
 /// A network interpreted step by step with candle.
 #[derive(Debug)]
 pub struct Layered {
@@ -25,14 +42,9 @@ impl Layered {
     pub fn new(
         network: &Network,
         device: &Device,
-        mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
+        lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> candle_core::Result<Self> {
-        let mut parameters = HashMap::new();
-        for Parameter { name, shape } in network.parameters() {
-            let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
-            let values = lookup(name).ok_or_else(missing)?;
-            parameters.insert(name.clone(), Tensor::from_vec(values, shape.as_slice(), device)?);
-        }
+        let parameters = tensors(network.parameters(), device, lookup)?;
         Ok(Self { network: network.clone(), parameters, device: device.clone(), class: None })
     }
 

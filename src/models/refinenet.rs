@@ -14,6 +14,7 @@
 //! appendix B; <https://github.com/ermongroup/ncsn>, <https://github.com/ermongroup/ncsnv2>
 
 use super::convolution::Convolution;
+use super::layered::tensors;
 use super::{Architecture, Family, Recipe, ScoreModel, TensorIndex};
 use crate::Result;
 use crate::priors::{NoiseCoordinate, Parameterization, VarianceExploding};
@@ -373,14 +374,9 @@ impl RefineNet {
     pub fn new(
         shape: &RefineNetShape,
         device: &Device,
-        mut lookup: impl FnMut(&str) -> Option<Vec<f32>>,
+        lookup: impl FnMut(&str) -> Option<Vec<f32>>,
     ) -> candle_core::Result<Self> {
-        let mut parameters = HashMap::new();
-        for Parameter { name, shape } in &shape.parameters {
-            let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
-            let values = lookup(name).ok_or_else(missing)?;
-            parameters.insert(name.clone(), Tensor::from_vec(values, shape.as_slice(), device)?);
-        }
+        let parameters = tensors(&shape.parameters, device, lookup)?;
         Ok(Self { shape: shape.clone(), parameters })
     }
 

@@ -105,7 +105,7 @@ pub(super) fn prepare<'a>(
     }
     // A grey picture is a picture in colour whose channels are equal; one in colour is none of grey.
     if model.denoiser().channels() == Some(1) && canvas.color_channels() > 1 {
-        let expected = "a grey one, since the model knows no others".into();
+        let expected = "a grey one, since the model knows no others: make it grey, or take another --model".into();
         return refuse("photo", "a picture in colour".into(), expected);
     }
     if let Some(tile) = options.tile.filter(|&tile| tile < LEAST_WINDOW) {
