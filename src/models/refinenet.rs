@@ -169,8 +169,14 @@ impl RefineNetConfig {
             None => Depth::Four,
         };
         let shape = RefineNetShape::new(self.data.channels, self.model.ngf, depth, None);
-        // What it would be told is what its output is divided by, and that is done outside.
-        Ok(self.recipe(shape, NoiseCoordinate::Logarithm, false))
+        // What it would be told is what its output is divided by, and that is done outside, for any level; numbers of levels
+        // are how its own program names them.
+        let Levels { num_classes: count, sigma_begin: largest, sigma_end: smallest, .. } = self.model;
+        let coordinate = match self.model.sigma_dist.as_deref() {
+            Some("uniform") => NoiseCoordinate::Logarithm,
+            _ => NoiseCoordinate::Level { largest, smallest, count },
+        };
+        Ok(self.recipe(shape, coordinate, false))
     }
 }
 
