@@ -47,7 +47,7 @@ fn draw(method: &str, settings: &str, prior: &Mixture, y: f64, sigma_y: f64, row
     let measurement = Measurement { operator: &operator, noise: &noise, y };
     let annealing = "[annealing]\nsteps = 120\nsigma_start = 20.0\nsigma_end = 0.01\nrho = 7.0\nrenoise = 'ancestral'";
     // The weights that the paper has count a noisy measurement more than once.
-    let exact = if method == "fps_smc" { "telescoping = true" } else { "" };
+    let exact = if method == "fps_smc" { "own_noise = true" } else { "" };
     let settings = toml::from_str(&format!("{settings}\n{exact}\n{annealing}")).unwrap();
     let sampler = find_sampler(SAMPLERS, method, settings).unwrap();
     let problem = Problem { prior, measurement: &measurement, guess: None };

@@ -1,6 +1,7 @@
 //! How near the draws of every method come to an exact posterior: `mixture_benchmark [--quick] [--methods a,b]
 //! [--dimensions 8,80,800] [--measurements 1,2,4] [--seeds 20] [--samples 300] [--slices 1000] [--output FILE]
-//! [--set 'METHOD:SETTINGS']`, where settings are TOML in the place of those of the table below.
+//! [--records FILE] [--set 'METHOD:SETTINGS']`, where settings are TOML in the place of those of the table below. The file of
+//! records gets a line for each distance, and what stands in it is not drawn again: a table of hours goes on where it was.
 //!
 //! The prior is a mixture of 25 Gaussians of unit covariance with means `(8i, 8j, 8i, 8j, …)`, i, j from −2 to 2, and random
 //! weights (squares of normal numbers); 1, 2 or 4 random projections are measured, whose singular values are uniform on
@@ -12,10 +13,13 @@
 //! After Cardoso et al. (2023), <https://arxiv.org/abs/2308.07983>, section 4.
 
 mod operator;
+mod records;
 mod sliced_wasserstein;
 
 use candle_core::{DType, Device, Tensor};
 use operator::Projections;
+use rayon::prelude::*;
+use records::{Drawn, Key, Records};
 use sliced_wasserstein::sliced_wasserstein;
 use std::fmt::Write;
 use std::time::Instant;
@@ -36,10 +40,16 @@ const SETTINGS: &[(&str, &str)] = &[
     ("pigdm", "renoise = 'ancestral'"),
     ("dps", "renoise = 'ancestral'\n[top]\nscale = 0.5"),
     ("tmpd", "renoise = 'ancestral'\n[top]\niterations = 4"),
-    ("mcg_diff", "renoise = 'ancestral'\n[top]\nparticles = 100"),
+    ("mcg_diff", "renoise = 'ancestral'\n[top]\nparticles = 100\nresampling = { threshold = 0.5 }"),
     ("tds", "renoise = 'ancestral'\n[top]\nparticles = 32"),
-    ("fps_smc", "renoise = 'ancestral'\n[top]\nparticles = 100"),
+    ("fps_smc", "renoise = 'ancestral'\n[top]\nparticles = 100\nown_noise = true\nresampling = { threshold = 0.5 }"),
+    // Published for a hundred repeats.
+    ("replacement", "renoise = 'ancestral'\n[top]\nrepeats = 4"),
 ];
+
+/// Numbers of one batch: what is computed with stays in the cache of a core, and below the 65 536 from which candle's threads
+/// wait for one another.
+const BATCH: usize = 1 << 18;
 
 /// Methods that have no schedule of their own.
 const WITHOUT_SETTINGS: &[&str] = &["tweedie"];
@@ -53,6 +63,7 @@ struct Options {
     samples: usize,
     slices: usize,
     output: Option<String>,
+    records: Option<String>,
     /// Methods with settings of their own.
     settings: Vec<(String, toml::Table)>,
 }
@@ -67,6 +78,7 @@ impl Options {
             samples: 300,
             slices: 1000,
             output: None,
+            records: None,
             settings: Vec::new(),
         };
         let mut arguments = arguments;
@@ -88,6 +100,7 @@ impl Options {
                     let (method, settings) = value.split_once(':').ok_or("--set needs METHOD:SETTINGS")?;
                     options.settings.push((method.to_owned(), toml::from_str(settings)?));
                 }
+                "--records" => options.records = Some(value),
                 "--output" => options.output = Some(value),
                 _ => return Err(format!("unknown option {flag}").into()),
             }
@@ -101,7 +114,7 @@ struct Case {
     prior: Mixture,
     operator: Projections,
     noise: Gaussian,
-    /// The same measurement in every row.
+    /// One row.
     y: Tensor,
     exact: Tensor,
     again: Tensor,
@@ -135,8 +148,24 @@ impl Case {
         let posterior = prior.posterior(linear, sigma_y, &y)?;
         let exact = posterior.sample(&mut Rng::new(seeds(5), 0..samples as u64))?;
         let again = posterior.sample(&mut Rng::new(seeds(6), 0..samples as u64))?;
-        let y = y.to_dtype(DType::F32)?.broadcast_as((samples, 1, 1, rows))?.contiguous()?;
+        let y = y.to_dtype(DType::F32)?;
         Ok(Self { prior, operator, noise, y, exact, again })
+    }
+
+    /// So many samples of a method, a few at a time on every core: a sample does not depend on the others.
+    fn draw(&self, method: &dyn Sampler, seed: u64, samples: usize) -> Result<Tensor, Failure> {
+        let (_, _, dimensions) = self.prior.shape();
+        let batch = (BATCH / (dimensions.max(25 * 8) * method.particles())).clamp(1, samples);
+        let starts: Vec<usize> = (0..samples).step_by(batch).collect();
+        let drawn = starts.into_par_iter().map(|first| -> Result<Tensor, tweedie::Error> {
+            let rows = batch.min(samples - first);
+            let y = self.y.repeat((rows, 1, 1, 1))?;
+            let measurement = Measurement { operator: &self.operator, noise: &self.noise, y };
+            let problem = Problem { prior: &self.prior, measurement: &measurement, guess: None };
+            let mut rng = Rng::new(1000 + seed, first as u64..(first + rows) as u64);
+            method.sample(&problem, (1, 1, dimensions), &mut rng, &mut |_: &Step<'_>| Ok(()))
+        });
+        Ok(Tensor::cat(&drawn.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 }
 
@@ -162,12 +191,14 @@ impl Score {
 }
 
 /// A method with the settings of this comparison.
-fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<Box<dyn Sampler>, Failure> {
+///
+/// Also says in words which sampler it is and how it is set.
+fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<(Box<dyn Sampler>, String), Failure> {
     if name == "auto" {
         return auto();
     }
     if WITHOUT_SETTINGS.contains(&name) {
-        return Ok(find_sampler(SAMPLERS, name, toml::Table::new())?);
+        return Ok((find_sampler(SAMPLERS, name, toml::Table::new())?, name.into()));
     }
     let own = SETTINGS.iter().find(|(method, _)| *method == name).map_or("renoise = 'ancestral'", |(_, own)| own);
     let mut table: toml::Table = toml::from_str(&format!("{ANNEALING}{own}"))?;
@@ -177,14 +208,17 @@ fn sampler(name: &str, settings: &[(String, toml::Table)]) -> Result<Box<dyn Sam
     for (_, own) in settings.iter().filter(|(method, _)| method == name) {
         table.extend(own.clone());
     }
-    Ok(find_sampler(SAMPLERS, name, table)?)
+    let set = format!("{name} {}", serde_json::to_string(&table)?);
+    Ok((find_sampler(SAMPLERS, name, table)?, set))
 }
 
 /// What the program chooses where a few numbers are measured; the same for every case here.
-fn auto() -> Result<Box<dyn Sampler>, Failure> {
+fn auto() -> Result<(Box<dyn Sampler>, String), Failure> {
     let case = Case::new(8, 4, 0, 1)?;
     let measurement = Measurement { operator: &case.operator, noise: &case.noise, y: case.y };
-    Ok(Choice::auto(&Facts::of(&measurement, (1, 1, 8))?, Quality::Standard)?.build(SAMPLERS)?)
+    let choice = Choice::auto(&Facts::of(&measurement, (1, 1, 8))?, Quality::Standard)?;
+    let set = format!("{} {}", choice.sampler, serde_json::to_string(&choice.settings)?);
+    Ok((choice.build(SAMPLERS)?, set))
 }
 
 fn main() -> Result<(), Failure> {
@@ -195,9 +229,13 @@ fn main() -> Result<(), Failure> {
     }
     let mut left_out = Vec::new();
     let mut methods: Vec<(&str, Box<dyn Sampler>)> = Vec::new();
+    let mut sets = Vec::new();
     for name in names.into_iter().filter(|name| options.methods.as_ref().is_none_or(|m| m.iter().any(|m| m == name))) {
         match sampler(name, &options.settings) {
-            Ok(sampler) => methods.push((name, sampler)),
+            Ok((sampler, set)) => {
+                methods.push((name, sampler));
+                sets.push(set);
+            }
             Err(error) => left_out.push((name, error.to_string())),
         }
     }
@@ -206,13 +244,14 @@ fn main() -> Result<(), Failure> {
     // The last row is the exact one.
     let mut scores: Vec<Vec<Score>> = Vec::new();
     scores.resize_with(methods.len() + 1, || columns.iter().map(|_| Score::default()).collect());
+    let mut records = Records::open(options.records.as_deref())?;
     for (column, &(dimensions, rows)) in columns.iter().enumerate() {
         for seed in 0..options.seeds {
             let case = Case::new(dimensions, rows, seed, options.samples)?;
             let distance = |x: &Tensor| sliced_wasserstein(x, &case.exact, options.slices, seed);
             scores[methods.len()][column].distances.push(distance(&case.again)?);
             let measurement = Measurement { operator: &case.operator, noise: &case.noise, y: case.y.clone() };
-            for ((name, method), scores) in methods.iter().zip(&mut scores) {
+            for (((name, method), set), scores) in methods.iter().zip(&sets).zip(&mut scores) {
                 let score = &mut scores[column];
                 score.evaluations = method.evaluations(&case.prior.sigma_range());
                 if let Err(error) = method.check(&measurement) {
@@ -221,18 +260,28 @@ fn main() -> Result<(), Failure> {
                     }
                     continue;
                 }
-                let problem = Problem { prior: &case.prior, measurement: &measurement, guess: None };
-                let mut rng = Rng::new(1000 + seed, 0..options.samples as u64);
+                let (samples, slices) = (options.samples, options.slices);
+                let key = Key { dimensions, measured: rows, seed, samples, slices, set: set.clone() };
                 let start = Instant::now();
-                let drawn = method.sample(&problem, (1, 1, dimensions), &mut rng, &mut |_: &Step<'_>| Ok(()));
-                match drawn.map_err(Failure::from).and_then(|x| Ok(distance(&x)?)) {
-                    Ok(value) if value.is_finite() => score.distances.push(value),
+                let drawn = match records.get(&key) {
+                    Some(drawn) => Ok(drawn),
+                    None => case.draw(method.as_ref(), seed, samples).and_then(|x| {
+                        let drawn = Drawn { distance: distance(&x)?, seconds: start.elapsed().as_secs_f64() };
+                        records.add(key, drawn)?;
+                        Ok(drawn)
+                    }),
+                };
+                match drawn {
+                    Ok(Drawn { distance, seconds }) if distance.is_finite() => {
+                        score.distances.push(distance);
+                        score.seconds += seconds;
+                    }
                     failed => {
-                        let reason = failed.map_or_else(|error| error.to_string(), |value| format!("distance {value}"));
+                        let reason = failed
+                            .map_or_else(|error| error.to_string(), |drawn| format!("distance {}", drawn.distance));
                         left_out.push((*name, format!("d = {dimensions}, {rows} measured, seed {seed}: {reason}")));
                     }
                 }
-                score.seconds += start.elapsed().as_secs_f64();
             }
             eprintln!("d = {dimensions}, {rows} measured, seed {seed}");
         }

@@ -19,9 +19,10 @@ use tweedie_operators::{Entry, Rng};
 /// weight is `N(Ȳ'; m, v + τ²)`.
 ///
 /// These weights are exact without noise, as particles and steps grow. With noise they count the measurement once for every
-/// level, although its noise is the same in all: the draws come out too certain. With `telescoping` each weight is
-/// divided by `N(Ȳ; x, τ²)`, so that only the last level counts, and the method is exact again; the division adds noise to
-/// the weights, which grows with the number of measurements: for a few dozen particles the bias is the lesser evil.
+/// level, although its noise is the same in all: the draws come out too certain. With `own_noise` every particle has a
+/// noise of its own, `n ~ N(0, 1)`, drawn at the start and kept, and follows `Ȳ − τ n` as if that had no noise: the weights
+/// `N(Ȳ' − τ n; m, v)` are exact again, and resampling chooses the noise along with the image. That takes more particles
+/// the more is measured; for more than a dozen numbers the paper's bias is the lesser evil.
 ///
 /// The paper has ζ = 0.95 at every step, whose limit of many steps is another distribution than the prior's; ancestral
 /// steps converge.
@@ -30,8 +31,8 @@ pub struct FpsSmc {
     annealing: Annealing,
     particles: usize,
     resampling: Resampling,
-    /// Whether weights are divided by the likelihood of the level that is left.
-    telescoping: bool,
+    /// Whether every particle has a noise of its own.
+    own_noise: bool,
 }
 
 impl Sampler for FpsSmc {
@@ -46,10 +47,22 @@ impl Sampler for FpsSmc {
         let sigmas = self.annealing.sigmas(&problem.prior.sigma_range());
         let cloud = Cloud::new(self.particles, self.resampling, rng.streams(), &problem.measurement.y)?;
         let unseen = seen.mask.affine(-1.0, 1.0)?;
-        let noise = seen.levels.sqr()?;
-        // 1/τ² where there is noise to divide by.
-        let noisy = noise.gt(0.0)?.to_dtype(noise.dtype())?;
-        let precision = (&noisy / (&noise + noisy.affine(-1.0, 1.0)?)?)?;
+        // τ n for each particle, or τ² of the noise that is left to all.
+        let (mut own, noise) = if self.own_noise {
+            let shape = (rng.streams(), shape.0, shape.1, shape.2);
+            let like = cloud.repeat(&seen.values.broadcast_as(shape)?.contiguous()?)?;
+            let own = cloud.normal(&like, rng)?.broadcast_mul(&seen.levels)?;
+            (Some(own), seen.levels.zeros_like()?)
+        } else {
+            (None, seen.levels.sqr()?)
+        };
+        let followed = |path: &Tensor, own: &Option<Tensor>| -> Result<Tensor> {
+            let path = cloud.repeat(path)?;
+            Ok(match own {
+                Some(own) => path.broadcast_sub(own)?,
+                None => path,
+            })
+        };
         // K = v/(v + τ²) and 1/(v + τ²) where something is seen.
         let share_of = |variance: f64| -> Result<(Tensor, Tensor)> {
             let total = (noise.affine(1.0, variance)? + &unseen)?;
@@ -58,8 +71,8 @@ impl Sampler for FpsSmc {
         };
         let row = rng.normal((rng.streams(), shape.0, shape.1, shape.2), problem.measurement.y.device())?;
         let mut path = (row.to_dtype(seen.values.dtype())? * sigmas[0])?.broadcast_add(&seen.values)?;
-        let mut y = cloud.repeat(&path)?;
         let start = cloud.start(problem, shape, sigmas[0], rng)?;
+        let y = followed(&path, &own)?;
         let mut state = seen.drawn_towards(problem, &start, &y, &share_of(sigmas[0].powi(2))?.0)?;
         let mut images = seen.image(&state)?;
         let mut log_weights = cloud.sums(&state)?.zeros_like()?;
@@ -78,12 +91,9 @@ impl Sampler for FpsSmc {
                 next_path = (next_path + fresh)?;
             }
             next_path = next_path.broadcast_add(&seen.values)?;
-            let next_y = cloud.repeat(&next_path)?;
-            let (share, precision_ahead) = share_of(variance)?;
-            let mut twice = next_y.broadcast_sub(&mean)?.sqr()?.broadcast_mul(&precision_ahead)?;
-            if self.telescoping {
-                twice = (twice - y.broadcast_sub(&state)?.sqr()?.broadcast_mul(&precision)?)?;
-            }
+            let next_y = followed(&next_path, &own)?;
+            let (share, precision) = share_of(variance)?;
+            let twice = next_y.broadcast_sub(&mean)?.sqr()?.broadcast_mul(&precision)?;
             log_weights = (&log_weights - (cloud.sums(&twice)? * 0.5)?)?;
             let next = next_y.broadcast_mul(&share)?.broadcast_add(&mean.broadcast_mul(&share.affine(-1.0, 1.0)?)?)?;
             if last {
@@ -93,11 +103,12 @@ impl Sampler for FpsSmc {
             let x0 = cloud.mean(&denoised, &log_weights)?;
             let (chosen, left) = cloud.resample(&log_weights, rng)?;
             log_weights = left;
+            own = own.as_ref().map(|own| own.index_select(&chosen, 0)).transpose()?;
             // √(K τ²) where something is seen, √v elsewhere.
             let std = ((&share * &noise)? + unseen.affine(variance, 0.0)?)?.sqrt()?;
             state = (next.index_select(&chosen, 0)? + cloud.normal(&next, rng)?.broadcast_mul(&std)?)?;
             images = seen.image(&state)?;
-            (path, y) = (next_path, next_y);
+            path = next_path;
             Ok(Transition { x0, next: cloud.first(&images)? })
         })
     }
@@ -132,8 +143,8 @@ struct Config {
     particles: usize,
     /// When and how they are resampled.
     resampling: Resampling,
-    /// Whether weights are divided by the likelihood of the level that is left.
-    telescoping: bool,
+    /// Whether every particle has a noise of its own.
+    own_noise: bool,
 }
 
 /// Noise levels and renoising unless told otherwise.
@@ -145,7 +156,7 @@ impl Default for Config {
             annealing: AnnealingSettings::default(),
             particles: 20,
             resampling: Resampling::default(),
-            telescoping: false,
+            own_noise: false,
         }
     }
 }
@@ -162,16 +173,17 @@ pub(super) const ENTRY: Entry<BuildSampler> = Entry {
              default systematic, 1 (always)",
         ),
         (
-            "telescoping",
-            "whether only the last level counts, which is exact with noise; false is the paper's; default false",
+            "own_noise",
+            "whether every particle has a noise of its own, which is exact and for a few measured numbers; false is the \
+             paper's; default false",
         ),
     ],
     example: "annealing = { steps = 4, renoise = \"ancestral\" }\nparticles = 2",
     build: |table| {
-        let Config { annealing, particles, resampling, telescoping } = settings("fps_smc", table)?;
+        let Config { annealing, particles, resampling, own_noise } = settings("fps_smc", table)?;
         let annealing = annealing.over(ANNEALING)?;
         checked_renoise(annealing.renoise)?;
         let (particles, resampling) = (checked_particles(particles)?, resampling.checked()?);
-        Ok(Box::new(FpsSmc { annealing, particles, resampling, telescoping }))
+        Ok(Box::new(FpsSmc { annealing, particles, resampling, own_noise }))
     },
 };
