@@ -1,7 +1,7 @@
 //! Restoring one photo as one call: the masked pixels of a photo, or a photo seen through any measurement.
 //!
-//! A [`Case`] says what was measured and what the result is painted on; [`Restoration::inpaint`] makes it of a photo and a
-//! mask and samples only around the holes. Everything then takes one way: a plan, samples, a [`Restored`].
+//! A [`Task`] makes [`Work`] of a photo: a mask whose holes are filled, or a [`Case`], which says what was measured and what the
+//! result is painted on. Everything then takes one way: a plan, samples, a [`Restored`].
 
 mod case;
 mod colorize;
@@ -14,9 +14,13 @@ mod guess;
 mod measured;
 mod methods;
 mod plan;
+mod provenance;
 mod region;
 mod result;
+pub(crate) mod sheet;
+pub mod tasks;
 mod upscale;
+mod work;
 
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
@@ -41,8 +45,11 @@ pub use case::{Case, estimate_levels};
 pub use degrade::{Degraded, degrade};
 pub use measured::Measured;
 pub use plan::Plan;
+pub use provenance::{Picture, Provenance};
 pub use result::Restored;
+pub use tasks::Task;
 pub use upscale::Interpolation;
+pub use work::Work;
 
 /// How to restore.
 #[derive(Clone, Debug)]
