@@ -12,6 +12,9 @@ pub enum Error {
     /// A photo or a mask cannot be used.
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),
+    /// A batch cannot be done as it was asked for.
+    #[error(transparent)]
+    Batch(#[from] crate::batch::BatchError),
     /// A setting is outside what is allowed.
     #[error("{name} is {got}, expected {expected}")]
     Config {

@@ -1,6 +1,7 @@
 //! Restores photos with score models.
 #![forbid(unsafe_code)]
 
+pub mod batch;
 mod catalog;
 pub mod checkpoints;
 pub mod cli;

@@ -1,0 +1,36 @@
+//! Whole folders: which photos there are, what their results are called, and the record of what was done.
+//!
+//! A [`Selection`] of files, folders, patterns and lists becomes a [`Plan`], one [`Item`] a photo, sorted by relative
+//! path. Everything about an item is a pure function of its relative path and the settings of the run: the names of its
+//! outputs ([`Naming`]), its [`seed`], the [`Shard`] that does it. So the order of work, the number of workers and the
+//! number of machines change no byte.
+//!
+//! The record lies in the output folder, beside what it is about:
+//!
+//! | file below `OUT` | holds |
+//! | --- | --- |
+//! | `.tweedie/manifest/<shard>.jsonl` | the [`Manifest`] of a shard: a [`Record`] a line, once the output is safely on disk |
+//! | `.tweedie/plan/<shard>.jsonl` | what the shard's last run set out to do; it makes "missing" a fact |
+//! | `.tweedie/lock*`, `.tweedie/holder` | the [`FolderLock`] |
+//! | `manifest.jsonl` | all manifests in one, by [`merge()`] |
+//!
+//! There is no daemon and no database: a run that ends in any way leaves complete lines, and the next one goes on behind
+//! them. The alternative, one state file that is rewritten, would cost a rewrite a photo and would have to be shared by
+//! the shards.
+
+mod digest;
+mod error;
+mod naming;
+mod plan;
+mod record;
+mod relative;
+mod seed;
+mod shard;
+
+pub use digest::{sha256, sha256_of_file};
+pub use error::BatchError;
+pub use naming::{Naming, Outputs};
+pub use plan::{Item, Plan, Skipped, Why};
+pub use record::{Modified, Name, Record, Status, Written};
+pub use seed::seed;
+pub use shard::Shard;
