@@ -100,6 +100,14 @@ pub enum Error {
         /// Noise level of the step.
         sigma: f64,
     },
+    /// The program panicked while it worked on one of several photos; the others go on.
+    #[error("{photo}: the program failed on this photo ({reason}): that is a bug, please report it")]
+    Panicked {
+        /// The photo.
+        photo: PathBuf,
+        /// The panic's message.
+        reason: String,
+    },
     /// The run was stopped from outside.
     #[error("interrupted")]
     Interrupted,

@@ -21,7 +21,8 @@ pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use restore::{
     Case, Degraded, Interpolation, Measured, Picture, Plan, Progress, Provenance, Restoration, RestoreOptions,
-    Restored, Task, Work, degrade, estimate_levels, inpaint, inpaint_observed, plan_inpaint, restore, tasks,
+    Restored, Task, Work, degrade, estimate_levels, inpaint, inpaint_observed, plan_inpaint, program_memory, restore,
+    tasks,
 };
 
 // The examples of the README are compiled with the others.

@@ -29,6 +29,7 @@ mod distance;
 mod encode;
 mod error;
 mod exif;
+mod header;
 mod icc;
 mod jpeg;
 mod mask;
