@@ -18,19 +18,32 @@
 //! them. The alternative, one state file that is rewritten, would cost a rewrite a photo and would have to be shared by
 //! the shards.
 
+mod budget;
+mod decoder;
 mod digest;
+mod encoder;
 mod error;
+mod manifest;
 mod naming;
+mod pipeline;
 mod plan;
+mod recipe;
 mod record;
 mod relative;
+mod restorer;
 mod seed;
 mod shard;
+mod summary;
+mod writer;
 
 pub use digest::{sha256, sha256_of_file};
 pub use error::BatchError;
+pub use manifest::Manifest;
 pub use naming::{Naming, Outputs};
+pub use pipeline::{Event, Limits, Pipeline};
 pub use plan::{Item, Plan, Skipped, Why};
+pub use recipe::{Prepared, Recipe};
 pub use record::{Modified, Name, Record, Status, Written};
 pub use seed::seed;
 pub use shard::Shard;
+pub use summary::{Failures, Signal, Stopped, Summary};

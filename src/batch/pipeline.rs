@@ -17,9 +17,9 @@ use super::decoder::{Decoder, Memory, Source, guarded};
 use super::encoder::encode;
 use super::recipe::{Prepared, Recipe};
 use super::restorer::{Done, Restorer};
-use super::summary::{Halt, Signal, Stopped, Summary, is_full, lacks_resources};
+use super::summary::{FullDisk, Halt, Signal, Stopped, Summary, lacks_resources};
 use super::writer::{Job, Writer};
-use super::{Decision, Item, Manifest, Name, Plan, Record, Status, Written, sha256};
+use super::{Item, Manifest, Name, Plan, Record, Status, Written, sha256};
 use crate::models::Model;
 use crate::priors::{Denoiser, Gathered};
 use crate::{Error, Progress, Result, program_memory};
@@ -123,9 +123,6 @@ const SPARE: u64 = 3 << 29;
 /// Photos that go to the disk together, at most, and about how many bytes.
 const GROUP: usize = 64;
 const GROUP_BYTES: usize = 64 << 20;
-
-/// So many photos in a row that find the disk full end the run: the others would be restored for nothing.
-const FULL: usize = 3;
 
 /// Images of one network call on a device where a call costs the same for one as for some.
 const ROWS: usize = 8;
@@ -396,7 +393,7 @@ impl<'a> Pipeline<'a> {
         halt: &Halt<'_>,
         summary: &mut Summary,
     ) -> Result<()> {
-        let mut full = 0;
+        let mut disk = FullDisk::default();
         while let Ok(first) = finished.recv() {
             let mut bytes = first.bytes();
             let mut group = vec![first];
@@ -405,8 +402,8 @@ impl<'a> Pipeline<'a> {
                 bytes += next.bytes();
                 group.push(next);
             }
-            self.commit(writer, group, manifest, halt, summary, &mut full)?;
-            if full >= FULL {
+            self.commit(writer, group, manifest, halt, summary, &mut disk)?;
+            if disk.is_certain() {
                 halt.end(Stopped::DiskFull);
             }
         }
@@ -420,7 +417,7 @@ impl<'a> Pipeline<'a> {
         manifest: &Mutex<&mut Manifest>,
         halt: &Halt<'_>,
         summary: &mut Summary,
-        full: &mut usize,
+        disk: &mut FullDisk,
     ) -> Result<()> {
         // A photo that fails has no files, and one that was done before not even a record.
         let mut jobs = Vec::with_capacity(group.len());
@@ -457,10 +454,8 @@ impl<'a> Pipeline<'a> {
                 (record.size, record.modified) = (Some(source.stamp.size), source.stamp.modified);
                 record.sha256 = Some(source.sha256);
             }
-            if error.as_ref().is_some_and(is_full) {
-                *full += 1;
-            } else if earlier.is_none() {
-                *full = 0;
+            if earlier.is_none() {
+                disk.count(error.as_ref());
             }
             match earlier.or(error.map(Error::Image)) {
                 None => {
