@@ -20,8 +20,14 @@
 
 mod digest;
 mod error;
+mod folder;
+mod index;
+mod lines;
+mod lock;
+mod manifest;
 mod naming;
 mod plan;
+mod planned;
 mod record;
 mod relative;
 mod seed;
@@ -29,8 +35,13 @@ mod shard;
 
 pub use digest::{sha256, sha256_of_file};
 pub use error::BatchError;
+pub use folder::check_output_folder;
+pub use index::Damaged;
+pub use lines::{Content, Line, Lines};
+pub use lock::{FolderLock, Waiting};
+pub use manifest::{Cause, Changed, Decision, Manifest, Policy, Wanted};
 pub use naming::{Naming, Outputs};
 pub use plan::{Item, Plan, Skipped, Why};
-pub use record::{Modified, Name, Record, Status, Written};
+pub use record::{MaskFile, Modified, Name, Record, Status, Written};
 pub use seed::seed;
 pub use shard::Shard;
