@@ -21,6 +21,11 @@ pub(super) fn plans(out: &Path) -> PathBuf {
     state(out).join("plan")
 }
 
+/// The folder of a shard's outputs that are not complete.
+pub(super) fn parts(out: &Path, shard: Shard) -> PathBuf {
+    state(out).join("parts").join(shard.name())
+}
+
 pub(super) fn merged(out: &Path) -> PathBuf {
     out.join("manifest.jsonl")
 }
