@@ -5,11 +5,11 @@ use super::failure::{Failure, Outcome};
 use super::models::{Fetch, fetch};
 use super::terminal::Console;
 use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
-use crate::estimate_levels;
 use crate::hub::{Cache, Settings, Wanted};
-use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
+use crate::image::{MaskChannel, MaskSource, Strip};
 use crate::models::{Model, ModelOptions};
 use crate::samplers::{Choice, Quality};
+use crate::tasks::{Inpaint, MaskResize};
 use clap::builder::RangedU64ValueParser;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -67,7 +67,7 @@ enum Channel {
 
 fn pixels(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
+        Ok(value) if (0.0..=Inpaint::MOST_GROWTH).contains(&value) => Ok(value),
         _ => Err("expected a number of pixels from 0 to 1000".into()),
     }
 }
@@ -84,36 +84,20 @@ impl MaskFlags {
         }
     }
 
-    pub(crate) fn options(&self, decode: DecodeOptions) -> MaskOptions {
-        MaskOptions {
-            threshold: self.mask_threshold,
-            channel: match self.mask_channel {
+    /// How it is read.
+    pub(crate) fn task(&self) -> Inpaint {
+        Inpaint {
+            mask_grow: self.mask_grow,
+            mask_resize: self.mask_resize.map(|Resize::Nearest| MaskResize::Nearest),
+            mask_channel: match self.mask_channel {
                 Channel::Auto => MaskChannel::Auto,
                 Channel::Luma => MaskChannel::Luma,
                 Channel::Alpha => MaskChannel::Alpha,
                 Channel::Red => MaskChannel::Red,
             },
-            invert: self.invert_mask,
-            grow: self.mask_grow,
-            resize_nearest: matches!(self.mask_resize, Some(Resize::Nearest)),
-            decode,
+            mask_threshold: self.mask_threshold,
+            invert_mask: self.invert_mask,
         }
-    }
-}
-
-/// `--noise`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Noise {
-    Auto,
-    Levels(f64),
-}
-
-/// A standard deviation in 8-bit levels, or `auto`.
-pub(crate) fn noise(text: &str) -> Result<Noise, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(Noise::Auto),
-        Ok(levels) if (0.0..=1000.0).contains(&levels) => Ok(Noise::Levels(levels)),
-        _ => Err("expected a standard deviation in 8-bit levels from 0 to 1000, or auto".into()),
     }
 }
 
@@ -123,18 +107,6 @@ pub(crate) fn size(text: &str) -> Result<(usize, usize), String> {
     match sizes {
         Some((height, width)) if (1..=16_384).contains(&height) && (1..=16_384).contains(&width) => Ok((height, width)),
         _ => Err("expected HEIGHTxWIDTH in pixels, such as 256x384, sides from 1 to 16384".into()),
-    }
-}
-
-impl Noise {
-    /// The levels given, or those estimated from the photo.
-    pub(crate) fn levels(self, photo: &Photo) -> Outcome<f64> {
-        match self {
-            Self::Levels(levels) => Ok(levels),
-            Self::Auto => estimate_levels(photo).map_err(|error| {
-                Failure::from(error).hint("--noise L gives it, in 8-bit levels; 0 is none beyond rounding")
-            }),
-        }
     }
 }
 

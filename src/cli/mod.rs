@@ -27,7 +27,6 @@ mod restore;
 mod restoring;
 mod sample;
 mod samplers;
-mod sheet;
 mod terminal;
 mod upscale;
 

@@ -1,7 +1,7 @@
 //! Restoring one photo as one call: the masked pixels of a photo, or a photo seen through any measurement.
 //!
-//! A [`Case`] says what was measured and what the result is painted on; [`Restoration::inpaint`] makes it of a photo and a
-//! mask and samples only around the holes. Everything then takes one way: a plan, samples, a [`Restored`].
+//! A [`Task`] makes [`Work`] of a photo: a mask whose holes are filled, or a [`Case`], which says what was measured and what the
+//! result is painted on. Everything then takes one way: a plan, samples, a [`Restored`].
 
 mod case;
 mod colorize;
@@ -17,6 +17,8 @@ mod plan;
 mod provenance;
 mod region;
 mod result;
+pub(crate) mod sheet;
+pub mod tasks;
 mod upscale;
 mod work;
 
@@ -45,6 +47,7 @@ pub use measured::Measured;
 pub use plan::{Plan, program_memory};
 pub use provenance::{Picture, Provenance};
 pub use result::Restored;
+pub use tasks::Task;
 pub use upscale::Interpolation;
 pub use work::Work;
 

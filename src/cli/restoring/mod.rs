@@ -11,16 +11,15 @@ use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped,
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
-use crate::image::{DecodeOptions, Mask, Photo};
-use crate::{Case, Catalog, Progress, Restoration, RestoreOptions};
+use crate::image::{DecodeOptions, MaskSource};
+use crate::{Catalog, Progress, Restoration, RestoreOptions, Task};
 use clap::builder::RangedU64ValueParser;
+use job::Job;
 use report::{Report, estimate};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tweedie_kernels::InstructionSet;
 use write::Writer;
-
-pub(crate) use job::Job;
 
 /// Runs longer than this many seconds are announced with their estimate.
 const LONG: f64 = 3.0;
@@ -101,40 +100,33 @@ pub(crate) struct Session<'a> {
     pub(crate) events: Events,
 }
 
-/// What a command wants done with a photo.
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// Fill the pixels of a mask.
-    Holes(Mask),
-    /// Restore the whole of it.
-    Whole(Box<Case>),
-}
-
-/// A command's name, its arguments, and the file that it reads beside the photo.
-#[derive(Debug)]
-pub(crate) struct Task<'a> {
-    pub(crate) verb: &'static str,
-    pub(crate) common: &'a Common,
-    pub(crate) second: Option<&'a Path>,
-    /// Whether the input is a photo, and not a measurement.
-    pub(crate) is_photo: bool,
-}
-
-/// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is
-/// loaded. `work` reads the photo, makes the work of it, and says in a few words what the photo is taken for.
+/// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is loaded.
 pub(crate) fn run(
-    task: &Task<'_>,
+    task: &Task,
+    mask: Option<&MaskSource>,
+    arguments: &Common,
     Session { catalog, instruction_set, console, events }: Session<'_>,
-    work: impl FnOnce(&Job<'_>) -> Outcome<(Photo, Work, String)>,
 ) -> Outcome<()> {
     let clock = Instant::now();
-    let arguments = task.common;
-    let job = Job::new(task.verb, arguments, task.second.as_slice())?;
+    // The file that is read beside the photo.
+    let second = match mask {
+        Some(MaskSource::File(path)) => Some(path.as_path()),
+        _ => task.file(),
+    };
+    let job = Job::new(task.name(), arguments, second.as_slice())?;
+    task.check()?;
     let bar = Bar::new(console, arguments.samples);
     arguments.device.start_threads()?;
 
     bar.phase("reading the photo");
-    let (photo, work, measurement) = work(&job)?;
+    let (photo, work, measurement) = match task {
+        Task::Restore(task) if is_measurement(&arguments.image) => task.of_measurement(&arguments.image, catalog)?,
+        task => {
+            let mut photo = job.read()?;
+            let (work, measurement) = task.work(&mut photo, mask, job.decoding(), catalog)?;
+            (photo, work, measurement)
+        }
+    };
     interrupt::check()?;
     bar.phase("loading the model");
     let model = bar.aside(|| {
@@ -156,15 +148,11 @@ pub(crate) fn run(
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
     };
-    let (restoration, mask, canvas) = match &work {
-        Work::Holes(mask) => (Restoration::inpaint(&photo, mask, &options, &model)?, Some(mask), &photo),
-        Work::Whole(case) => {
-            for format in job.photo_formats()? {
-                case.canvas.check_encode(format, &job.encoding())?;
-            }
-            (Restoration::new(case, &options, &model)?, None, &case.canvas)
-        }
-    };
+    let canvas = work.canvas(&photo);
+    for format in job.photo_formats()? {
+        canvas.check_encode(format, &job.encoding())?;
+    }
+    let restoration = Restoration::of(&work, &photo, &options, &model)?;
     let plan = restoration.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {
@@ -178,8 +166,8 @@ pub(crate) fn run(
     let report = Report {
         job: &job,
         photo: &photo,
-        mask,
-        second: task.second,
+        mask: work.mask(),
+        second,
         measurement: &measurement,
         canvas,
         model: &model,
@@ -220,11 +208,7 @@ pub(crate) fn run(
     };
     bar.phase("writing");
     job.check_unchanged()?;
-    let wrong = match mask {
-        Some(mask) => result.warnings(&photo, mask),
-        None => result.warnings_of_whole(task.is_photo.then_some(&photo)),
-    };
-    for warning in wrong {
+    for warning in work.warnings((!is_measurement(&arguments.image)).then_some(&photo), &result) {
         if !warnings.contains(&warning) {
             bar.aside(|| console.warn(&warning));
             warnings.push(warning);
@@ -239,4 +223,9 @@ pub(crate) fn run(
 fn summarise(events: Events, files: usize, dry_run: bool, clock: Instant, sampling_seconds: f64) -> Outcome<()> {
     let seconds = clock.elapsed().as_secs_f64();
     events.emit(&Event::Summary { files, dry_run, seconds, sampling_seconds, exit_code: 0 })
+}
+
+/// Whether a file holds a measurement, by its name.
+pub(super) fn is_measurement(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
