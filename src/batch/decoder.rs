@@ -3,8 +3,8 @@
 use super::budget::{Budget, Loan};
 use super::recipe::{Prepared, Recipe};
 use super::summary::Halt;
-use super::{Item, Modified, sha256};
-use crate::image::{ImageError, Photo};
+use super::{Item, MaskFile, Modified, Name, sha256, sha256_of_file};
+use crate::image::{ImageError, MaskSource, Photo};
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::Read;
@@ -57,6 +57,8 @@ pub(super) struct Source {
     pub(super) stamp: Stamp,
     /// Of the content, in hexadecimal.
     pub(super) sha256: String,
+    /// The file of its mask, if it has one that can be read.
+    pub(super) mask: Option<MaskFile>,
 }
 
 /// The file's content, and what is lent for it and for what is decoded of it.
@@ -103,6 +105,8 @@ pub(super) struct Decoder<'a> {
     pub(super) halt: &'a Halt<'a>,
     /// Whoever holds it is the only one who waits for memory while holding some.
     pub(super) gate: Mutex<()>,
+    /// The mask that was hashed last: one mask for all photos is read once.
+    pub(super) mask: Mutex<Option<MaskFile>>,
 }
 
 impl<'a> Decoder<'a> {
@@ -126,8 +130,23 @@ impl<'a> Decoder<'a> {
         self.ahead.exchange(&mut ahead, self.at_most(needed), self.halt)?;
         let more = needed - self.at_most(needed);
         let run = if more > 0 { Some(self.run.lend(more, self.halt)?) } else { None };
-        let source = Source { stamp, sha256: sha256(&bytes) };
+        let source = Source { stamp, sha256: sha256(&bytes), mask: self.mask_of(item) };
         Ok(Content { source, bytes, memory: Memory { ahead, run } })
+    }
+
+    /// What is wrong with a mask is said when it is used.
+    fn mask_of(&self, item: &Item) -> Option<MaskFile> {
+        let Some(MaskSource::File(path)) = item.mask.as_deref() else { return None };
+        let Stamp { size, modified } = Stamp::of(path).ok()?;
+        let mut last = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_last = |last: &MaskFile| {
+            last.source.path() == path && last.size == size && modified.is_some() && last.modified == modified
+        };
+        if !last.as_ref().is_some_and(is_last) {
+            let sha256 = sha256_of_file(path).ok()?;
+            *last = Some(MaskFile { source: Name::new(path), size, modified, sha256 });
+        }
+        last.clone()
     }
 
     fn at_most(&self, bytes: u64) -> u64 {

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `.tweedie/manifest/<shard>.jsonl` | the [`Manifest`] of a shard: a [`Record`] a line, once the output is safely on disk |
 //! | `.tweedie/plan/<shard>.jsonl` | what the shard's last run set out to do; it makes "missing" a fact |
+//! | `.tweedie/parts/<shard>/` | outputs that are not complete; empty when no run is at work |
 //! | `.tweedie/lock*`, `.tweedie/holder` | the [`FolderLock`] |
 //! | `manifest.jsonl` | all manifests in one, by [`merge()`] |
 //!
@@ -18,19 +19,41 @@
 //! them. The alternative, one state file that is rewritten, would cost a rewrite a photo and would have to be shared by
 //! the shards.
 
+mod budget;
+mod decoder;
 mod digest;
+mod encoder;
 mod error;
+mod folder;
+mod index;
+mod lines;
+mod lock;
+mod manifest;
 mod naming;
+mod pipeline;
 mod plan;
+mod planned;
+mod recipe;
 mod record;
 mod relative;
+mod restorer;
 mod seed;
 mod shard;
+mod summary;
+mod writer;
 
 pub use digest::{sha256, sha256_of_file};
 pub use error::BatchError;
+pub use folder::check_output_folder;
+pub use index::Damaged;
+pub use lines::{Content, Line, Lines};
+pub use lock::{FolderLock, Waiting};
+pub use manifest::{Cause, Changed, Decision, Manifest, Policy, Wanted};
 pub use naming::{Naming, Outputs};
+pub use pipeline::{Event, Limits, Pipeline};
 pub use plan::{Item, Plan, Skipped, Why};
-pub use record::{Modified, Name, Record, Status, Written};
+pub use recipe::{Prepared, Recipe};
+pub use record::{MaskFile, Modified, Name, Record, Status, Written};
 pub use seed::seed;
 pub use shard::Shard;
+pub use summary::{Failures, Signal, Stopped, Summary};

@@ -17,14 +17,14 @@ use super::decoder::{Decoder, Memory, Source, guarded};
 use super::encoder::encode;
 use super::recipe::{Prepared, Recipe};
 use super::restorer::{Done, Restorer};
-use super::summary::{Halt, Signal, Stopped, Summary, is_full, lacks_resources};
+use super::summary::{FullDisk, Halt, Signal, Stopped, Summary, lacks_resources};
 use super::writer::{Job, Writer};
-use super::{Decision, Item, Manifest, Name, Plan, Record, Status, Written, sha256};
+use super::{Decision, Item, Manifest, Name, Plan, Policy, Record, Status, Wanted, Written, folder, sha256};
 use crate::models::Model;
 use crate::priors::{Denoiser, Gathered};
 use crate::{Error, Progress, Result, program_memory};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +66,13 @@ pub enum Event<'a> {
         /// The photo.
         item: &'a Item,
     },
+    /// It is left as it is, which is no success: it failed before, or someone has to decide.
+    Refused {
+        /// The photo.
+        item: &'a Item,
+        /// Why.
+        reason: &'a str,
+    },
     /// It is being restored.
     Begun {
         /// The photo.
@@ -93,8 +100,8 @@ pub enum Event<'a> {
 pub struct Pipeline<'a> {
     /// The photos and the names of their outputs.
     pub plan: &'a Plan,
-    /// The folder of the outputs.
-    pub out: &'a Path,
+    /// What is done with photos that have a record.
+    pub policy: Policy,
     /// What is made of them.
     pub recipe: &'a dyn Recipe,
     /// The prior.
@@ -107,7 +114,7 @@ pub struct Pipeline<'a> {
 
 impl fmt::Debug for Pipeline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipeline").field("out", &self.out).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Pipeline").field("policy", &self.policy).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -123,9 +130,6 @@ const SPARE: u64 = 3 << 29;
 /// Photos that go to the disk together, at most, and about how many bytes.
 const GROUP: usize = 64;
 const GROUP_BYTES: usize = 64 << 20;
-
-/// So many photos in a row that find the disk full end the run: the others would be restored for nothing.
-const FULL: usize = 3;
 
 /// Images of one network call on a device where a call costs the same for one as for some.
 const ROWS: usize = 8;
@@ -159,6 +163,7 @@ struct Finished<'a> {
 
 enum Outcome<'a> {
     Skipped,
+    Refused { reason: String, code: u8 },
     Failed { error: Error, options_hash: String },
     Encoded(Box<Encoded<'a>>),
 }
@@ -172,11 +177,11 @@ struct Encoded<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// Restores the photos that the manifest does not have.
+    /// Restores the photos that the manifest does not have, and sorts it when all had their turn.
     ///
     /// # Errors
     /// If nothing more can be recorded; what is wrong with single photos is in the [`Summary`] and in the manifest.
-    pub fn run(&self, manifest: &mut Manifest) -> Result<Summary> {
+    pub fn run(&self, manifest: &Manifest) -> Result<Summary> {
         let clock = Instant::now();
         let Limits { jobs, memory, deadline, fail_fast, stop } = self.limits;
         let jobs = jobs.max(1);
@@ -200,10 +205,9 @@ impl<'a> Pipeline<'a> {
             halt: &halt,
             observer: self.observer,
         };
-        let decoder = Decoder { ahead: &ahead, run: &run, halt: &halt, gate: Mutex::new(()) };
-        let mut writer = Writer::new(self.out, manifest.staging())?;
+        let decoder = Decoder { ahead: &ahead, run: &run, halt: &halt, gate: Mutex::default(), mask: Mutex::default() };
+        let mut writer = Writer::new(manifest.out(), folder::parts(manifest.out(), self.plan.shard))?;
         let next = AtomicUsize::new(0);
-        let manifest = Mutex::new(manifest);
 
         let mut summary = Summary::default();
         let helpers = jobs.div_ceil(4);
@@ -213,7 +217,7 @@ impl<'a> Pipeline<'a> {
             let (to_write, finished) = sync_channel::<Finished<'_>>(GROUP);
             for _ in 0..helpers {
                 let (to_restore, to_write) = (to_restore.clone(), to_write.clone());
-                let (next, decoder, manifest) = (&next, &decoder, &manifest);
+                let (next, decoder) = (&next, &decoder);
                 scope.spawn(move || self.decode(next, decoder, manifest, &to_restore, &to_write));
             }
             for _ in 0..helpers {
@@ -227,7 +231,7 @@ impl<'a> Pipeline<'a> {
             }
             // The stages end when those before them have: only they may hold these now.
             drop((to_restore, ready, to_encode, drawn, to_write));
-            let written = self.write(&mut writer, &finished, &manifest, &halt, &mut summary);
+            let written = self.write(&mut writer, &finished, manifest, &halt, &mut summary);
             if written.is_err() {
                 halt.end(Stopped::DiskFull);
             }
@@ -237,6 +241,9 @@ impl<'a> Pipeline<'a> {
         })?;
 
         summary.stopped = halt.stopped();
+        if summary.stopped.is_none() {
+            manifest.sort()?;
+        }
         summary.left = self.plan.items.len() - summary.done - summary.skipped - summary.failed;
         summary.seconds = clock.elapsed().as_secs_f64();
         summary.memory = own + ahead.most() + run.most();
@@ -261,7 +268,7 @@ impl<'a> Pipeline<'a> {
         &'b self,
         next: &AtomicUsize,
         decoder: &Decoder<'b>,
-        manifest: &Mutex<&mut Manifest>,
+        manifest: &Manifest,
         to_restore: &SyncSender<Ready<'b>>,
         to_write: &SyncSender<Finished<'b>>,
     ) {
@@ -270,14 +277,25 @@ impl<'a> Pipeline<'a> {
             let Some(item) = self.plan.items.get(index) else { return };
             let mut source = None;
             let mut options_hash = String::new();
-            let ready = self.prepare(index, item, decoder, manifest, &mut source, &mut options_hash);
-            let is_open = match ready {
-                Ok(Some(ready)) => to_restore.send(ready).is_ok(),
-                Ok(None) => to_write.send(Finished { index, source, outcome: Outcome::Skipped }).is_ok(),
-                Err(Error::Interrupted) => false,
-                Err(error) => {
-                    decoder.halt.failed();
-                    to_write.send(Finished { index, source, outcome: Outcome::Failed { error, options_hash } }).is_ok()
+            let outcome = match self.decision(item, decoder.halt, manifest, &mut options_hash) {
+                Ok(Decision::Do(_)) => match self.prepare(index, item, decoder, &options_hash, &mut source) {
+                    Ok(ready) => Ok(ready),
+                    Err(Error::Interrupted) => return,
+                    Err(error) => Err(Outcome::Failed { error, options_hash }),
+                },
+                Ok(Decision::Done) => Err(Outcome::Skipped),
+                Ok(Decision::Failed { error: reason, code }) => Err(Outcome::Refused { reason, code }),
+                Ok(Decision::Refuse(reason)) => Err(Outcome::Refused { reason, code: 1 }),
+                Err(Error::Interrupted) => return,
+                Err(error) => Err(Outcome::Failed { error, options_hash }),
+            };
+            let is_open = match outcome {
+                Ok(ready) => to_restore.send(ready).is_ok(),
+                Err(outcome) => {
+                    if !matches!(outcome, Outcome::Skipped) {
+                        decoder.halt.failed();
+                    }
+                    to_write.send(Finished { index, source, outcome }).is_ok()
                 }
             };
             if !is_open {
@@ -286,23 +304,33 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Reads and decodes one photo, unless the manifest says that nothing is to be done.
+    fn decision(
+        &self,
+        item: &Item,
+        halt: &Halt<'_>,
+        manifest: &Manifest,
+        options_hash: &mut String,
+    ) -> Result<Decision> {
+        halt.check()?;
+        *options_hash = guarded(item, || self.recipe.options_hash(item))?;
+        manifest.decide(item, Wanted { options_hash, model_hash: &self.model.hash }, self.policy)
+    }
+
     fn prepare<'b>(
         &'b self,
         index: usize,
         item: &Item,
         decoder: &Decoder<'b>,
-        manifest: &Mutex<&mut Manifest>,
+        options_hash: &str,
         source: &mut Option<Source>,
-        options_hash: &mut String,
-    ) -> Result<Option<Ready<'b>>> {
-        *options_hash = guarded(item, || self.recipe.options_hash(item))?;
+    ) -> Result<Ready<'b>> {
         let content = decoder.read(item)?;
+        // A photo that cannot be decoded has a size and a hash all the same.
         *source = Some(content.source.clone());
         let clock = Instant::now();
         let (prepared, source, memory) = content.prepare(item, self.recipe)?;
         let seconds = clock.elapsed().as_secs_f64();
-        Ok(Some(Ready { index, prepared, source, options_hash: options_hash.clone(), memory, seconds }))
+        Ok(Ready { index, prepared, source, options_hash: options_hash.into(), memory, seconds })
     }
 
     fn restore<'b>(
@@ -392,11 +420,11 @@ impl<'a> Pipeline<'a> {
         &self,
         writer: &mut Writer,
         finished: &Receiver<Finished<'_>>,
-        manifest: &Mutex<&mut Manifest>,
+        manifest: &Manifest,
         halt: &Halt<'_>,
         summary: &mut Summary,
     ) -> Result<()> {
-        let mut full = 0;
+        let mut disk = FullDisk::default();
         while let Ok(first) = finished.recv() {
             let mut bytes = first.bytes();
             let mut group = vec![first];
@@ -405,8 +433,8 @@ impl<'a> Pipeline<'a> {
                 bytes += next.bytes();
                 group.push(next);
             }
-            self.commit(writer, group, manifest, halt, summary, &mut full)?;
-            if full >= FULL {
+            self.commit(writer, group, manifest, halt, summary, &mut disk)?;
+            if disk.is_certain() {
                 halt.end(Stopped::DiskFull);
             }
         }
@@ -417,10 +445,10 @@ impl<'a> Pipeline<'a> {
         &self,
         writer: &mut Writer,
         group: Vec<Finished<'_>>,
-        manifest: &Mutex<&mut Manifest>,
+        manifest: &Manifest,
         halt: &Halt<'_>,
         summary: &mut Summary,
-        full: &mut usize,
+        disk: &mut FullDisk,
     ) -> Result<()> {
         // A photo that fails has no files, and one that was done before not even a record.
         let mut jobs = Vec::with_capacity(group.len());
@@ -431,6 +459,11 @@ impl<'a> Pipeline<'a> {
                 Outcome::Skipped => {
                     summary.skipped += 1;
                     (self.observer)(Event::Skipped { item });
+                    continue;
+                }
+                Outcome::Refused { reason, code } => {
+                    summary.fail(&item.relative, &item.path(), &reason, code == 5);
+                    (self.observer)(Event::Refused { item, reason: &reason });
                     continue;
                 }
                 Outcome::Failed { error, options_hash } => {
@@ -450,17 +483,17 @@ impl<'a> Pipeline<'a> {
         }
         writer.commit(&mut jobs);
 
+        let mut items = Vec::with_capacity(jobs.len());
         let mut records = Vec::with_capacity(jobs.len());
         let mut loans = Vec::with_capacity(jobs.len());
         for (Job { error, .. }, (item, source, (mut record, earlier, drawn))) in jobs.into_iter().zip(waiting) {
             if let Some(source) = source {
                 (record.size, record.modified) = (Some(source.stamp.size), source.stamp.modified);
                 record.sha256 = Some(source.sha256);
+                record.mask = source.mask;
             }
-            if error.as_ref().is_some_and(is_full) {
-                *full += 1;
-            } else if earlier.is_none() {
-                *full = 0;
+            if earlier.is_none() {
+                disk.count(error.as_ref());
             }
             match earlier.or(error.map(Error::Image)) {
                 None => {
@@ -480,12 +513,13 @@ impl<'a> Pipeline<'a> {
                 }
             }
             loans.push(drawn);
-            records.push((item, record));
+            items.push(item);
+            records.push(record);
         }
         // What is in the manifest is on the disk, and what is told is in the manifest.
-        manifest.lock().unwrap_or_else(PoisonError::into_inner).append(records.iter().map(|(_, record)| record))?;
+        manifest.append(&records)?;
         drop(loans);
-        for (item, record) in &records {
+        for (item, record) in items.into_iter().zip(&records) {
             (self.observer)(Event::Finished { item, record });
         }
         Ok(())

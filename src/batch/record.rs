@@ -33,6 +33,9 @@ pub struct Record {
     /// SHA-256 of the photo's file, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// The file that the mask was read from, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<MaskFile>,
     /// Hash of everything that decides the output's bytes, but for the photo, the model and the seed.
     pub options_hash: String,
     /// Hash of the model.
@@ -89,6 +92,7 @@ impl Record {
             size: None,
             modified: None,
             sha256: None,
+            mask: None,
             options_hash: options_hash.into(),
             model_hash: model_hash.into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -132,6 +136,20 @@ pub struct Written {
     pub name: Name,
     /// Its bytes.
     pub size: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+/// The file of a mask as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskFile {
+    /// Its path.
+    pub source: Name,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was written last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Modified>,
     /// SHA-256 of its content.
     pub sha256: String,
 }

@@ -7,8 +7,8 @@ use super::recipe::Prepared;
 use super::summary::Halt;
 use super::Item;
 use crate::models::Model;
-use crate::priors::{Denoiser, Gathered};
-use crate::{Error, Plan, Progress, Restoration, RestoreOptions, Restored, Result, Work, program_memory};
+use crate::priors::Denoiser;
+use crate::{Restoration, RestoreOptions, Restored, Result, Work, program_memory};
 use std::time::Instant;
 
 /// Restores photos, several at a time.
@@ -40,6 +40,7 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// Those of a restoration; `Interrupted` if the run ends before.
     pub(super) fn restore(&self, item: &Item, prepared: &Prepared<'_>, memory: Memory<'a>) -> Result<Done<'a>> {
+        self.halt.check()?;
         let Prepared { photo, work, .. } = prepared;
         let own = program_memory(self.model);
         let options = RestoreOptions {

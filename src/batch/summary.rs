@@ -119,11 +119,25 @@ pub(super) fn lacks_resources(error: &Error) -> bool {
     }
 }
 
-/// Whether a disk is full, so that the next photo will fail like this one; a file that is too large for a limit of its own
-/// says nothing about the next one.
-pub(super) fn is_full(error: &ImageError) -> bool {
-    matches!(error, ImageError::Write { source, .. }
-        if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+/// How many photos in a row found the disk full.
+#[derive(Debug, Default)]
+pub(super) struct FullDisk(usize);
+
+/// So many in a row end the run: the others would be restored for nothing. One may be larger than what is left for the next.
+const FULL: usize = 3;
+
+impl FullDisk {
+    /// Counts what came of writing one photo. A file that is too large for a limit of its own says nothing about the next.
+    pub(super) fn count(&mut self, error: Option<&ImageError>) {
+        let is_full = matches!(error, Some(ImageError::Write { source, .. })
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
+        self.0 = if is_full { self.0 + 1 } else { 0 };
+    }
+
+    /// Whether it is to be taken for full.
+    pub(super) fn is_certain(&self) -> bool {
+        self.0 >= FULL
+    }
 }
 
 fn is_full_kind(kind: ErrorKind) -> bool {
@@ -216,6 +230,23 @@ mod tests {
             let halt = Halt::new(&quiet, None, false);
             halt.end(reason);
             assert_eq!(halt.stopped(), Some(reason));
+        }
+    }
+
+    #[test]
+    fn a_disk_is_full_when_three_photos_in_a_row_find_it_so() {
+        let error = |kind: ErrorKind| ImageError::Write { path: "out/a.png".into(), source: kind.into() };
+        let (full, quota, large) =
+            (error(ErrorKind::StorageFull), error(ErrorKind::QuotaExceeded), error(ErrorKind::FileTooLarge));
+        for (photos, expected) in [
+            (vec![Some(&full), Some(&full)], false),
+            (vec![Some(&full), Some(&quota), Some(&full)], true),
+            (vec![Some(&full), Some(&full), None, Some(&full)], false),
+            (vec![Some(&large); 5], false),
+        ] {
+            let mut disk = FullDisk::default();
+            photos.iter().for_each(|photo| disk.count(*photo));
+            assert_eq!(disk.is_certain(), expected, "{photos:?}");
         }
     }
 

@@ -205,3 +205,137 @@ impl Denoiser for Gathered<'_> {
         self.inner.denoise_with_pullback(x, sigma)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+    use candle_core::Device;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    /// `D(x) = x / (1 + σ²)`, as slow as a network: until so many wait in the queue before it.
+    #[derive(Debug)]
+    struct Slow {
+        first: Barrier,
+        calls: AtomicUsize,
+        refuses_several: bool,
+    }
+
+    impl Denoiser for Slow {
+        fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+            if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.first.wait();
+            }
+            if self.refuses_several && x.dim(0)? > 1 {
+                return Err(Error::NonFinite { step: 0, sigma });
+            }
+            Ok((x / (1.0 + sigma * sigma))?)
+        }
+
+        fn channels(&self) -> Option<usize> {
+            None
+        }
+
+        fn sigma_range(&self) -> RangeInclusive<f64> {
+            0.01..=10.0
+        }
+    }
+
+    fn image(value: f32, size: usize) -> Tensor {
+        Tensor::full(value, (1, 3, size, size), &Device::Cpu).unwrap()
+    }
+
+    /// One call that lasts until `others` wait, each an image of this σ and size; what came back, in their order.
+    fn behind_a_slow_call(slow: &Slow, rows: usize, others: &[(f64, usize)]) -> (Vec<Tensor>, (u64, u64)) {
+        let gathered = Gathered::new(slow, rows, 1);
+        let denoised = thread::scope(|scope| {
+            let first = scope.spawn(|| gathered.denoise(&image(9.0, 4), 7.0).unwrap());
+            while slow.calls.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            let gathered = &gathered;
+            let waiting: Vec<_> = others
+                .iter()
+                .enumerate()
+                .map(|(k, &(sigma, size))| {
+                    scope.spawn(move || gathered.denoise(&image(k as f32, size), sigma).unwrap())
+                })
+                .collect();
+            while gathered.lock().waiting.len() < others.len() {
+                thread::yield_now();
+            }
+            slow.first.wait();
+            first.join().unwrap();
+            waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        (denoised, gathered.count())
+    }
+
+    fn slow(refuses_several: bool) -> Slow {
+        Slow { first: Barrier::new(2), calls: AtomicUsize::new(0), refuses_several }
+    }
+
+    fn check(denoised: &[Tensor], others: &[(f64, usize)]) {
+        for (k, (tensor, &(sigma, size))) in denoised.iter().zip(others).enumerate() {
+            let alone = (image(k as f32, size) / (1.0 + sigma * sigma)).unwrap();
+            assert_eq!(tensor.dims(), alone.dims());
+            let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(tensor), values(&alone));
+        }
+    }
+
+    #[test]
+    fn who_waits_at_one_sigma_and_size_goes_together() {
+        let others = [(0.5, 4), (0.5, 4), (0.25, 4), (0.5, 8), (0.5, 4)];
+        let slow = slow(false);
+        let (denoised, count) = behind_a_slow_call(&slow, 8, &others);
+        check(&denoised, &others);
+        // The first one; three images; one of another σ; one of another size.
+        assert_eq!(count, (4, 6));
+        assert_eq!(slow.calls.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn no_call_has_more_images_than_allowed() {
+        let others = [(0.5, 4); 5];
+        let (denoised, count) = behind_a_slow_call(&slow(false), 2, &others);
+        check(&denoised, &others);
+        assert_eq!(count, (4, 6));
+    }
+
+    #[test]
+    fn what_fails_together_is_done_alone() {
+        let others = [(0.5, 4); 3];
+        let (denoised, _) = behind_a_slow_call(&slow(true), 8, &others);
+        check(&denoised, &others);
+    }
+
+    #[test]
+    fn an_error_is_the_callers_and_a_panic_leaves_nobody_waiting() {
+        #[derive(Debug)]
+        struct Broken;
+        impl Denoiser for Broken {
+            fn denoise(&self, _: &Tensor, sigma: f64) -> Result<Tensor> {
+                assert!(sigma < 1.0, "as a broken network would");
+                Err(Error::NonFinite { step: 3, sigma })
+            }
+
+            fn channels(&self) -> Option<usize> {
+                None
+            }
+
+            fn sigma_range(&self) -> RangeInclusive<f64> {
+                0.01..=10.0
+            }
+        }
+        let gathered = Gathered::new(&Broken, 8, 1);
+        assert!(matches!(gathered.denoise(&image(0.0, 4), 0.5), Err(Error::NonFinite { step: 3, .. })));
+        thread::scope(|scope| {
+            let panicking: Vec<_> = (0..3).map(|_| scope.spawn(|| gathered.denoise(&image(0.0, 4), 2.0))).collect();
+            assert!(panicking.into_iter().all(|thread| thread.join().is_err()));
+        });
+        assert!(gathered.lock().running == 0 && gathered.lock().waiting.is_empty());
+    }
+}
