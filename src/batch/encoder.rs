@@ -19,14 +19,8 @@ pub(super) fn encode(
 ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let Prepared { work, photo, command, options, format, encoding, .. } = prepared;
     let bytes = |picture: Picture, of: &Photo| -> Result<Vec<u8>> {
-        let provenance = Provenance {
-            command,
-            model,
-            plan: &restored.plan,
-            seed: options.seed,
-            samples: restored.len(),
-            picture,
-        };
+        let provenance =
+            Provenance { command, model, plan: &restored.plan, seed: options.seed, samples: restored.len(), picture };
         let options = EncodeOptions { software: Some(provenance.to_string()), ..encoding.clone() };
         Ok(of.encode(*format, &options)?)
     };
@@ -41,7 +35,10 @@ pub(super) fn encode(
         files.push((name.clone(), bytes(Picture::Std, &restored.std()?)?));
     }
     if let Some(name) = &outputs.sheet {
-        files.push((name.clone(), { let _ = (photo, work); Vec::new() }));
+        files.push((name.clone(), {
+            let _ = (photo, work);
+            Vec::new()
+        }));
     }
     Ok(files)
 }

@@ -213,7 +213,11 @@ impl Settings {
         if *samples < 2 && (self.writing.mean || self.writing.std) {
             let name = if self.writing.mean { "mean" } else { "std" };
             let expected = "at least 2, such as --samples 8".into();
-            return Err(Error::Config { name: format!("number of samples for {name}"), got: samples.to_string(), expected });
+            return Err(Error::Config {
+                name: format!("number of samples for {name}"),
+                got: samples.to_string(),
+                expected,
+            });
         }
         self.encoding()?;
         Ok(())
@@ -283,10 +287,8 @@ impl Settings {
     /// # Errors
     /// `Image` if a file cannot be read that the settings name.
     pub fn hash(&self, mask: Option<&MaskSource>, model: &Model) -> Result<String> {
-        let mut settings = serde_json::to_value(self).map_err(|error| BatchError::Settings {
-            origin: "settings".into(),
-            reason: error.to_string(),
-        })?;
+        let mut settings = serde_json::to_value(self)
+            .map_err(|error| BatchError::Settings { origin: "settings".into(), reason: error.to_string() })?;
         if let Some(path) = self.task.file() {
             let unreadable = |source| crate::image::ImageError::Read { path: path.into(), source };
             let mut contents = vec![sha256_of_file(path).map_err(unreadable)?];

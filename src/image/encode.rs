@@ -4,8 +4,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::metadata::Metadata;
-use super::strip::Strip;
 use super::photo::{Depth, Photo, Samples};
+use super::strip::Strip;
 use super::{ImageError, jpeg, png, raster, tiff, webp};
 
 /// A format that photos are written in.
@@ -164,7 +164,11 @@ impl Photo {
         if !lost.is_empty() {
             warnings.push(format!("{} cannot keep the photo's {}", format.name(), lost.join(", ")));
         }
-        if options.strip.kinds().gps && !options.strip.kinds().xmp && self.metadata.xmp.is_some() && metadata.xmp.is_none() {
+        if options.strip.kinds().gps
+            && !options.strip.kinds().xmp
+            && self.metadata.xmp.is_some()
+            && metadata.xmp.is_none()
+        {
             warnings.push("the XMP packet mentions a position and is dropped as a whole".into());
         }
         warnings

@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(strip("none"), Kinds::default());
         let keep = |text: &str| Strip::of(None, Some(text)).unwrap().kinds();
         assert_eq!(keep("exif,icc"), Kinds { iptc: true, text: true, xmp: true, ..Kinds::default() });
-        for (strip, keep) in [(Some("exfi"), None), (Some(""), None), (None, Some("gps")), (Some("all"), Some("exif"))] {
+        for (strip, keep) in [(Some("exfi"), None), (Some(""), None), (None, Some("gps")), (Some("all"), Some("exif"))]
+        {
             assert!(Strip::of(strip, keep).is_err(), "{strip:?} {keep:?}");
         }
     }
