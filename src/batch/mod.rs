@@ -18,30 +18,39 @@
 //! them. The alternative, one state file that is rewritten, would cost a rewrite a photo and would have to be shared by
 //! the shards.
 
+mod collisions;
 mod digest;
 mod error;
 mod folder;
 mod index;
+mod inputs;
 mod lines;
 mod lock;
 mod manifest;
+mod merge;
 mod naming;
+mod pairing;
 mod plan;
 mod planned;
 mod record;
 mod relative;
 mod seed;
 mod shard;
+mod status;
 
 pub use digest::{sha256, sha256_of_file};
 pub use error::BatchError;
 pub use folder::check_output_folder;
 pub use index::Damaged;
+pub use inputs::{Selection, read_list};
 pub use lines::{Content, Line, Lines};
 pub use lock::{FolderLock, Waiting};
 pub use manifest::{Cause, Changed, Decision, Manifest, Policy, Wanted};
+pub use merge::{Merged, merge};
 pub use naming::{Naming, Outputs};
-pub use plan::{Item, Plan, Skipped, Why};
+pub use pairing::{Masks, Unpaired};
+pub use plan::{Item, Plan, Request, Skipped, Why};
 pub use record::{MaskFile, Modified, Name, Record, Status, Written};
 pub use seed::seed;
 pub use shard::Shard;
+pub use status::{Progress, ShardProgress, status, status_with};
