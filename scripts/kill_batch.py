@@ -8,7 +8,7 @@ Runs `PROGRAM batch IN WORK/undisturbed ARGUMENTS` once, then the same into WORK
 strace; IN should then hold one or two photos. After every kill
   * whatever has a final name must have the bytes of the undisturbed run,
   * whatever is recorded must be there,
-and in the end outputs and manifests must be equal, but for times. Prints how much work was done twice.
+and in the end outputs and manifests must be equal, but for times.
 """
 import argparse
 import json
