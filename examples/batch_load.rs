@@ -48,7 +48,8 @@ impl Recipe for Bars {
 
 fn fill(folder: &Path, count: usize, size: u32, photos: &[PathBuf]) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
-    let photos = photos.iter().map(|path| Ok(image::open(path)?.into_rgb8())).collect::<Result<Vec<_>, image::ImageError>>()?;
+    let photos =
+        photos.iter().map(|path| Ok(image::open(path)?.into_rgb8())).collect::<Result<Vec<_>, image::ImageError>>()?;
     let mut random = 1_u32;
     for k in 0..count {
         let picture = match photos.get(k % photos.len().max(1)) {

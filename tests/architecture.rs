@@ -66,7 +66,8 @@ fn module(name: &str) -> &str {
     match name {
         "Error" | "Result" => "error",
         "Catalog" => "catalog",
-        "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels" | "program_memory" => "restore",
+        "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels"
+        | "program_memory" => "restore",
         "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" => "restore",
         "Picture" | "Provenance" | "Task" | "Work" | "tasks" => "restore",
         name if name.starts_with("Restor") => "restore",

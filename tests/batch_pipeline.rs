@@ -18,7 +18,7 @@ use tweedie::batch::{
 };
 use tweedie::image::{EncodeOptions, Mask, OutputFormat, Photo};
 use tweedie::models::{Model, ModelOptions};
-use tweedie::{Case, Error, Result, RestoreOptions, Work};
+use tweedie::{Case, Error, RestoreOptions, Result, Work};
 
 /// Fills a bar across every photo, or takes noise away, with so many noise levels.
 #[derive(Clone)]
@@ -216,7 +216,10 @@ fn every_photo_is_done_once_and_recorded() {
             if let Event::Finished { item, record } = event {
                 counted.fetch_add(1, Ordering::Relaxed);
                 // What is told is on the disk.
-                assert!(batch.out().join(&item.relative).exists() && batch.records().contains_key(&item.relative.display().to_string()));
+                assert!(
+                    batch.out().join(&item.relative).exists()
+                        && batch.records().contains_key(&item.relative.display().to_string())
+                );
                 assert_eq!(record.status, Status::Done);
             }
         },
@@ -332,8 +335,17 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
 // Items 1, 2, 7, 30 and 67 of the faults, and a decoder that panics.
 #[test]
 fn what_is_wrong_with_one_photo_costs_no_other() {
-    let names =
-        ["changed.png", "deleted.png", "empty.png", "gone.png", "good.png", "panic.png", "text.png", "torn.png", "well.png"];
+    let names = [
+        "changed.png",
+        "deleted.png",
+        "empty.png",
+        "gone.png",
+        "good.png",
+        "panic.png",
+        "text.png",
+        "torn.png",
+        "well.png",
+    ];
     let mut batch = Batch::new(&names, 32);
     batch.jobs = 1;
     fs::write(batch.input("empty.png"), "").unwrap();

@@ -159,11 +159,7 @@ impl<'a> Content<'a> {
     ///
     /// # Errors
     /// Those of the recipe, and a panic in it.
-    pub(super) fn prepare<'r>(
-        self,
-        item: &Item,
-        recipe: &'r dyn Recipe,
-    ) -> Result<(Prepared<'r>, Source, Memory<'a>)> {
+    pub(super) fn prepare<'r>(self, item: &Item, recipe: &'r dyn Recipe) -> Result<(Prepared<'r>, Source, Memory<'a>)> {
         let prepared = guarded(item, || {
             let prepared = recipe.prepare(item, &self.bytes)?;
             // What cannot be written is not restored first.

@@ -19,14 +19,8 @@ pub(super) fn encode(
 ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let Prepared { work, photo, command, options, format, encoding, .. } = prepared;
     let bytes = |picture: Picture, of: &Photo| -> Result<Vec<u8>> {
-        let provenance = Provenance {
-            command,
-            model,
-            plan: &restored.plan,
-            seed: options.seed,
-            samples: restored.len(),
-            picture,
-        };
+        let provenance =
+            Provenance { command, model, plan: &restored.plan, seed: options.seed, samples: restored.len(), picture };
         let options = EncodeOptions { software: Some(provenance.to_string()), ..encoding.clone() };
         Ok(of.encode(*format, &options)?)
     };

@@ -96,6 +96,14 @@ pub enum BatchError {
         /// The files.
         paths: Vec<PathBuf>,
     },
+    /// Settings that cannot be.
+    #[error("{origin}: {reason}")]
+    Settings {
+        /// Where they stand: a file, a preset, the command line.
+        origin: String,
+        /// What is wrong with them, and what is expected.
+        reason: String,
+    },
     /// A manifest of a later version of the program.
     #[error(
         "{path}: written by a later version of tweedie (schema {schema}, this one knows {known}); use that version"

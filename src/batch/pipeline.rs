@@ -363,12 +363,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn encode<'b>(
-        &'b self,
-        halt: &Halt<'_>,
-        drawn: &Mutex<Receiver<Drawn<'b>>>,
-        to_write: &SyncSender<Finished<'b>>,
-    ) {
+    fn encode<'b>(&'b self, halt: &Halt<'_>, drawn: &Mutex<Receiver<Drawn<'b>>>, to_write: &SyncSender<Finished<'b>>) {
         while let Some(drawn) = take(drawn) {
             let Drawn { index, prepared, source, options_hash, done, seconds } = drawn;
             let item = &self.plan.items[index];

@@ -1,7 +1,11 @@
 //! What a run is going to do.
 
-use super::{Naming, Outputs, Shard, relative, seed};
+use super::inputs::{Except, Gathered};
+use super::naming::LONGEST;
+use super::{Masks, Naming, Outputs, Selection, Shard, Unpaired, collisions, inputs, pairing, relative, seed};
+use crate::Result;
 use crate::image::MaskSource;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,8 +65,8 @@ pub struct Plan {
     pub shard: Shard,
     /// Photos of all shards.
     pub total: usize,
-    /// Files in folders that are no photos, by name and content; nothing is wrong with them.
-    pub others: usize,
+    /// Files in folders that are no photos, by name and content: how many of each extension, in lower case.
+    pub others: BTreeMap<String, usize>,
     /// Names in folders that begin with a dot and were left out.
     pub hidden: usize,
     /// Folders that were not looked into, because nobody asked for sub-folders.
@@ -77,7 +81,7 @@ impl Plan {
         let mut position = 0..;
         items.retain(|item| shard.takes(item, position.next().expect("the range has no end")));
         items.shrink_to_fit();
-        Self { items, skipped: Vec::new(), naming, shard, total, others: 0, hidden: 0, folders: 0 }
+        Self { items, skipped: Vec::new(), naming, shard, total, others: BTreeMap::new(), hidden: 0, folders: 0 }
     }
 
     /// The names of a photo's outputs below the output folder.
@@ -89,6 +93,71 @@ impl Plan {
     pub fn has_errors(&self) -> bool {
         self.skipped.iter().any(|skipped| skipped.why.is_error())
     }
+}
+
+/// What a plan is made of.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The photos.
+    pub selection: &'a Selection,
+    /// Their masks.
+    pub masks: &'a Masks,
+    /// What is done with photos without a mask and masks without a photo.
+    pub unpaired: Unpaired,
+    /// The output folder; it need not be there.
+    pub out: &'a Path,
+    /// What the outputs are called.
+    pub naming: Naming,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The part to be done.
+    pub shard: Shard,
+}
+
+impl Plan {
+    /// Finds the photos and their masks. Nothing is decoded and nothing is written.
+    ///
+    /// Names, seeds and pairs are checked for all shards, so that every shard refuses what one of them would.
+    ///
+    /// # Errors
+    /// [`BatchError`](super::BatchError) if an input is not there or lies in the output folder, masks do not pair, or two photos
+    /// would have one output. What a folder holds besides, unreadable or of another kind, is in [`Plan::skipped`].
+    pub fn new(request: &Request<'_>) -> Result<Self> {
+        let Request { selection, masks, out, naming, .. } = request;
+        let mut except = Except { out: out.canonicalize().ok(), ..Except::default() };
+        pairing::except(masks, &mut except)?;
+        let Gathered { photos, masks: beside, mut skipped, others, hidden, folders } =
+            inputs::gather(selection, out, &except)?;
+        let mut named = photos;
+        named.retain(|photo| {
+            let bytes = naming.longest(&photo.relative);
+            let fits = bytes <= LONGEST;
+            if !fits {
+                skipped.push(Skipped { path: photo.path(), why: Why::LongName(bytes) });
+            }
+            fits
+        });
+        named.sort_by_cached_key(|photo| relative::key(&photo.relative));
+        named
+            .dedup_by(|second, first| first.relative == second.relative && is_same_file(&first.path(), &second.path()));
+        let pairs = pairing::pair(named, beside, masks, request.unpaired, selection, &mut skipped)?;
+        let items = pairs.into_iter().map(|(photo, mask)| {
+            let mut item = Item { mask, ..Item::new(photo.root, photo.relative, request.seed) };
+            item.has_sidecar = sidecar(&item.path()).metadata().is_ok();
+            item
+        });
+        let items: Vec<Item> = items.collect();
+        collisions::check(&items, naming)?;
+        collisions::check_links(&items, out)?;
+        skipped.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        Ok(Self { skipped, others, hidden, folders, ..Self::of(items, naming.clone(), request.shard) })
+    }
+}
+
+/// Whether two paths lead to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let there = |path: &Path| path.canonicalize().ok();
+    one == other || there(one).is_some_and(|one| there(other) == Some(one))
 }
 
 /// Something that was met and left out.
@@ -139,11 +208,9 @@ impl fmt::Display for Why {
             Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
             Self::Missing => f.write_str("no such file"),
             Self::Loop => f.write_str("link to a folder that it lies in"),
-            Self::LongName(bytes) => write!(
-                f,
-                "its output's name would have {bytes} bytes, file systems take {}; rename the photo",
-                super::naming::LONGEST
-            ),
+            Self::LongName(bytes) => {
+                write!(f, "its output's name would have {bytes} bytes, file systems take {}; rename the photo", LONGEST)
+            }
             Self::NoMask => f.write_str("no mask"),
             Self::NoPhoto => f.write_str("mask without a photo"),
             Self::Empty => f.write_str("no photos in it"),

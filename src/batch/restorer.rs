@@ -1,11 +1,11 @@
 //! The second stage: samples of what a photo shows.
 
+use super::Item;
 use super::budget::{Budget, Loan};
 use super::decoder::Memory;
 use super::pipeline::Event;
 use super::recipe::Prepared;
 use super::summary::Halt;
-use super::Item;
 use crate::models::Model;
 use crate::priors::Denoiser;
 use crate::{Restoration, RestoreOptions, Restored, Result, Work, program_memory};

@@ -113,7 +113,11 @@ pub(super) fn lacks_resources(error: &Error) -> bool {
     match error {
         Error::Image(error) => error.is_resource(),
         Error::Io { source, .. } => source.kind() == ErrorKind::OutOfMemory || is_full_kind(source.kind()),
-        Error::Memory { .. } | Error::Time { .. } | Error::Cache { .. } | Error::Device { .. } | Error::Locked { .. } => true,
+        Error::Memory { .. }
+        | Error::Time { .. }
+        | Error::Cache { .. }
+        | Error::Device { .. }
+        | Error::Locked { .. } => true,
         Error::Tensor(error) => error.to_string().to_ascii_lowercase().contains("out of memory"),
         _ => false,
     }

@@ -320,7 +320,9 @@ mod tests {
             }
             // The next run does it all, and removes what was left.
             commit(folder.path());
-            assert!(PHOTOS.iter().copied().flatten().all(|name| fs::read(folder.path().join(name)).unwrap() == new(name)));
+            assert!(
+                PHOTOS.iter().copied().flatten().all(|name| fs::read(folder.path().join(name)).unwrap() == new(name))
+            );
             assert!(!folder.path().join(".tweedie/parts/all").exists(), "step {last}");
             match status.code() {
                 Some(9) => ended += 1,

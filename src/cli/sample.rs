@@ -152,7 +152,13 @@ impl Sample {
         // A folder takes the input's name; there is none.
         let input = Input::File(STEM.into());
         let output = self.output.clone().unwrap_or_else(|| format!("{STEM}.png").into());
-        let wanted = Wanted { samples: self.samples, mean: false, std: false, sheet: self.sheet.is_some() };
+        let wanted = Wanted {
+            samples: self.samples,
+            mean: false,
+            std: false,
+            sheet: self.sheet.is_some(),
+            format: OutputFormat::Png,
+        };
         let mut outputs = Outputs::new(&input, STEM, Some(&output), wanted)?;
         if let Some(Some(sheet)) = &self.sheet {
             outputs.sheet = Some(sheet.clone());

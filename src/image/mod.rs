@@ -40,14 +40,16 @@ mod photo;
 mod png;
 mod raster;
 mod sniff;
+mod strip;
 mod tiff;
 mod webp;
 
 pub use atomic::{write_atomically, write_atomically_with};
 pub use decode::DecodeOptions;
-pub use encode::{EncodeOptions, OutputFormat, Strip};
+pub use encode::{EncodeOptions, OutputFormat};
 pub use error::ImageError;
 pub use mask::Mask;
 pub use mask_source::{MaskChannel, MaskOptions, MaskSource};
 pub use photo::{Depth, Photo, Region};
 pub use sniff::SourceFormat;
+pub use strip::{Kinds, Strip};

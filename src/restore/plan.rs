@@ -225,7 +225,8 @@ pub(super) fn prepare<'a>(
         warnings,
     };
     let (samples, seed) = (options.samples, options.seed);
-    let restoration = Restoration { source, model, prior: model.colour_denoiser(), samples, seed, methods, parts, kept, plan };
+    let restoration =
+        Restoration { source, model, prior: model.colour_denoiser(), samples, seed, methods, parts, kept, plan };
     match options.deadline {
         Some(deadline) => restoration.within(deadline, &choice, options),
         None => Ok(restoration),

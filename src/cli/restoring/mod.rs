@@ -7,7 +7,7 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, WritingFlags, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
@@ -32,7 +32,7 @@ pub(crate) struct Common {
     pub(crate) image: PathBuf,
     /// File, folder/ or - [default: <stem>.<command>.png]
     ///
-    /// The extension says the format: png, jpg, webp, tiff, bmp, ppm or qoi. Several samples are numbered, `-0000`,
+    /// The extension says the format. Several samples are numbered, `-0000`,
     /// `-0001` and so on, before the extension. `-` is standard output.
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
@@ -54,15 +54,8 @@ pub(crate) struct Common {
     /// Write also a sheet with before and after
     #[arg(long, help_heading = INPUT_OUTPUT)]
     sheet: bool,
-    /// Quality of a JPEG, 1 to 100
-    #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
-        help_heading = INPUT_OUTPUT)]
-    jpeg_quality: u8,
-    /// Metadata to leave out: all or gps
-    ///
-    /// gps leaves out where the photo was taken, all everything but the colour profile.
-    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
-    strip: Option<Stripped>,
+    #[command(flatten)]
+    writing: WritingFlags,
     /// Accept a truncated PNG and fill its missing rows
     #[arg(long, help_heading = INPUT_OUTPUT)]
     allow_truncated: bool,

@@ -7,7 +7,7 @@ use crate::cli::interrupt;
 use crate::cli::outputs::Target;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{Console, count, duration};
-use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, write_atomically};
+use crate::image::{DecodeOptions, EncodeOptions, Photo, write_atomically};
 use crate::{Picture, Provenance, Restored};
 use std::path::Path;
 
@@ -53,8 +53,8 @@ impl Writer<'_> {
 
     fn encode(&self, photo: &Photo, target: &Target, kind: Picture) -> Outcome<Vec<u8>> {
         let format = match target {
-            Target::Stdout => OutputFormat::Png,
-            Target::File(path) => OutputFormat::from_path(path)?,
+            Target::Stdout => self.report.job.arguments.writing.default_format(),
+            Target::File(path) => self.report.job.arguments.writing.format_of(path)?,
         };
         let options = EncodeOptions { software: Some(self.provenance(kind)), ..self.report.job.encoding() };
         Ok(photo.encode(format, &options)?)
