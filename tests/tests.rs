@@ -8,6 +8,8 @@ mod architecture;
 mod batch_cli;
 // Files of tensors, genuine and hostile.
 mod checkpoints;
+// Photos of a batch on their way through the pipeline, and everything that can stop them.
+mod batch_pipeline;
 // The binary, from the outside.
 mod cli;
 // A folder to run the binary in, photos and masks.

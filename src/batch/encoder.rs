@@ -35,10 +35,8 @@ pub(super) fn encode(
         files.push((name.clone(), bytes(Picture::Std, &restored.std()?)?));
     }
     if let Some(name) = &outputs.sheet {
-        files.push((name.clone(), {
-            let _ = (photo, work);
-            Vec::new()
-        }));
+        let sheet = restored.sheet(photo, work.mask(), outputs.mean.is_some(), outputs.std.is_some())?;
+        files.push((name.clone(), sheet));
     }
     Ok(files)
 }
