@@ -4,6 +4,8 @@
 mod analytic;
 // The direction of imports.
 mod architecture;
+// Whole folders, from the outside.
+mod batch_cli;
 // Files of tensors, genuine and hostile.
 mod checkpoints;
 // The binary, from the outside.

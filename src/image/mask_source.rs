@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{DecodeOptions, ImageError, Mask, Photo};
 
 /// Values of a mask between these are neither black nor white.
@@ -55,7 +57,8 @@ impl FromStr for MaskSource {
 }
 
 /// Which channel of a mask's file says what is filled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaskChannel {
     /// Alpha if it varies; red if what is coloured is red paint; else luma. A choice other than luma is reported.
     #[default]

@@ -1,7 +1,7 @@
 //! What a file says beside its pixels.
 
-use super::encode::Strip;
 use super::exif;
+use super::strip::Strip;
 
 /// Larger blocks of metadata are dropped with a warning.
 pub(super) const MAX_BLOCK: usize = 16 << 20;
@@ -27,22 +27,27 @@ impl Metadata {
     /// What is left after stripping.
     pub(super) fn stripped(&self, strip: Strip) -> Self {
         let mut kept = self.clone();
-        match strip {
-            Strip::None => {}
-            Strip::Gps => {
-                if let Some(exif) = &mut kept.exif {
-                    exif::erase_gps(exif);
-                }
-                // A packet that names a position goes as a whole: cutting XML by hand may leave half of it.
-                kept.xmp = kept.xmp.filter(|xmp| !has_position(xmp));
-                kept.png_text.retain(|(_, text)| !text.starts_with(b"Raw profile type") && !has_position(text));
+        let kinds = strip.kinds();
+        for (goes, block) in [
+            (kinds.exif, &mut kept.exif),
+            (kinds.icc, &mut kept.icc),
+            (kinds.iptc, &mut kept.iptc),
+            (kinds.xmp, &mut kept.xmp),
+        ] {
+            if goes {
+                *block = None;
             }
-            Strip::All => {
-                kept.exif = None;
-                kept.xmp = None;
-                kept.iptc = None;
-                kept.png_text.clear();
+        }
+        if kinds.text {
+            kept.png_text.clear();
+        }
+        if kinds.gps {
+            if let Some(exif) = &mut kept.exif {
+                exif::erase_gps(exif);
             }
+            // A packet that names a position goes as a whole: cutting XML by hand may leave half of it.
+            kept.xmp = kept.xmp.filter(|xmp| !has_position(xmp));
+            kept.png_text.retain(|(_, text)| !text.starts_with(b"Raw profile type") && !has_position(text));
         }
         kept
     }

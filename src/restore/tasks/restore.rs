@@ -1,0 +1,71 @@
+//! Any damage that a file describes.
+
+use crate::image::Photo;
+use crate::restore::{Case, Measured, Work};
+use crate::{Catalog, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tweedie_operators::Description;
+
+/// What happened to a photo.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restore {
+    /// A TOML file with the tables `operator` and `noise`; needless for a measurement.
+    pub operator: Option<PathBuf>,
+    /// Height and width of the image in pixels, where the operator does not tell.
+    pub size: Option<(usize, usize)>,
+}
+
+impl Restore {
+    fn description(&self) -> Result<Option<Description>> {
+        Ok(self.operator.as_deref().map(Description::open).transpose()?)
+    }
+
+    fn told(&self) -> Option<String> {
+        self.operator.as_ref().map(|path| format!("operator of {}", path.display()))
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        const SIDES: std::ops::RangeInclusive<usize> = 1..=16_384;
+        if let Some((height, width)) = self.size
+            && !(SIDES.contains(&height) && SIDES.contains(&width))
+        {
+            let expected = "sides from 1 to 16384".into();
+            return Err(Error::Config { name: "size".into(), got: format!("{height}x{width}"), expected });
+        }
+        self.description().map(|_| ())
+    }
+
+    pub(super) fn work(&self, photo: &Photo, catalog: &Catalog) -> Result<(Work, String)> {
+        let (Some(description), Some(told)) = (self.description()?, self.told()) else {
+            return Err(Error::Config {
+                name: "operator".into(),
+                got: "not given".into(),
+                expected: "a TOML file that says what happened to the photo; `tweedie operators` lists what there is"
+                    .into(),
+            });
+        };
+        let case = Case::described(photo, &description, self.size, catalog)?;
+        Ok((Work::Whole(Box::new(case)), told))
+    }
+
+    /// The work that a measurement in a file is, and the black photo of the image's size that it stands for.
+    ///
+    /// # Errors
+    /// As [`Measured::open`], [`Measured::described`] and [`Case::measured`].
+    pub fn of_measurement(&self, file: &Path, catalog: &Catalog) -> Result<(Photo, Work, String)> {
+        let mut measured = Measured::open(file)?;
+        if let Some((height, width)) = self.size {
+            measured.image = (3, height, width);
+        }
+        let description = match self.description()? {
+            Some(description) => description,
+            None => measured.described(file)?,
+        };
+        let case = Case::measured(&measured, &description, catalog)?;
+        let blank = case.canvas.clone();
+        let told = self.told().unwrap_or("operator of the measurement".into());
+        Ok((blank, Work::Whole(Box::new(case)), told))
+    }
+}
