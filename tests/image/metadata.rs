@@ -1,6 +1,6 @@
 //! Profiles, EXIF, XMP, IPTC, text; and orientation, which is metadata until it is baked.
 
-use tweedie::image::{EncodeOptions, OutputFormat, Photo, Strip};
+use tweedie::image::{EncodeOptions, MetadataKind, OutputFormat, Photo, Strip};
 
 use super::{
     chunk, chunks, decode, encode, exif, png_with_profile, profile, refusal, samples, varied, with_chunks, with_segment,
@@ -137,7 +137,7 @@ fn profile_exif_and_xmp_survive_in_png_jpeg_and_webp() {
     let back = decode(&encode(&first, OutputFormat::Tiff)).unwrap();
     assert_eq!((back.icc_profile(), back.xmp()), (first.icc_profile(), first.xmp()));
     let options = EncodeOptions::default();
-    assert_eq!(first.encode_warnings(OutputFormat::Tiff, &options), ["TIFF cannot keep the photo's EXIF"]);
+    assert!(first.encode_warnings(OutputFormat::Tiff, &options).is_empty());
     assert_eq!(first.encode_warnings(OutputFormat::WebP, &options), ["WebP cannot keep the photo's IPTC"]);
     assert_eq!(
         first.encode_warnings(OutputFormat::Bmp, &options),
@@ -206,7 +206,7 @@ fn the_position_is_kept_unless_stripped() {
     assert_eq!(kept.exif(), photo.exif());
     assert!(kept.exif().unwrap().contains(&7) && kept.xmp().is_some());
 
-    let options = EncodeOptions { strip: Strip::Gps, ..Default::default() };
+    let options = EncodeOptions { strip: Strip::of(&[MetadataKind::Gps]), ..Default::default() };
     let warnings = photo.encode_warnings(OutputFormat::Png, &options);
     assert_eq!(warnings, ["the XMP packet mentions a position and is dropped as a whole"]);
     let file = photo.encode(OutputFormat::Png, &options).unwrap();
@@ -229,13 +229,71 @@ fn strip_all_leaves_the_profile_and_nothing_else() {
         ],
     );
     let photo = decode(&png).unwrap();
-    let options = EncodeOptions { strip: Strip::All, ..Default::default() };
+    let options = EncodeOptions { strip: Strip::ALL, ..Default::default() };
     let file = photo.encode(OutputFormat::Png, &options).unwrap();
     let mut kinds: Vec<_> = chunks(&file).iter().map(|(kind, _)| String::from_utf8_lossy(kind).into_owned()).collect();
     kinds.dedup();
     assert_eq!(kinds, ["IHDR", "iCCP", "IDAT", "IEND"]);
-    assert_eq!("gps".parse::<Strip>().unwrap(), Strip::Gps);
-    assert_eq!("x".parse::<Strip>().unwrap_err().to_string(), "strip is x, expected none, gps or all");
+}
+
+#[test]
+fn a_list_says_what_is_stripped_or_what_is_kept() {
+    let png = with_chunks(
+        &png_with_profile(&varied(3, 2, 3, false), &profile(b"RGB ")),
+        &[
+            chunk(b"gAMA", &45455u32.to_be_bytes()),
+            chunk(b"eXIf", &exif(1)),
+            chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>"),
+            chunk(b"tEXt", b"Comment\0a note"),
+            chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 4\n00000000\n"),
+            chunk(b"tEXt", b"Raw profile type iptc\0\niptc\n 4\n00000000\n"),
+        ],
+    );
+    let photo = decode(&png).unwrap();
+    let written = |strip: Strip| {
+        let file = photo.encode(OutputFormat::Png, &EncodeOptions { strip, ..Default::default() }).unwrap();
+        let name = |(kind, data): &([u8; 4], Vec<u8>)| match kind {
+            b"tEXt" | b"iTXt" => String::from_utf8_lossy(data.split(|byte| *byte == 0).next().unwrap()).into_owned(),
+            _ => String::from_utf8_lossy(kind).into_owned(),
+        };
+        let names: Vec<String> = chunks(&file).iter().map(name).filter(|name| !name.starts_with('I')).collect();
+        names.join(" ")
+    };
+    let (raw_exif, raw_iptc) = ("Raw profile type exif", "Raw profile type iptc");
+    let strip = |names: &str| names.parse::<Strip>().unwrap();
+    let everything = format!("iCCP eXIf gAMA Comment {raw_exif} {raw_iptc} XML:com.adobe.xmp");
+    assert_eq!(written(strip("none")), everything);
+    assert_eq!(written(strip("exif")), format!("iCCP gAMA Comment {raw_iptc} XML:com.adobe.xmp"));
+    assert_eq!(written(strip("xmp,iptc")), format!("iCCP eXIf gAMA Comment {raw_exif}"));
+    assert_eq!(written(strip("text")), "iCCP eXIf gAMA XML:com.adobe.xmp");
+    assert_eq!(written(strip("icc, text")), "eXIf XML:com.adobe.xmp");
+    // A raw profile may hold a position.
+    assert_eq!(written(strip("gps")), "iCCP eXIf gAMA Comment XML:com.adobe.xmp");
+    assert_eq!(written(strip("all")), "iCCP gAMA");
+    assert_eq!(written(Strip::all_but(&[MetadataKind::Exif])), "iCCP eXIf gAMA");
+    assert_eq!(written(Strip::all_but(&[MetadataKind::Text, MetadataKind::Xmp])), "iCCP gAMA Comment XML:com.adobe.xmp");
+
+    for text in ["none", "all", "gps", "exif,xmp", "text,icc"] {
+        assert_eq!(strip(text).to_string(), text);
+    }
+    for text in ["x", "", "exif,", "exif,x", "ALL"] {
+        assert_eq!(
+            text.parse::<Strip>().unwrap_err().to_string(),
+            format!("strip is {text}, expected none, all, or names of exif, gps, xmp, iptc, text, icc separated by commas")
+        );
+    }
+    assert_eq!(
+        MetadataKind::list("exif,all").unwrap_err().to_string(),
+        "metadata is all, expected exif, gps, xmp, iptc, text or icc"
+    );
+}
+
+/// With EXIF kept its position is, unless it is named to go.
+#[test]
+fn keeping_exif_keeps_the_position() {
+    let kept = Strip::all_but(&[MetadataKind::Exif]);
+    assert!(!kept.takes(MetadataKind::Gps) && kept.takes(MetadataKind::Xmp) && !kept.takes(MetadataKind::Icc));
+    assert!(Strip::all_but(&[]).takes(MetadataKind::Gps));
 }
 
 #[test]
