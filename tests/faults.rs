@@ -32,11 +32,13 @@ fn comments(folder: &Path, found: &mut BTreeMap<String, String>) {
 
 /// Whether `comment` has the number by itself or in a range such as `41 to 43`.
 fn names(comment: &str, number: usize) -> bool {
-    let words: Vec<&str> = comment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        comment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let numbers = |word: &&str| word.parse::<usize>().ok();
     words.iter().filter_map(numbers).any(|found| found == number)
         || words.windows(3).any(|three| {
-            three[1] == "to" && matches!((numbers(&three[0]), numbers(&three[2])), (Some(a), Some(b)) if (a..=b).contains(&number))
+            three[1] == "to"
+                && matches!((numbers(&three[0]), numbers(&three[2])), (Some(a), Some(b)) if (a..=b).contains(&number))
         })
 }
 

@@ -131,9 +131,9 @@ impl<'a> Reader<'a> {
         // Without a unit the resolution is the shape of a pixel, and every writer puts a square one.
         let inch = |entry: &Entry| entry.tag == RESOLUTION_UNIT && !matches!(entry.value[..], [1, 0] | [0, 1]);
         let has_unit = directory.entries.iter().any(inch);
-        directory.entries.retain(|entry| {
-            DESCRIPTIVE.contains(&entry.tag) || has_unit && RESOLUTION.contains(&entry.tag)
-        });
+        directory
+            .entries
+            .retain(|entry| DESCRIPTIVE.contains(&entry.tag) || has_unit && RESOLUTION.contains(&entry.tag));
         (!directory.entries.is_empty() || !directory.children.is_empty()).then_some(directory)
     }
 }
@@ -270,7 +270,8 @@ mod tests {
         exif[4..8].copy_from_slice(&first.to_be_bytes());
 
         // A file of one row with no tag but its width and another maker.
-        let mut tiff = b"II*\0\x08\0\0\0\x02\0\0\x01\x03\0\x01\0\0\0\x07\0\0\0\x0f\x01\x02\0\x02\0\0\0X\0\0\0\0\0\0\0".to_vec();
+        let mut tiff =
+            b"II*\0\x08\0\0\0\x02\0\0\x01\x03\0\x01\0\0\0\x07\0\0\0\x0f\x01\x02\0\x02\0\0\0X\0\0\0\0\0\0\0".to_vec();
         put_exif(&mut tiff, &exif);
         let reader = Reader::new(&tiff).unwrap();
         assert_eq!(reader.description(), Reader::new(&structure()).unwrap().description());

@@ -87,7 +87,8 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         return Err(source.truncated("a strip of pixels is longer than the file"));
     }
     let has_planes = per_pixel > 1
-        && decoder.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten() == Some(PlanarConfiguration::Planar.to_u16());
+        && decoder.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten()
+            == Some(PlanarConfiguration::Planar.to_u16());
     let (buffer, planes) = if has_planes && decoder.get_chunk_type() == ChunkType::Tile {
         (tiled_planes(&mut decoder, (width, height), per_pixel).map_err(refuse)?, per_pixel)
     } else {
@@ -178,15 +179,18 @@ fn tiled_planes(
     let sizes = (width, height);
     match parts.first() {
         Some(DecodingResult::U8(_)) => {
-            let parts = parts.into_iter().map(|part| if let DecodingResult::U8(part) = part { part } else { Vec::new() });
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::U8(part) = part { part } else { Vec::new() });
             joined(parts, sizes, tile, planes).map(DecodingResult::U8)
         }
         Some(DecodingResult::U16(_)) => {
-            let parts = parts.into_iter().map(|part| if let DecodingResult::U16(part) = part { part } else { Vec::new() });
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::U16(part) = part { part } else { Vec::new() });
             joined(parts, sizes, tile, planes).map(DecodingResult::U16)
         }
         Some(DecodingResult::F32(_)) => {
-            let parts = parts.into_iter().map(|part| if let DecodingResult::F32(part) = part { part } else { Vec::new() });
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::F32(part) = part { part } else { Vec::new() });
             joined(parts, sizes, tile, planes).map(DecodingResult::F32)
         }
         _ => None,

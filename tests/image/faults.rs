@@ -331,7 +331,10 @@ fn a_file_longer_than_any_allowed_photo_is_not_read() {
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 32).unwrap();
     let start = Instant::now();
     let error = Photo::open(&path, &options).unwrap_err().to_string();
-    assert!(error.ends_with("a.png: 4294967296 bytes, at most 67108960 are read; --max-pixels raises that, too"), "{error}");
+    assert!(
+        error.ends_with("a.png: 4294967296 bytes, at most 67108960 are read; --max-pixels raises that, too"),
+        "{error}"
+    );
     // What is no image is told by its first bytes.
     let video = write(folder.path(), "a.mp4", b"\0\0\0\x20ftypisom\0\0\0\0");
     std::fs::OpenOptions::new().write(true).open(&video).unwrap().set_len(1 << 40).unwrap();
@@ -429,7 +432,10 @@ fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
         let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
         let start = Instant::now();
         while !path.exists() {
-            assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "nothing is saved");
+            assert!(
+                start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+                "nothing is saved"
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(10 + moment * 7 % 31));

@@ -58,9 +58,10 @@ fn every_variant_has_the_samples_that_other_decoders_find() {
         match (expected.sha256, expected.tolerance, expected.samples) {
             (Some(sum), None, None) => assert_eq!(hex(Sha256::digest(&found)), sum, "{name}"),
             (None, Some(tolerance), Some(samples)) => {
-                let samples = samples.as_bytes().chunks(2).map(|digits| {
-                    u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap()
-                });
+                let samples = samples
+                    .as_bytes()
+                    .chunks(2)
+                    .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap());
                 let samples: Vec<u8> = samples.collect();
                 assert_eq!(samples.len(), found.len(), "{name}");
                 let largest = samples.iter().zip(&found).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
@@ -99,7 +100,11 @@ fn a_wide_profile_is_kept_byte_for_byte() {
         let profile = photo.icc_profile().unwrap().to_vec();
         assert_eq!(&profile[36..40], b"acsp");
         for format in [OutputFormat::Png, OutputFormat::Tiff, OutputFormat::WebP, OutputFormat::Jpeg] {
-            assert_eq!(decode(&encode(&photo, format)).unwrap().icc_profile(), Some(&profile[..]), "{name}, {format:?}");
+            assert_eq!(
+                decode(&encode(&photo, format)).unwrap().icc_profile(),
+                Some(&profile[..]),
+                "{name}, {format:?}"
+            );
         }
     }
 }
@@ -107,25 +112,28 @@ fn a_wide_profile_is_kept_byte_for_byte() {
 /// Variants that are not read are refused by their name.
 #[test]
 fn what_no_decoder_here_knows_is_refused_by_name() {
-    let refused: Vec<_> = decoded().into_iter().filter(|(_, expected)| expected.is_none()).map(|(name, _)| name).collect();
+    let refused: Vec<_> =
+        decoded().into_iter().filter(|(_, expected)| expected.is_none()).map(|(name, _)| name).collect();
     assert_eq!(refused, ["bilevel-group3.tiff", "lab.tiff", "uint32.tiff"]);
     for (name, what) in refused.iter().zip(["Fax3", "CIELab", "Gray(32)"]) {
         let message = refusal(&data(&format!("formats/{name}")));
-        assert!(message.contains(what) && message.contains("not supported; convert it to PNG or JPEG first"), "{message}");
+        assert!(
+            message.contains(what) && message.contains("not supported; convert it to PNG or JPEG first"),
+            "{message}"
+        );
     }
     // The process is what the number of the frame's marker says.
-    for (marker, what) in [
-        (0xc9, "arithmetic"),
-        (0xca, "arithmetic"),
-        (0xc3, "lossless"),
-        (0xc5, "hierarchical"),
-        (0xcb, "lossless"),
-    ] {
+    for (marker, what) in
+        [(0xc9, "arithmetic"), (0xca, "arithmetic"), (0xc3, "lossless"), (0xc5, "hierarchical"), (0xcb, "lossless")]
+    {
         let mut jpeg = data("formats/444.jpg");
         let frame = jpeg.windows(4).position(|window| window == [0xff, 0xc0, 0, 17]).unwrap();
         jpeg[frame + 1] = marker;
         let message = refusal(&jpeg);
-        assert!(message.contains(what) && message.ends_with("not supported; convert it to PNG or JPEG first"), "{message}");
+        assert!(
+            message.contains(what) && message.ends_with("not supported; convert it to PNG or JPEG first"),
+            "{message}"
+        );
     }
     let mut jpeg = data("formats/444.jpg");
     let frame = jpeg.windows(4).position(|window| window == [0xff, 0xc0, 0, 17]).unwrap();
@@ -147,7 +155,9 @@ fn exif_of_a_tiff_is_kept() {
         let photo = decode(&camera(big_endian)).unwrap();
         assert!(photo.warnings().is_empty(), "{:?}", photo.warnings());
         let block = photo.exif().unwrap().to_vec();
-        assert!(block.windows(8).any(|window| window == b"Cameras\0") && block.windows(5).any(|window| window == b"2020\0"));
+        assert!(
+            block.windows(8).any(|window| window == b"Cameras\0") && block.windows(5).any(|window| window == b"2020\0")
+        );
         // What describes the stored pixels stays behind: width, strips.
         assert_eq!(tags(&block), [0x010f, 0x8769]);
         for format in [OutputFormat::Png, OutputFormat::Jpeg, OutputFormat::WebP, OutputFormat::Tiff] {
