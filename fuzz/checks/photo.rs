@@ -51,7 +51,7 @@ fn examine(photo: &Photo) {
     }
     for format in ["png", "tiff", "webp", "qoi", "bmp", "ppm", "jpg"] {
         let format: OutputFormat = format.parse().expect("a name of a format");
-        for strip in [Strip::default(), "gps".parse().expect("a name of metadata")] {
+        for strip in [Strip::None, Strip::Gps] {
             let options = EncodeOptions { strip, ..EncodeOptions::default() };
             if photo.check_encode(format, &options).is_err() {
                 continue;
