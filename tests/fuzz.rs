@@ -5,6 +5,8 @@ use std::path::Path;
 
 #[path = "../fuzz/checks/checkpoint.rs"]
 mod checkpoint;
+#[path = "../fuzz/checks/manifest.rs"]
+mod manifest;
 #[path = "../fuzz/checks/mask.rs"]
 mod mask;
 #[path = "../fuzz/checks/operator.rs"]
@@ -49,6 +51,11 @@ fn seeds_of_operators_are_applied_or_refused() {
 #[test]
 fn seeds_of_checkpoints_are_read_as_data_or_refused() {
     replay("fuzz/seeds/checkpoint", 9, checkpoint::check);
+}
+
+#[test]
+fn seeds_of_manifests_are_read_line_by_line() {
+    replay("fuzz/seeds/manifest", 4, manifest::check);
 }
 
 /// A seed that the targets turn away at the door would fuzz nothing.
