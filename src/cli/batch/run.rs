@@ -272,9 +272,6 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
         observer: &|event| watch.tell(&event),
     };
     let summary = pipeline.run(&manifest)?;
-    if summary.left == 0 {
-        manifest.sort()?;
-    }
     watch.end(&summary, plan.has_errors(), started)
 }
 
