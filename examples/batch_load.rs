@@ -8,6 +8,7 @@
 //! bar across each at `--quality draft`. Linux only: it reads `/proc`.
 
 use image::{Rgb, RgbImage, imageops};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         skipped: Vec::new(),
         naming: Naming::default(),
         shard: Shard::All,
-        others: 0,
+        others: BTreeMap::new(),
         hidden: 0,
         folders: 0,
     };

@@ -146,7 +146,7 @@ fn plan(folder: &Path, names: &[&str]) -> Plan {
         naming: Naming::default(),
         shard: Shard::All,
         total,
-        others: 0,
+        others: BTreeMap::new(),
         hidden: 0,
         folders: 0,
     }
@@ -570,7 +570,7 @@ fn a_batch_that_is_killed_goes_on_and_ends_as_if_nothing_had_been() {
             random ^= random >> 7;
             random ^= random << 17;
             // Somewhere in what is left of the work.
-            std::thread::sleep(whole.mul_f64(random as f64 / u64::MAX as f64 * 0.5));
+            std::thread::sleep(whole.mul_f64(random as f64 / u64::MAX as f64 * 0.25));
             let _ = process.kill();
             process.wait().unwrap()
         } else {

@@ -116,7 +116,7 @@ impl<'a> Decoder<'a> {
     /// `Image` if it cannot be read, `Memory` if it is too large, `Interrupted`.
     pub(super) fn read(&self, item: &Item) -> Result<Content<'a>> {
         let path = &item.path();
-        let _turn = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.halt.check()?;
         let stamp = Stamp::of(path)?;
         let mut ahead = self.ahead.lend(self.at_most(stamp.size), self.halt)?;
@@ -130,6 +130,7 @@ impl<'a> Decoder<'a> {
         self.ahead.exchange(&mut ahead, self.at_most(needed), self.halt)?;
         let more = needed - self.at_most(needed);
         let run = if more > 0 { Some(self.run.lend(more, self.halt)?) } else { None };
+        drop(turn);
         let source = Source { stamp, sha256: sha256(&bytes), mask: self.mask_of(item) };
         Ok(Content { source, bytes, memory: Memory { ahead, run } })
     }
