@@ -12,6 +12,9 @@ pub enum Error {
     /// A photo or a mask cannot be used.
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),
+    /// A batch cannot be done as it was asked for.
+    #[error(transparent)]
+    Batch(#[from] crate::batch::BatchError),
     /// A setting is outside what is allowed.
     #[error("{name} is {got}, expected {expected}")]
     Config {
@@ -96,6 +99,14 @@ pub enum Error {
         step: usize,
         /// Noise level of the step.
         sigma: f64,
+    },
+    /// The program panicked while it worked on one of several photos; the others go on.
+    #[error("{photo}: the program failed on this photo ({reason}): that is a bug, please report it")]
+    Panicked {
+        /// The photo.
+        photo: PathBuf,
+        /// The panic's message.
+        reason: String,
     },
     /// The run was stopped from outside.
     #[error("interrupted")]

@@ -1,6 +1,7 @@
 //! Restores photos with score models.
 #![forbid(unsafe_code)]
 
+pub mod batch;
 mod catalog;
 pub mod checkpoints;
 pub mod cli;
@@ -19,8 +20,9 @@ pub mod solvers;
 pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use restore::{
-    Case, Degraded, Interpolation, Measured, Plan, Progress, Restoration, RestoreOptions, Restored, degrade,
-    estimate_levels, inpaint, inpaint_observed, plan_inpaint, restore,
+    Case, Degraded, Interpolation, Measured, Picture, Plan, Progress, Provenance, Restoration, RestoreOptions,
+    Restored, Task, Work, degrade, estimate_levels, inpaint, inpaint_observed, plan_inpaint, program_memory, restore,
+    tasks,
 };
 
 // The examples of the README are compiled with the others.

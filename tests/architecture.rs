@@ -2,7 +2,7 @@
 //!
 //! | module | may use of the crate |
 //! | --- | --- |
-//! | `error` | `image`, whose errors it wraps |
+//! | `error` | `image` and `batch`, whose errors it wraps |
 //! | `image`, `schedules` | nothing |
 //! | `checkpoints` | nothing: files of tensors, whatever network they are of |
 //! | `hub` | nothing: to it a model is a set of files |
@@ -12,6 +12,7 @@
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
+//! | `batch` | `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
 //! | `metrics` | nothing: it sees pictures and measurements only |
 //! | `evaluate` | all above, `restore` and `metrics` through their public names |
 //! | `cli` | everything; nothing but the program uses it |
@@ -23,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "error",
     "image",
     "checkpoints",
@@ -35,6 +36,7 @@ const MODULES: [&str; 14] = [
     "samplers",
     "catalog",
     "restore",
+    "batch",
     "metrics",
     "evaluate",
     "cli",
@@ -42,7 +44,7 @@ const MODULES: [&str; 14] = [
 
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
-        "error" => &["image"],
+        "error" => &["image", "batch"],
         "image" | "schedules" => &[],
         "checkpoints" | "hub" => &["error"],
         "models" => &["error", "checkpoints", "schedules", "hub", "priors"],
@@ -51,6 +53,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
         "catalog" => &["samplers", "solvers"],
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
+        "batch" => &["error", "image", "models", "priors", "samplers", "catalog", "restore"],
         "metrics" => &["error"],
         "evaluate" => &["error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
         "cli" => &MODULES,
@@ -63,8 +66,10 @@ fn module(name: &str) -> &str {
     match name {
         "Error" | "Result" => "error",
         "Catalog" => "catalog",
-        "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels" => "restore",
+        "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels"
+        | "program_memory" => "restore",
         "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" => "restore",
+        "Picture" | "Provenance" | "Task" | "Work" | "tasks" => "restore",
         name if name.starts_with("Restor") => "restore",
         name => name,
     }

@@ -4,10 +4,16 @@
 mod analytic;
 // The direction of imports.
 mod architecture;
+// Whole folders, from the outside.
+mod batch_cli;
 // Files of tensors, genuine and hostile.
 mod checkpoints;
+// Photos of a batch on their way through the pipeline, and everything that can stop them.
+mod batch_pipeline;
 // The binary, from the outside.
 mod cli;
+// What fuzzing starts from and what it found.
+mod fuzz;
 // A folder to run the binary in, photos and masks.
 mod harness;
 // Methods that are exact for every Gaussian.
@@ -21,6 +27,8 @@ mod hub;
 mod inpaint;
 // Tables of methods.
 mod evaluate;
+// The list of what can be wrong, and whether each item has its test.
+mod faults;
 // How good a restoration is.
 mod metrics;
 // Networks and their files.

@@ -1,9 +1,8 @@
 //! `tweedie colorize`: gives one grey photo colours.
 
 use super::failure::Outcome;
-use super::restoring::{self, Common, Session, Task, Work};
-use crate::Case;
-use crate::image::Photo;
+use super::restoring::{self, Common, Session};
+use crate::{Task, tasks};
 use std::path::PathBuf;
 
 /// Give a grey photo colours
@@ -30,12 +29,6 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Colorize, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "colorize", common: &arguments.common, second: arguments.hints.as_deref(), is_photo: true };
-    restoring::run(&task, session, |job| {
-        let photo = job.read()?;
-        let hints = arguments.hints.as_ref().map(|path| Photo::open(path, &job.decoding())).transpose()?;
-        let case = Case::colorize(&photo, hints.as_ref())?;
-        let with = if hints.is_some() { "luma, with hints" } else { "luma" };
-        Ok((photo, Work::Whole(Box::new(case)), with.into()))
-    })
+    let task = Task::Colorize(tasks::Colorize { hints: arguments.hints.clone() });
+    restoring::run(&task, None, &arguments.common, session)
 }

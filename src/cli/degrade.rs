@@ -2,11 +2,11 @@
 
 use super::events::print;
 use super::failure::{Failure, Outcome};
-use super::flags::Stripped;
+use super::flags::WritingFlags;
 use super::outputs::{Input, Outputs, Target, Wanted};
 use super::terminal::Console;
 use super::{INPUT_OUTPUT, MEASUREMENT};
-use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, Strip, write_atomically};
+use crate::image::{DecodeOptions, EncodeOptions, Photo, write_atomically};
 use crate::{Catalog, Error, Measured, degrade};
 use candle_core::{DType, Device};
 use clap::builder::RangedU64ValueParser;
@@ -42,13 +42,8 @@ pub(crate) struct Degrade {
     /// A safetensors file that `restore` accepts: the numbers as measured, with the operator and the noise.
     #[arg(long, value_name = "FILE", help_heading = INPUT_OUTPUT)]
     save_measurement: Option<PathBuf>,
-    /// Quality of a JPEG, 1 to 100
-    #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
-        help_heading = INPUT_OUTPUT)]
-    jpeg_quality: u8,
-    /// Metadata to leave out: all or gps
-    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
-    strip: Option<Stripped>,
+    #[command(flatten)]
+    writing: WritingFlags,
     /// Refuse larger photos
     #[arg(long, value_name = "N", default_value_t = DecodeOptions::default().max_pixels,
         value_parser = RangedU64ValueParser::<u64>::new().range(1..), help_heading = INPUT_OUTPUT)]
@@ -76,14 +71,15 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
             return Err(Failure::usage(format!("{}: {reason}", path.display())));
         }
     }
-    let wanted = Wanted { samples: 1, mean: false, std: false, sheet: false };
+    let format = arguments.writing.default_format();
+    let wanted = Wanted { samples: 1, mean: false, std: false, sheet: false, format };
     let outputs = Outputs::new(&input, "degrade", arguments.output.as_deref(), wanted)?;
     // A picture is written unless only the measurement was asked for.
     let picture = (arguments.output.is_some() || arguments.save_measurement.is_none()).then(|| &outputs.samples[0]);
     let inputs = [arguments.image.as_path(), arguments.operator.as_path()];
     if picture.is_some() {
         for output in outputs.files() {
-            OutputFormat::from_path(output)?;
+            arguments.writing.format_of(output)?;
         }
         outputs.check(&inputs, arguments.force)?;
     }
@@ -120,8 +116,7 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
         arguments.operator.file_name().unwrap_or_default().to_string_lossy(),
         arguments.seed
     );
-    let strip = arguments.strip.map_or(Strip::None, Into::into);
-    let encoding = EncodeOptions { quality: arguments.jpeg_quality, strip, software: Some(software) };
+    let encoding = EncodeOptions { software: Some(software), ..arguments.writing.encoding() };
     let drawn = match picture {
         None => None,
         Some(target) => {
@@ -133,8 +128,8 @@ pub(crate) fn run(arguments: &Degrade, catalog: &Catalog, console: Console) -> O
                 .hint("--save-measurement FILE.safetensors without -o keeps it"));
             };
             let format = match target {
-                Target::Stdout => OutputFormat::Png,
-                Target::File(path) => OutputFormat::from_path(path)?,
+                Target::Stdout => format,
+                Target::File(path) => arguments.writing.format_of(path)?,
             };
             picture.check_encode(format, &encoding)?;
             picture

@@ -1,9 +1,9 @@
 //! `tweedie denoise`: takes noise out of one photo.
 
 use super::failure::Outcome;
-use super::flags::Noise;
-use super::restoring::{self, Common, Session, Task, Work};
-use crate::Case;
+use super::restoring::{self, Common, Session};
+use crate::tasks::NoiseLevel;
+use crate::{Task, tasks};
 
 /// Take noise out of a photo
 ///
@@ -17,9 +17,9 @@ pub(crate) struct Denoise {
     /// Its std in 8-bit levels, or auto
     ///
     /// 25 is what the literature calls σ = 25; auto estimates it from the photo.
-    #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "auto",
+    #[arg(long, value_name = "L", allow_negative_numbers = true, default_value = "auto",
         help_heading = super::MEASUREMENT)]
-    noise: Noise,
+    noise: NoiseLevel,
 }
 
 const EXAMPLES: &str = "\
@@ -30,11 +30,6 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Denoise, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "denoise", common: &arguments.common, second: None, is_photo: true };
-    restoring::run(&task, session, |job| {
-        let photo = job.read()?;
-        let levels = arguments.noise.levels(&photo)?;
-        let case = Case::denoise(&photo, levels)?;
-        Ok((photo, Work::Whole(Box::new(case)), format!("noise of {levels:.2} levels")))
-    })
+    let task = Task::Denoise(tasks::Denoise { noise: arguments.noise });
+    restoring::run(&task, None, &arguments.common, session)
 }

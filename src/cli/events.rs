@@ -2,9 +2,11 @@
 //!
 //! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
 //! picture written, and at the end either `summary` or `error`. `evaluate` has `plan` once in the place of `start`, and
-//! `record` for every method on every measurement.
+//! `record` for every method on every measurement. `batch` has no steps, and the record of a photo in `file`; its plan has `plan`
+//! for every photo and `total` at the end, its status `failed` and `missing` for photos and `status` at the end.
 
 use super::failure::{Failure, Outcome};
+use crate::batch;
 use crate::evaluate::Record;
 use serde::Serialize;
 use std::io::Write;
@@ -39,6 +41,45 @@ pub(crate) enum Event<'a> {
         total: usize,
         new: bool,
         record: &'a Record,
+    },
+    #[serde(rename = "start")]
+    Batch(Box<BatchStart<'a>>),
+    #[serde(rename = "file")]
+    Photo {
+        done: usize,
+        total: usize,
+        record: &'a batch::Record,
+    },
+    #[serde(rename = "plan")]
+    Forecast(Box<Forecasted>),
+    Total(Total),
+    Failed {
+        record: &'a batch::Record,
+    },
+    Missing {
+        input: &'a batch::Name,
+    },
+    Status {
+        planned: usize,
+        done: usize,
+        failed: usize,
+        missing: usize,
+        complete: bool,
+        shards: Vec<ShardState>,
+    },
+    #[serde(rename = "summary")]
+    BatchSummary {
+        done: usize,
+        /// Photos that were done before.
+        skipped: usize,
+        failed: usize,
+        /// Photos whose turn did not come.
+        left: usize,
+        evaluations: usize,
+        seconds: f64,
+        sampling_seconds: f64,
+        peak_memory: Option<u64>,
+        exit_code: u8,
     },
     Summary {
         files: usize,
@@ -161,6 +202,73 @@ pub(crate) struct Drawn<'a> {
     pub(crate) seconds: Option<f64>,
     /// Largest resident memory of the process so far, in bytes; `null` where the system does not say.
     pub(crate) peak_memory: Option<u64>,
+}
+
+/// A batch that begins.
+#[derive(Debug, Serialize)]
+pub(crate) struct BatchStart<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) command: &'static str,
+    pub(crate) settings: &'a batch::Settings,
+    /// Photos of this run, and of all shards.
+    pub(crate) photos: usize,
+    pub(crate) total: usize,
+    pub(crate) shard: String,
+    /// Names that were met and are no photos to be done.
+    pub(crate) left_out: usize,
+    pub(crate) model: &'a str,
+    pub(crate) model_hash: &'a str,
+    pub(crate) device: &'a str,
+    pub(crate) instruction_set: String,
+    pub(crate) precision: String,
+    pub(crate) threads: usize,
+    pub(crate) jobs: usize,
+}
+
+/// What a photo of a batch would cost; `null` what is not known because of `error`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Forecasted {
+    pub(crate) input: batch::Name,
+    pub(crate) source: batch::Name,
+    pub(crate) mask: Option<batch::Name>,
+    pub(crate) outputs: Vec<batch::Name>,
+    pub(crate) seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    pub(crate) width: Option<usize>,
+    pub(crate) height: Option<usize>,
+    pub(crate) output_width: Option<usize>,
+    pub(crate) output_height: Option<usize>,
+    pub(crate) masked_pixels: Option<usize>,
+    pub(crate) windows: Option<usize>,
+    pub(crate) tile: Option<usize>,
+    pub(crate) steps: Option<usize>,
+    pub(crate) evaluations: Option<usize>,
+    pub(crate) estimated_seconds: Option<f64>,
+    pub(crate) estimated_memory: Option<u64>,
+}
+
+/// What a batch would cost.
+#[derive(Debug, Serialize)]
+pub(crate) struct Total {
+    /// Photos of this run, and of all shards.
+    pub(crate) photos: usize,
+    pub(crate) total: usize,
+    pub(crate) failed: usize,
+    pub(crate) evaluations: usize,
+    #[serde(rename = "estimated_seconds")]
+    pub(crate) seconds: f64,
+    #[serde(rename = "estimated_memory")]
+    pub(crate) memory: u64,
+}
+
+/// How far a shard is.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShardState {
+    pub(crate) shard: String,
+    pub(crate) planned: usize,
+    pub(crate) done: usize,
+    pub(crate) failed: usize,
 }
 
 /// A file name as text; what is no valid text is replaced.

@@ -45,7 +45,8 @@ impl ExitCode {
             Error::Image(error) if error.is_usage() => Self::Usage,
             Error::Image(error) if error.is_resource() => Self::Resources,
             // The plan is checked before anything is computed, so a limit that is too small is a usage error.
-            Error::Config { .. }
+            Error::Batch(_)
+            | Error::Config { .. }
             | Error::Unknown { .. }
             | Error::Unsuitable { .. }
             | Error::Pickle { .. }

@@ -4,16 +4,16 @@ use super::device::{self, Choice as DeviceChoice};
 use super::failure::{Failure, Outcome};
 use super::models::{Fetch, fetch};
 use super::terminal::Console;
-use super::{DEVICE, MASK, MODEL, SAMPLER, amount};
-use crate::estimate_levels;
+use super::{DEVICE, INPUT_OUTPUT, MASK, MODEL, SAMPLER, amount};
 use crate::hub::{Cache, Settings, Wanted};
-use crate::image::{DecodeOptions, MaskChannel, MaskOptions, MaskSource, Photo, Strip};
+use crate::image::{EncodeOptions, MaskChannel, MaskSource, OutputFormat, Strip};
 use crate::models::{Model, ModelOptions};
 use crate::samplers::{Choice, Quality};
+use crate::tasks::{Inpaint, MaskResize};
 use clap::builder::RangedU64ValueParser;
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tweedie_kernels::{InstructionSet, Precision};
 
 /// Numbers from `least` to `most`.
@@ -67,7 +67,7 @@ enum Channel {
 
 fn pixels(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
+        Ok(value) if (0.0..=Inpaint::MOST_GROWTH).contains(&value) => Ok(value),
         _ => Err("expected a number of pixels from 0 to 1000".into()),
     }
 }
@@ -84,36 +84,20 @@ impl MaskFlags {
         }
     }
 
-    pub(crate) fn options(&self, decode: DecodeOptions) -> MaskOptions {
-        MaskOptions {
-            threshold: self.mask_threshold,
-            channel: match self.mask_channel {
+    /// How it is read.
+    pub(crate) fn task(&self) -> Inpaint {
+        Inpaint {
+            mask_grow: self.mask_grow,
+            mask_resize: self.mask_resize.map(|Resize::Nearest| MaskResize::Nearest),
+            mask_channel: match self.mask_channel {
                 Channel::Auto => MaskChannel::Auto,
                 Channel::Luma => MaskChannel::Luma,
                 Channel::Alpha => MaskChannel::Alpha,
                 Channel::Red => MaskChannel::Red,
             },
-            invert: self.invert_mask,
-            grow: self.mask_grow,
-            resize_nearest: matches!(self.mask_resize, Some(Resize::Nearest)),
-            decode,
+            mask_threshold: self.mask_threshold,
+            invert_mask: self.invert_mask,
         }
-    }
-}
-
-/// `--noise`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Noise {
-    Auto,
-    Levels(f64),
-}
-
-/// A standard deviation in 8-bit levels, or `auto`.
-pub(crate) fn noise(text: &str) -> Result<Noise, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(Noise::Auto),
-        Ok(levels) if (0.0..=1000.0).contains(&levels) => Ok(Noise::Levels(levels)),
-        _ => Err("expected a standard deviation in 8-bit levels from 0 to 1000, or auto".into()),
     }
 }
 
@@ -123,18 +107,6 @@ pub(crate) fn size(text: &str) -> Result<(usize, usize), String> {
     match sizes {
         Some((height, width)) if (1..=16_384).contains(&height) && (1..=16_384).contains(&width) => Ok((height, width)),
         _ => Err("expected HEIGHTxWIDTH in pixels, such as 256x384, sides from 1 to 16384".into()),
-    }
-}
-
-impl Noise {
-    /// The levels given, or those estimated from the photo.
-    pub(crate) fn levels(self, photo: &Photo) -> Outcome<f64> {
-        match self {
-            Self::Levels(levels) => Ok(levels),
-            Self::Auto => estimate_levels(photo).map_err(|error| {
-                Failure::from(error).hint("--noise L gives it, in 8-bit levels; 0 is none beyond rounding")
-            }),
-        }
     }
 }
 
@@ -228,7 +200,7 @@ enum Effort {
 }
 
 /// `sampler.annealing.steps=20` as the table that says so.
-fn setting(text: &str) -> Result<toml::Table, String> {
+pub(crate) fn setting(text: &str) -> Result<toml::Table, String> {
     const EXPECTED: &str = "expected sampler.KEY=VALUE, such as sampler.annealing.steps=20";
     let (key, value) = text.split_once('=').ok_or(EXPECTED)?;
     let key = key.trim().strip_prefix("sampler.").ok_or(EXPECTED)?;
@@ -332,18 +304,59 @@ impl DeviceFlags {
     }
 }
 
-/// What `--strip` leaves out.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum Stripped {
-    All,
-    Gps,
+/// How pictures are written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WritingFlags {
+    /// png, jpg, webp, tiff, bmp, ppm or qoi
+    ///
+    /// By default the extension of the output says it, and PNG is written where there is none to say it: into folders and to
+    /// standard output.
+    #[arg(long, value_name = "FORMAT", help_heading = INPUT_OUTPUT)]
+    pub(crate) format: Option<OutputFormat>,
+    /// Quality of a JPEG, 1 to 100
+    #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
+        help_heading = INPUT_OUTPUT)]
+    jpeg_quality: u8,
+    /// Metadata to leave out: all, gps or a list
+    ///
+    /// all is everything but the colour profile, gps where the photo was taken; a list has some of exif, gps, icc, iptc, text
+    /// and xmp, separated by commas.
+    #[arg(long, value_name = "WHAT", help_heading = INPUT_OUTPUT)]
+    strip: Option<Strip>,
+    /// Metadata to keep, and no other: a list
+    ///
+    /// Some of exif, icc, iptc, text and xmp, separated by commas; the colour profile is always kept.
+    #[arg(long, value_name = "WHAT", value_parser = Strip::all_but, conflicts_with = "strip", help_heading = INPUT_OUTPUT)]
+    keep: Option<Strip>,
 }
 
-impl From<Stripped> for Strip {
-    fn from(stripped: Stripped) -> Self {
-        match stripped {
-            Stripped::All => Self::All,
-            Stripped::Gps => Self::Gps,
+impl WritingFlags {
+    /// How pictures are encoded, without their provenance.
+    pub(crate) fn encoding(&self) -> EncodeOptions {
+        let strip = self.strip.or(self.keep).unwrap_or_default();
+        EncodeOptions { quality: self.jpeg_quality, strip, software: None }
+    }
+
+    /// The format where no extension says it.
+    pub(crate) fn default_format(&self) -> OutputFormat {
+        self.format.unwrap_or(OutputFormat::Png)
+    }
+
+    /// The format of a file, and where it is asked for twice, that it is the same.
+    pub(crate) fn format_of(&self, path: &Path) -> Outcome<OutputFormat> {
+        let shown = path.display();
+        match (self.format, OutputFormat::from_path(path)) {
+            (Some(format), Ok(by_name)) if by_name != format => {
+                let message = format!("{shown}: the extension says {}, --format {}", by_name.name(), format.name());
+                Err(Failure::usage(message).hint("leave out --format, or name the output otherwise"))
+            }
+            (Some(format), _) => Ok(format),
+            (None, Ok(by_name)) => Ok(by_name),
+            (None, Err(_)) if path.extension().is_none() => {
+                Err(Failure::usage(format!("{shown}: an output needs an extension"))
+                    .hint(format!("{shown}.png for a file, {shown}/ for a folder; or --format FORMAT")))
+            }
+            (None, Err(error)) => Err(error.into()),
         }
     }
 }

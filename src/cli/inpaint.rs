@@ -2,8 +2,8 @@
 
 use super::failure::Outcome;
 use super::flags::MaskFlags;
-use super::restoring::{self, Common, Job, Session, Task, Work};
-use crate::image::{DecodeOptions, Mask, MaskSource, Photo};
+use super::restoring::{self, Common, Session};
+use crate::Task;
 
 /// Fill the masked pixels of a photo
 ///
@@ -28,30 +28,5 @@ Examples:
 /// Runs the command.
 pub(crate) fn run(arguments: &Inpaint, session: Session<'_>) -> Outcome<()> {
     let source = arguments.mask.source()?;
-    let second = match &source {
-        Some(MaskSource::File(path)) => Some(path.as_path()),
-        _ => None,
-    };
-    let task = Task { verb: "inpaint", common: &arguments.common, second, is_photo: true };
-    restoring::run(&task, session, |job| {
-        let mut photo = job.read()?;
-        let mask = mask(arguments, &source, job, &mut photo)?;
-        Ok((photo, Work::Holes(mask), "a mask".into()))
-    })
-}
-
-fn mask(arguments: &Inpaint, source: &Option<MaskSource>, job: &Job<'_>, photo: &mut Photo) -> Outcome<Mask> {
-    let nothing = || Mask::from_fn(photo.width(), photo.height(), |_, _| false);
-    let mask = match source {
-        Some(source) => {
-            let options = DecodeOptions { allow_truncated: false, ..job.decoding() };
-            Mask::open(source, photo, &arguments.mask.options(options))?
-        }
-        None => nothing(),
-    };
-    let mask = mask.union(&photo.missing().unwrap_or_else(nothing));
-    if *source == Some(MaskSource::Alpha) {
-        photo.make_opaque(&mask);
-    }
-    Ok(mask)
+    restoring::run(&Task::Inpaint(arguments.mask.task()), source.as_ref(), &arguments.common, session)
 }

@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks the work to stop at its next step, a second one ends the process at once.
 
 use super::exit::ExitCode;
+use crate::batch::Signal;
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -31,6 +32,15 @@ pub(crate) fn listen() {
 /// [`Error::Interrupted`] once a signal has arrived.
 pub(crate) fn check() -> Result<()> {
     if ARRIVED.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Error::Interrupted) }
+}
+
+/// The signal that arrived, if one has.
+pub(crate) fn signal() -> Option<Signal> {
+    match ARRIVED.load(Ordering::Relaxed) {
+        0 => None,
+        _ if exit_code() == ExitCode::Terminated => Some(Signal::Terminate),
+        _ => Some(Signal::Interrupt),
+    }
 }
 
 /// The code to end with after an interruption.

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error; the exit code is an [`ExitCode`].
 
 mod amount;
+mod batch;
 mod bench;
 mod colorize;
 mod columns;
@@ -27,7 +28,6 @@ mod restore;
 mod restoring;
 mod sample;
 mod samplers;
-mod sheet;
 mod terminal;
 mod upscale;
 
@@ -141,6 +141,7 @@ enum Command {
     Denoise(Box<denoise::Denoise>),
     Restore(Box<restore::Restore>),
     Degrade(degrade::Degrade),
+    Batch(Box<batch::Batch>),
     Sample(Box<sample::Sample>),
     Samplers(samplers::Samplers),
     Evaluate(evaluate::Evaluate),
@@ -198,6 +199,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         Command::Restore(arguments) => {
             let session = session(&arguments.common);
             (session.events, restore::run(arguments, session))
+        }
+        Command::Batch(arguments) => {
+            let session = session_of(arguments.json());
+            (session.events, batch::run(arguments, session, started))
         }
         Command::Sample(arguments) => {
             let session = session_of(arguments.json);

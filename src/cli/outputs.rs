@@ -10,6 +10,7 @@
 //! Mean, spread and sheet are called `-mean`, `-std` and `-sheet` where a sample is called `-0000`.
 
 use super::failure::{Failure, Outcome};
+use crate::image::OutputFormat;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,8 @@ pub(crate) struct Wanted {
     pub(crate) mean: bool,
     pub(crate) std: bool,
     pub(crate) sheet: bool,
+    /// What is written where no extension says it.
+    pub(crate) format: OutputFormat,
 }
 
 /// Every file of one input.
@@ -101,7 +104,7 @@ impl Outputs {
                     stem.push(".");
                     stem.push(verb);
                 }
-                (folder.unwrap_or(beside).to_owned(), stem, "png".into())
+                (folder.unwrap_or(beside).to_owned(), stem, wanted.format.extensions()[0].into())
             }
         };
         let name = |suffix: &str, extension: &OsStr| {
@@ -124,6 +127,12 @@ impl Outputs {
             std: side(wanted.std, "-std"),
             sheet: wanted.sheet.then(|| name("-sheet", OsStr::new("png"))),
         })
+    }
+
+    /// The files that show the photo or its spread, in the format that was asked for.
+    pub(crate) fn pictures(&self) -> impl Iterator<Item = &Path> {
+        let sides = [&self.mean, &self.std].into_iter().filter_map(Option::as_deref);
+        self.samples.iter().filter_map(Target::path).chain(sides)
     }
 
     /// All files, in the order in which they are written.
@@ -203,8 +212,9 @@ fn check_folder(output: &Path) -> Outcome<()> {
 mod tests {
     use super::*;
 
-    const ONE: Wanted = Wanted { samples: 1, mean: false, std: false, sheet: false };
-    const ALL: Wanted = Wanted { samples: 2, mean: true, std: true, sheet: true };
+    const PNG: OutputFormat = OutputFormat::Png;
+    const ONE: Wanted = Wanted { samples: 1, mean: false, std: false, sheet: false, format: PNG };
+    const ALL: Wanted = Wanted { samples: 2, mean: true, std: true, sheet: true, format: PNG };
 
     fn names(input: &str, output: Option<&str>, wanted: Wanted) -> Vec<String> {
         let outputs = Outputs::new(&Input::new(Path::new(input)), "inpaint", output.map(Path::new), wanted).unwrap();
@@ -232,6 +242,9 @@ mod tests {
         assert_eq!(names("a/cat.jpg", Some("b/"), ONE), ["b/cat.png"]);
         assert_eq!(names("a/cat.jpg", Some("b/"), ALL)[..3], ["b/cat-0000.png", "b/cat-0001.png", "b/cat-mean.png"]);
         assert_eq!(names("-", Some("b/out.png"), ONE), ["b/out.png"]);
+        let jpeg = Wanted { format: OutputFormat::Jpeg, ..ALL };
+        assert_eq!(names("a/cat.png", Some("b/"), jpeg)[..2], ["b/cat-0000.jpg", "b/cat-0001.jpg"]);
+        assert_eq!(names("a/cat.png", None, jpeg)[4], "a/cat.inpaint-sheet.png");
     }
 
     #[test]

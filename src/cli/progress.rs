@@ -96,6 +96,7 @@ impl Drop for Bar {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+/// A style of a bar.
+pub(super) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,11 +1,9 @@
 //! `tweedie restore`: undoes any damage that a file describes.
 
 use super::failure::{Failure, Outcome};
-use super::restoring::{self, Common, Session, Task, Work};
-use crate::image::Photo;
-use crate::{Case, Measured};
-use std::path::{Path, PathBuf};
-use tweedie_operators::Description;
+use super::restoring::{self, Common, Session, is_measurement};
+use crate::{Task, tasks};
+use std::path::PathBuf;
 
 /// Undo any damage that a file describes
 ///
@@ -35,44 +33,10 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Restore, session: Session<'_>) -> Outcome<()> {
-    let task = Task {
-        verb: "restore",
-        common: &arguments.common,
-        second: arguments.operator.as_deref(),
-        is_photo: !is_measurement(&arguments.common.image),
-    };
-    let described = |path: &Path| format!("operator of {}", path.display());
-    let catalog = session.catalog;
-    restoring::run(&task, session, |job| {
-        let file = arguments.common.image.as_path();
-        let given = arguments.operator.as_deref().map(Description::open).transpose().map_err(crate::Error::from)?;
-        if is_measurement(file) {
-            let mut measured = Measured::open(file)?;
-            if let Some((height, width)) = arguments.size {
-                measured.image = (3, height, width);
-            }
-            let description = match given {
-                Some(description) => description,
-                None => measured.described(file)?,
-            };
-            let case = Case::measured(&measured, &description, catalog)?;
-            let (_, height, width) = measured.image;
-            let blank = Photo::from_u8(width, height, 3, vec![0; 3 * width * height])?;
-            let what = arguments.operator.as_deref().map_or("operator of the measurement".into(), described);
-            return Ok((blank, Work::Whole(Box::new(case)), what));
-        }
-        let (Some(description), Some(path)) = (given, &arguments.operator) else {
-            return Err(Failure::usage("no operator was given").hint(
-                "--operator FILE.toml says what happened to the photo; `tweedie operators` lists what there is",
-            ));
-        };
-        let photo = job.read()?;
-        let case = Case::described(&photo, &description, arguments.size, catalog)?;
-        Ok((photo, Work::Whole(Box::new(case)), described(path)))
-    })
-}
-
-/// Whether a file holds a measurement, by its name.
-fn is_measurement(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+    if arguments.operator.is_none() && !is_measurement(&arguments.common.image) {
+        return Err(Failure::usage("no operator was given")
+            .hint("--operator FILE.toml says what happened to the photo; `tweedie operators` lists what there is"));
+    }
+    let task = Task::Restore(tasks::Restore { operator: arguments.operator.clone(), size: arguments.size });
+    restoring::run(&task, None, &arguments.common, session)
 }

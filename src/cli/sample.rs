@@ -6,12 +6,12 @@ use super::flags::{DeviceFlags, ModelFlags, range};
 use super::outputs::{Input, Outputs, Target, Wanted};
 use super::progress::Bar;
 use super::restoring::Session;
-use super::sheet::{Sheet, picture};
 use super::terminal::{Console, count, duration, escape};
 use super::{DIAGNOSTICS, INPUT_OUTPUT, SAMPLER, device, interrupt};
 use crate::Progress;
 use crate::image::{EncodeOptions, Mask, OutputFormat, Photo, Region, write_atomically};
 use crate::models::Model;
+use crate::restore::sheet::{Sheet, picture};
 use crate::solvers::{Solver, Step, find_solver};
 use candle_core::Tensor;
 use image::codecs::png::PngEncoder;
@@ -152,7 +152,13 @@ impl Sample {
         // A folder takes the input's name; there is none.
         let input = Input::File(STEM.into());
         let output = self.output.clone().unwrap_or_else(|| format!("{STEM}.png").into());
-        let wanted = Wanted { samples: self.samples, mean: false, std: false, sheet: self.sheet.is_some() };
+        let wanted = Wanted {
+            samples: self.samples,
+            mean: false,
+            std: false,
+            sheet: self.sheet.is_some(),
+            format: OutputFormat::Png,
+        };
         let mut outputs = Outputs::new(&input, STEM, Some(&output), wanted)?;
         if let Some(Some(sheet)) = &self.sheet {
             outputs.sheet = Some(sheet.clone());

@@ -1,9 +1,9 @@
 //! `tweedie upscale`: makes one photo larger.
 
 use super::failure::Outcome;
-use super::flags::Noise;
-use super::restoring::{self, Common, Session, Task, Work};
-use crate::{Case, Interpolation};
+use super::restoring::{self, Common, Session};
+use crate::tasks::NoiseLevel;
+use crate::{Interpolation, Task, tasks};
 
 /// Make a photo larger
 ///
@@ -27,9 +27,9 @@ pub(crate) struct Upscale {
     /// Noise's std in 8-bit levels, or auto
     ///
     /// Noise of the small photo, such as traces of JPEG; auto estimates it.
-    #[arg(long, value_name = "L", value_parser = super::flags::noise, allow_negative_numbers = true, default_value = "0",
+    #[arg(long, value_name = "L", allow_negative_numbers = true, default_value = "0",
         help_heading = super::MEASUREMENT)]
-    noise: Noise,
+    noise: NoiseLevel,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -59,13 +59,10 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Upscale, session: Session<'_>) -> Outcome<()> {
-    let task = Task { verb: "upscale", common: &arguments.common, second: None, is_photo: true };
-    restoring::run(&task, session, |job| {
-        let photo = job.read()?;
-        let levels = arguments.noise.levels(&photo)?;
-        let kernel = Interpolation::from(arguments.kernel);
-        let case = Case::upscale(&photo, &arguments.scale, kernel, levels)?;
-        let name = kernel.name();
-        Ok((photo, Work::Whole(Box::new(case)), format!("{name} by {}, noise of {levels:.2} levels", arguments.scale)))
-    })
+    let task = Task::Upscale(tasks::Upscale {
+        scale: arguments.scale.clone(),
+        kernel: arguments.kernel.into(),
+        noise: arguments.noise,
+    });
+    restoring::run(&task, None, &arguments.common, session)
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::metadata::Metadata;
 use super::photo::{Depth, Photo, Samples};
+use super::strip::Strip;
 use super::{ImageError, jpeg, png, raster, tiff, webp};
 
 /// A format that photos are written in.
@@ -98,31 +99,6 @@ impl FromStr for OutputFormat {
     }
 }
 
-/// What is left out of the metadata.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strip {
-    /// Everything is kept.
-    #[default]
-    None,
-    /// The position: the GPS directory of EXIF, and XMP packets or raw profiles that mention one.
-    Gps,
-    /// EXIF, XMP, IPTC and text; the colour profile stays, because pixels mean nothing without it.
-    All,
-}
-
-impl FromStr for Strip {
-    type Err = ImageError;
-
-    fn from_str(name: &str) -> Result<Self, ImageError> {
-        match name {
-            "none" => Ok(Self::None),
-            "gps" => Ok(Self::Gps),
-            "all" => Ok(Self::All),
-            _ => Err(ImageError::Setting { name: "strip", got: name.into(), expected: "none, gps or all" }),
-        }
-    }
-}
-
 /// How to encode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodeOptions {
@@ -188,7 +164,11 @@ impl Photo {
         if !lost.is_empty() {
             warnings.push(format!("{} cannot keep the photo's {}", format.name(), lost.join(", ")));
         }
-        if options.strip == Strip::Gps && self.metadata.xmp.is_some() && metadata.xmp.is_none() {
+        if options.strip.kinds().gps
+            && !options.strip.kinds().xmp
+            && self.metadata.xmp.is_some()
+            && metadata.xmp.is_none()
+        {
             warnings.push("the XMP packet mentions a position and is dropped as a whole".into());
         }
         warnings
@@ -201,7 +181,7 @@ fn lost_blocks(format: OutputFormat, metadata: &Metadata) -> Vec<&'static str> {
         OutputFormat::Png => return Vec::new(),
         OutputFormat::Jpeg => return jpeg::losses(metadata),
         OutputFormat::WebP => &["ICC profile", "EXIF", "XMP"],
-        OutputFormat::Tiff => &["ICC profile", "XMP", "IPTC"],
+        OutputFormat::Tiff => &["ICC profile", "EXIF", "XMP", "IPTC"],
         OutputFormat::Bmp | OutputFormat::Pnm | OutputFormat::Qoi => &[],
     };
     [("ICC profile", &metadata.icc), ("EXIF", &metadata.exif), ("XMP", &metadata.xmp), ("IPTC", &metadata.iptc)]

@@ -6,7 +6,7 @@ use crate::priors::{Denoiser, Gaussian, Grey, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tweedie_kernels::network::{Network, Step};
 use tweedie_kernels::{InstructionSet, Precision};
 
@@ -29,6 +29,8 @@ pub struct Model {
     instruction_set: InstructionSet,
     precision: Precision,
     class: Option<usize>,
+    /// Seconds that a pixel took: (applications of a pullback, seconds).
+    measured: Mutex<Vec<(usize, f64)>>,
 }
 
 /// A noise level and the first values of the denoised test pattern.
@@ -119,6 +121,7 @@ impl Model {
             instruction_set: options.instruction_set,
             precision,
             class: None,
+            measured: Mutex::default(),
         }
     }
 
@@ -199,6 +202,7 @@ impl Model {
             instruction_set: *instruction_set,
             precision,
             class,
+            measured: Mutex::default(),
         })
     }
 
@@ -236,6 +240,19 @@ impl Model {
     /// What it takes images to be of, where it was told a class.
     pub fn class(&self) -> Option<usize> {
         self.class
+    }
+
+    /// Seconds that a pixel takes in an evaluation with so many applications of its pullback: what `measure` finds when it is
+    /// first asked.
+    pub(crate) fn measured(&self, pullbacks: usize, measure: impl FnOnce() -> Result<f64>) -> Result<f64> {
+        // Others wait: two measurements at a time would measure one another.
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&(_, seconds)) = measured.iter().find(|(of, _)| *of == pullbacks) {
+            return Ok(seconds);
+        }
+        let seconds = measure()?;
+        measured.push((pullbacks, seconds));
+        Ok(seconds)
     }
 
     /// Multiplications and additions per pixel of one evaluation; `None` for an analytic prior.

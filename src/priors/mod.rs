@@ -4,10 +4,12 @@
 //! | --- | --- | --- |
 //! | [`Preconditioned`] | what a network learned | any size, padded by reflection to the network's stride |
 //! | [`Tiled`] | the same, in overlapping windows | any size, memory of one window |
+//! | [`Gathered`] | the same, for several threads in common calls | as that one |
 //! | [`Grey`] | a prior of grey images, of three equal channels | as that one |
 //! | [`Gaussian`] | independent pixels, exactly | any size |
 //! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
+mod gathered;
 mod gaussian;
 mod grey;
 mod linear_process;
@@ -17,6 +19,7 @@ mod tiled;
 mod variance_exploding;
 mod variance_preserving;
 
+pub use gathered::Gathered;
 pub use gaussian::Gaussian;
 pub use grey::Grey;
 pub use linear_process::LinearProcess;

@@ -3,7 +3,7 @@
 use super::guess::smoothest;
 use crate::Result;
 use crate::image::{Depth, Photo, Region};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use tweedie_operators::{ForwardOperator, Measurement, NoiseModel};
 
 /// A measurement that is to be restored, and the picture that the result is painted on.
@@ -41,6 +41,21 @@ impl Case {
         let size = (canvas.height(), canvas.width());
         let guess = smoothest(&*operator, &*noise, &y, size)?;
         Ok(Self { operator, noise, y, canvas, size, offset: (0, 0), guess, luma: None })
+    }
+
+    /// How far the measurement of a picture is from `y`: root mean square of `A x − y` over σ of the noise, or in units of
+    /// `[-1, 1]` where the noise has none. `None` where the picture is a part of what was measured.
+    ///
+    /// # Errors
+    /// `Operator` if the picture has another size than the canvas.
+    pub fn residual(&self, picture: &Photo) -> Result<Option<f64>> {
+        if self.size != (self.canvas.height(), self.canvas.width()) {
+            return Ok(None);
+        }
+        let difference = (self.operator.forward(&colours(picture)?)? - &self.y)?;
+        let square = difference.sqr()?.mean_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let sigma = self.noise.gaussian_sigma().filter(|&sigma| sigma > 0.0).unwrap_or(1.0);
+        Ok(Some(square.sqrt() / sigma))
     }
 
     /// The measurement as the samplers see it.

@@ -1,7 +1,7 @@
 //! Restoring one photo as one call: the masked pixels of a photo, or a photo seen through any measurement.
 //!
-//! A [`Case`] says what was measured and what the result is painted on; [`Restoration::inpaint`] makes it of a photo and a
-//! mask and samples only around the holes. Everything then takes one way: a plan, samples, a [`Restored`].
+//! A [`Task`] makes [`Work`] of a photo: a mask whose holes are filled, or a [`Case`], which says what was measured and what the
+//! result is painted on. Everything then takes one way: a plan, samples, a [`Restored`].
 
 mod case;
 mod colorize;
@@ -14,9 +14,13 @@ mod guess;
 mod measured;
 mod methods;
 mod plan;
+mod provenance;
 mod region;
 mod result;
+pub(crate) mod sheet;
+pub mod tasks;
 mod upscale;
+mod work;
 
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
@@ -40,9 +44,12 @@ use tweedie_operators::{Entry, ForwardOperator, Measurement, NoiseModel, Rng};
 pub use case::{Case, estimate_levels};
 pub use degrade::{Degraded, degrade};
 pub use measured::Measured;
-pub use plan::Plan;
+pub use plan::{Plan, program_memory};
+pub use provenance::{Picture, Provenance};
 pub use result::Restored;
+pub use tasks::Task;
 pub use upscale::Interpolation;
+pub use work::Work;
 
 /// How to restore.
 #[derive(Clone, Debug)]
@@ -72,6 +79,8 @@ pub struct RestoreOptions<'a> {
     pub context: Option<usize>,
     /// Bytes of memory that the run may use; `None` is no limit.
     pub memory: Option<u64>,
+    /// Bytes of those that it may fill where that makes it nothing but faster; `None` is all that are left, or 1.5 GiB.
+    pub spare: Option<u64>,
 }
 
 impl Default for RestoreOptions<'_> {
@@ -89,6 +98,7 @@ impl Default for RestoreOptions<'_> {
             tile: None,
             context: None,
             memory: None,
+            spare: None,
         }
     }
 }
@@ -120,6 +130,7 @@ enum Source<'a> {
 pub struct Restoration<'a> {
     source: Source<'a>,
     model: &'a Model,
+    prior: &'a dyn Denoiser,
     samples: usize,
     seed: u64,
     methods: Methods,
@@ -187,6 +198,11 @@ impl<'a> Restoration<'a> {
         plan::prepare(Source::Whole(case), &case.canvas, parts, choice, 0.0, options, model)
     }
 
+    /// The same with another way to call the model: `prior` must denoise as the model does.
+    pub fn through(self, prior: &'a dyn Denoiser) -> Self {
+        Self { prior, ..self }
+    }
+
     /// What it will do and cost.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -251,7 +267,7 @@ impl<'a> Restoration<'a> {
         let batch = if device.is_cpu() { 1 } else { 8 };
         for (index, part) in self.parts.iter().enumerate() {
             let region = part.region;
-            let prior = tiled(self.model.colour_denoiser(), part, self.plan.tile)?.on(device)?.keeping(self.kept);
+            let prior = tiled(self.prior, part, self.plan.tile)?.on(device)?.keeping(self.kept);
             let seen = self.seen(region)?;
             // What is painted: a part of the photo, or all of it, which may be a part of what is sampled.
             let (target, fill, offset) = match &self.source {

@@ -156,6 +156,7 @@ pub(super) fn prepare<'a>(
 
     // What is left of the memory keeps forward passes for the pullback, which are repeated otherwise.
     let spare = options.memory.unwrap_or(COMFORTABLE_BYTES).saturating_sub(memory(window, options.samples));
+    let spare = spare.min(options.spare.unwrap_or(u64::MAX));
     let kept = 1 + (spare / tape(window).max(1)) as usize;
     let mut windows = 0;
     let mut network_pixels = 0;
@@ -224,7 +225,8 @@ pub(super) fn prepare<'a>(
         warnings,
     };
     let (samples, seed) = (options.samples, options.seed);
-    let restoration = Restoration { source, model, samples, seed, methods, parts, kept, plan };
+    let restoration =
+        Restoration { source, model, prior: model.colour_denoiser(), samples, seed, methods, parts, kept, plan };
     match options.deadline {
         Some(deadline) => restoration.within(deadline, &choice, options),
         None => Ok(restoration),
@@ -256,8 +258,17 @@ fn bytes(precision: Precision) -> Bytes {
 /// Bytes of a pixel of the state of a part, measured.
 const STATE_BYTES: usize = 160;
 
-/// Seconds that a pixel takes in one evaluation, measured on one small window.
+/// Bytes of the program with this model, which every [`Plan::memory`] contains: runs beside one another share them.
+pub fn program_memory(model: &Model) -> u64 {
+    bytes(model.precision()).base
+}
+
+/// Seconds that a pixel takes in one evaluation, measured on one small window, once for a model.
 fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
+    model.measured(pullbacks, || measure_pixel(model, pullbacks))
+}
+
+fn measure_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
     let size = 96;
     let x = Tensor::zeros((1, 3, size, size), DType::F32, model.device())?;
     let mut seconds = f64::INFINITY;

@@ -4,7 +4,7 @@ use super::Common;
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::outputs::{Input, Outputs, Target, Wanted};
-use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, Strip};
+use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo};
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::SystemTime;
@@ -44,7 +44,8 @@ impl<'a> Job<'a> {
             }
         }
         let Common { samples, mean, std, sheet, .. } = *arguments;
-        let outputs = Outputs::new(&input, verb, arguments.output.as_deref(), Wanted { samples, mean, std, sheet })?;
+        let wanted = Wanted { samples, mean, std, sheet, format: arguments.writing.default_format() };
+        let outputs = Outputs::new(&input, verb, arguments.output.as_deref(), wanted)?;
         if outputs.samples.contains(&Target::Stdout) {
             if arguments.json {
                 return Err(Failure::usage("standard output takes the photo or the events of --json, not both")
@@ -55,12 +56,8 @@ impl<'a> Job<'a> {
                     .hint("redirect it: -o - > out.png"));
             }
         }
-        for output in outputs.files() {
-            if output.extension().is_none() {
-                return Err(Failure::usage(format!("{}: an output needs an extension", output.display()))
-                    .hint(format!("{0}.png for a file, {0}/ for a folder", output.display())));
-            }
-            OutputFormat::from_path(output)?;
+        for output in outputs.pictures() {
+            arguments.writing.format_of(output)?;
         }
         let inputs: Vec<&Path> = input.path().into_iter().chain(others.iter().copied()).collect();
         outputs.check(&inputs, arguments.force)?;
@@ -93,15 +90,17 @@ impl<'a> Job<'a> {
     /// The formats in which the photo itself is written.
     pub(super) fn photo_formats(&self) -> Outcome<Vec<OutputFormat>> {
         let paths = self.outputs.samples.iter().filter_map(Target::path).chain(self.outputs.mean.as_deref());
-        let mut formats = paths.map(OutputFormat::from_path).collect::<Result<Vec<_>, _>>()?;
+        let mut formats = paths.map(|path| self.arguments.writing.format_of(path)).collect::<Result<Vec<_>, _>>()?;
+        if self.outputs.samples.contains(&Target::Stdout) {
+            formats.push(self.arguments.writing.default_format());
+        }
         formats.dedup();
         Ok(formats)
     }
 
     /// How pictures are encoded, without their provenance.
     pub(super) fn encoding(&self) -> EncodeOptions {
-        let strip = self.arguments.strip.map_or(Strip::None, Into::into);
-        EncodeOptions { quality: self.arguments.jpeg_quality, strip, software: None }
+        self.arguments.writing.encoding()
     }
 
     /// An input that changed while it was worked on is another photo than the one that was restored.

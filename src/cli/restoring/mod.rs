@@ -7,20 +7,19 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, WritingFlags, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
-use crate::image::{DecodeOptions, Mask, Photo};
-use crate::{Case, Catalog, Progress, Restoration, RestoreOptions};
+use crate::image::{DecodeOptions, MaskSource};
+use crate::{Catalog, Progress, Restoration, RestoreOptions, Task};
 use clap::builder::RangedU64ValueParser;
+use job::Job;
 use report::{Report, estimate};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tweedie_kernels::InstructionSet;
 use write::Writer;
-
-pub(crate) use job::Job;
 
 /// Runs longer than this many seconds are announced with their estimate.
 const LONG: f64 = 3.0;
@@ -33,7 +32,7 @@ pub(crate) struct Common {
     pub(crate) image: PathBuf,
     /// File, folder/ or - [default: <stem>.<command>.png]
     ///
-    /// The extension says the format: png, jpg, webp, tiff, bmp, ppm or qoi. Several samples are numbered, `-0000`,
+    /// The extension says the format. Several samples are numbered, `-0000`,
     /// `-0001` and so on, before the extension. `-` is standard output.
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
@@ -55,15 +54,8 @@ pub(crate) struct Common {
     /// Write also a sheet with before and after
     #[arg(long, help_heading = INPUT_OUTPUT)]
     sheet: bool,
-    /// Quality of a JPEG, 1 to 100
-    #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100),
-        help_heading = INPUT_OUTPUT)]
-    jpeg_quality: u8,
-    /// Metadata to leave out: all or gps
-    ///
-    /// gps leaves out where the photo was taken, all everything but the colour profile.
-    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = INPUT_OUTPUT)]
-    strip: Option<Stripped>,
+    #[command(flatten)]
+    writing: WritingFlags,
     /// Accept a truncated PNG and fill its missing rows
     #[arg(long, help_heading = INPUT_OUTPUT)]
     allow_truncated: bool,
@@ -101,40 +93,33 @@ pub(crate) struct Session<'a> {
     pub(crate) events: Events,
 }
 
-/// What a command wants done with a photo.
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// Fill the pixels of a mask.
-    Holes(Mask),
-    /// Restore the whole of it.
-    Whole(Box<Case>),
-}
-
-/// A command's name, its arguments, and the file that it reads beside the photo.
-#[derive(Debug)]
-pub(crate) struct Task<'a> {
-    pub(crate) verb: &'static str,
-    pub(crate) common: &'a Common,
-    pub(crate) second: Option<&'a Path>,
-    /// Whether the input is a photo, and not a measurement.
-    pub(crate) is_photo: bool,
-}
-
-/// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is
-/// loaded. `work` reads the photo, makes the work of it, and says in a few words what the photo is taken for.
+/// Runs a command. Whatever can be refused is refused before the photo is decoded, and the photo before the model is loaded.
 pub(crate) fn run(
-    task: &Task<'_>,
+    task: &Task,
+    mask: Option<&MaskSource>,
+    arguments: &Common,
     Session { catalog, instruction_set, console, events }: Session<'_>,
-    work: impl FnOnce(&Job<'_>) -> Outcome<(Photo, Work, String)>,
 ) -> Outcome<()> {
     let clock = Instant::now();
-    let arguments = task.common;
-    let job = Job::new(task.verb, arguments, task.second.as_slice())?;
+    // The file that is read beside the photo.
+    let second = match mask {
+        Some(MaskSource::File(path)) => Some(path.as_path()),
+        _ => task.file(),
+    };
+    let job = Job::new(task.name(), arguments, second.as_slice())?;
+    task.check()?;
     let bar = Bar::new(console, arguments.samples);
     arguments.device.start_threads()?;
 
     bar.phase("reading the photo");
-    let (photo, work, measurement) = work(&job)?;
+    let (photo, work, measurement) = match task {
+        Task::Restore(task) if is_measurement(&arguments.image) => task.of_measurement(&arguments.image, catalog)?,
+        task => {
+            let mut photo = job.read()?;
+            let (work, measurement) = task.work(&mut photo, mask, job.decoding(), catalog)?;
+            (photo, work, measurement)
+        }
+    };
     interrupt::check()?;
     bar.phase("loading the model");
     let model = bar.aside(|| {
@@ -156,15 +141,11 @@ pub(crate) fn run(
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
     };
-    let (restoration, mask, canvas) = match &work {
-        Work::Holes(mask) => (Restoration::inpaint(&photo, mask, &options, &model)?, Some(mask), &photo),
-        Work::Whole(case) => {
-            for format in job.photo_formats()? {
-                case.canvas.check_encode(format, &job.encoding())?;
-            }
-            (Restoration::new(case, &options, &model)?, None, &case.canvas)
-        }
-    };
+    let canvas = work.canvas(&photo);
+    for format in job.photo_formats()? {
+        canvas.check_encode(format, &job.encoding())?;
+    }
+    let restoration = Restoration::of(&work, &photo, &options, &model)?;
     let plan = restoration.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {
@@ -178,8 +159,8 @@ pub(crate) fn run(
     let report = Report {
         job: &job,
         photo: &photo,
-        mask,
-        second: task.second,
+        mask: work.mask(),
+        second,
         measurement: &measurement,
         canvas,
         model: &model,
@@ -220,11 +201,7 @@ pub(crate) fn run(
     };
     bar.phase("writing");
     job.check_unchanged()?;
-    let wrong = match mask {
-        Some(mask) => result.warnings(&photo, mask),
-        None => result.warnings_of_whole(task.is_photo.then_some(&photo)),
-    };
-    for warning in wrong {
+    for warning in work.warnings((!is_measurement(&arguments.image)).then_some(&photo), &result) {
         if !warnings.contains(&warning) {
             bar.aside(|| console.warn(&warning));
             warnings.push(warning);
@@ -239,4 +216,9 @@ pub(crate) fn run(
 fn summarise(events: Events, files: usize, dry_run: bool, clock: Instant, sampling_seconds: f64) -> Outcome<()> {
     let seconds = clock.elapsed().as_secs_f64();
     events.emit(&Event::Summary { files, dry_run, seconds, sampling_seconds, exit_code: 0 })
+}
+
+/// Whether a file holds a measurement, by its name.
+pub(super) fn is_measurement(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }

@@ -1,55 +1,15 @@
 //! Puts the results where they were asked for, and looks at what was put there.
 
 use super::report::Report;
-use crate::Restored;
 use crate::cli::events::{Event, Events, Name, Written, print};
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::failure::Outcome;
+use crate::cli::interrupt;
 use crate::cli::outputs::Target;
 use crate::cli::progress::Bar;
-use crate::cli::sheet::{Sheet, overlay, picture};
 use crate::cli::terminal::{Console, count, duration};
-use crate::cli::{ExitCode, interrupt};
-use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo, write_atomically};
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
+use crate::image::{DecodeOptions, EncodeOptions, Photo, write_atomically};
+use crate::{Picture, Provenance, Restored};
 use std::path::Path;
-
-/// More samples than this are not put on a sheet.
-const SHEET_SAMPLES: usize = 9;
-
-/// What a written picture shows.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Sample(usize),
-    Mean,
-    Std,
-    Sheet,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sample(_) => "sample",
-            Self::Mean => "mean",
-            Self::Std => "std",
-            Self::Sheet => "sheet",
-        }
-    }
-
-    /// The sample that says how it was drawn; what is made of all was drawn as most were.
-    fn sample(self) -> usize {
-        match self {
-            Self::Sample(k) => k,
-            Self::Sheet => 0,
-            Self::Mean | Self::Std => 1,
-        }
-    }
-
-    /// Whether the picture is the photo outside the mask.
-    fn is_photo(self) -> bool {
-        matches!(self, Self::Sample(_) | Self::Mean)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
@@ -66,21 +26,24 @@ impl Writer<'_> {
     pub(super) fn write(&self) -> Outcome<usize> {
         let outputs = &self.report.job.outputs;
         for (k, target) in outputs.samples.iter().enumerate() {
-            let bytes = self.encode(self.result.sample(k), target, Kind::Sample(k))?;
+            let bytes = self.encode(self.result.sample(k), target, Picture::Sample(k))?;
             match target {
                 Target::Stdout => print(&bytes)?,
-                Target::File(path) => self.put(path, &bytes, Kind::Sample(k))?,
+                Target::File(path) => self.put(path, &bytes, Picture::Sample(k))?,
             }
         }
-        let sides = [(&outputs.mean, Kind::Mean), (&outputs.std, Kind::Std), (&outputs.sheet, Kind::Sheet)];
+        let sides = [(&outputs.mean, Picture::Mean), (&outputs.std, Picture::Std), (&outputs.sheet, Picture::Sheet)];
         let mut files = outputs.samples.len();
         for (path, kind) in sides {
             let Some(path) = path else { continue };
             let target = Target::File(path.clone());
             let bytes = match kind {
-                Kind::Mean => self.encode(&self.result.mean()?, &target, kind)?,
-                Kind::Std => self.encode(&self.result.std()?, &target, kind)?,
-                Kind::Sheet | Kind::Sample(_) => self.sheet(path)?,
+                Picture::Mean => self.encode(&self.result.mean()?, &target, kind)?,
+                Picture::Std => self.encode(&self.result.std()?, &target, kind)?,
+                Picture::Sheet | Picture::Sample(_) => {
+                    let Report { photo, mask, .. } = *self.report;
+                    self.result.sheet(photo, mask, outputs.mean.is_some(), outputs.std.is_some())?
+                }
             };
             self.put(path, &bytes, kind)?;
             files += 1;
@@ -88,52 +51,33 @@ impl Writer<'_> {
         Ok(files)
     }
 
-    fn encode(&self, photo: &Photo, target: &Target, kind: Kind) -> Outcome<Vec<u8>> {
+    fn encode(&self, photo: &Photo, target: &Target, kind: Picture) -> Outcome<Vec<u8>> {
         let format = match target {
-            Target::Stdout => OutputFormat::Png,
-            Target::File(path) => OutputFormat::from_path(path)?,
+            Target::Stdout => self.report.job.arguments.writing.default_format(),
+            Target::File(path) => self.report.job.arguments.writing.format_of(path)?,
         };
         let options = EncodeOptions { software: Some(self.provenance(kind)), ..self.report.job.encoding() };
         Ok(photo.encode(format, &options)?)
     }
 
-    /// How the picture came to be, for its metadata: enough to make it again.
-    fn provenance(&self, kind: Kind) -> String {
-        let Report { plan, model, job, .. } = self.report;
-        let sample = match kind {
-            Kind::Sample(k) => format!("sample {k}"),
-            other => other.name().to_string(),
-        };
+    /// How the picture came to be, for its metadata.
+    fn provenance(&self, picture: Picture) -> String {
+        let Report { plan, model, job, measurement, .. } = *self.report;
         let command = match self.report.mask {
             Some(_) => job.verb.to_string(),
-            None => format!("{} ({})", job.verb, self.report.measurement),
+            None => format!("{} ({measurement})", job.verb),
         };
-        let (sampler, steps) = plan.of_sample(kind.sample());
-        let hash = if model.hash.is_empty() { String::new() } else { format!(" sha256 {}", model.hash) };
-        let class = model.class().map_or_else(String::new, |class| format!(", class {class}"));
-        format!(
-            "tweedie {} {}, model {}{hash}{class}, sampler {}, steps {}, windows of {}, kernels {}, precision {}, seed {}, \
-             {sample} of {}",
-            env!("CARGO_PKG_VERSION"),
-            command,
-            model.name,
-            sampler,
-            steps,
-            plan.tile,
-            model.instruction_set(),
-            model.precision(),
-            job.arguments.sampler.seed,
-            self.result.len()
-        )
+        let (seed, samples) = (job.arguments.sampler.seed, self.result.len());
+        Provenance { command: &command, model, plan, seed, samples, picture }.to_string()
     }
 
-    fn put(&self, path: &Path, bytes: &[u8], kind: Kind) -> Outcome<()> {
+    fn put(&self, path: &Path, bytes: &[u8], kind: Picture) -> Outcome<()> {
         interrupt::check()?;
         write_atomically(path, bytes, self.report.job.arguments.force)?;
         let largest_known_change = if self.events.wanted && kind.is_photo() { self.known_change(path)? } else { None };
         let samples = self.result.len();
         // A sample costs its share of the run, everything else is made of all of them.
-        let share = if matches!(kind, Kind::Sample(_)) { samples } else { 1 };
+        let share = if matches!(kind, Picture::Sample(_)) { samples } else { 1 };
         let seconds = self.result.seconds / share as f64;
         let plan = &self.result.plan;
         let seed = self.report.job.arguments.sampler.seed;
@@ -144,7 +88,7 @@ impl Writer<'_> {
             input,
             output,
             kind: kind.name(),
-            sample: if let Kind::Sample(k) = kind { Some(k) } else { None },
+            sample: if let Picture::Sample(k) = kind { Some(k) } else { None },
             seed,
             sampler,
             steps,
@@ -156,7 +100,7 @@ impl Writer<'_> {
         })))?;
         let name = path.display();
         let line = match kind {
-            Kind::Sample(_) => {
+            Picture::Sample(_) => {
                 let cost = count(plan.evaluations / share, "evaluation");
                 format!("wrote {name} ({sampler}, seed {seed}, {cost}, {})", duration(seconds))
             }
@@ -191,40 +135,5 @@ impl Writer<'_> {
             }
         }
         Ok(Some(largest))
-    }
-
-    fn sheet(&self, path: &Path) -> Outcome<Vec<u8>> {
-        let Report { photo, mask, .. } = self.report;
-        let mut sheet = Sheet::default();
-        sheet.add("before", picture(photo));
-        if let Some(mask) = mask {
-            sheet.add("mask", overlay(photo, mask));
-        }
-        let samples = self.result.len();
-        if samples == 1 {
-            sheet.add("after", picture(self.result.sample(0)));
-        } else {
-            for k in 0..samples.min(SHEET_SAMPLES) {
-                sheet.add(format!("after, sample {k}"), picture(self.result.sample(k)));
-            }
-            if self.report.job.outputs.mean.is_some() {
-                sheet.add("mean", picture(&self.result.mean()?));
-            }
-            if self.report.job.outputs.std.is_some() {
-                sheet.add("std", picture(&self.result.std()?));
-            }
-        }
-        let mut content = Vec::new();
-        let mut encoder = PngEncoder::new(&mut content);
-        // The colours are the photo's own; a profile for grey has no place in a file in colour.
-        if let Some(profile) = photo.icc_profile().filter(|_| photo.color_channels() == 3) {
-            let _ = encoder.set_icc_profile(profile.to_vec());
-        }
-        let drawn = sheet.draw();
-        let encoded = encoder.write_image(&drawn, drawn.width(), drawn.height(), image::ExtendedColorType::Rgb8);
-        encoded.map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("{}: cannot encode the sheet: {error}", path.display()))
-        })?;
-        Ok(content)
     }
 }

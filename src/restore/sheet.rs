@@ -1,13 +1,16 @@
 //! A labelled contact sheet: before, mask, after, side by side, small enough for a screen.
 
-use crate::image::{Mask, Photo};
+use super::Restored;
+use crate::Result;
+use crate::image::{ImageError, Mask, Photo};
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_10X20;
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
 use embedded_graphics::text::{Baseline, Text};
+use image::codecs::png::PngEncoder;
 use image::imageops::{self, FilterType};
-use image::{Rgb, RgbImage};
+use image::{ImageEncoder, Rgb, RgbImage};
 
 /// Width of the sheet at most, in pixels.
 const WIDTH: u32 = 1600;
@@ -25,6 +28,48 @@ const PAPER: Rgb<u8> = Rgb([238, 238, 236]);
 const INK: Rgb888 = Rgb888::new(46, 52, 54);
 /// Marks masked pixels: a colour that photos seldom have.
 const MARK: Rgb<u8> = Rgb([255, 0, 144]);
+
+/// More samples than this are not put on a sheet.
+const SAMPLES: usize = 9;
+
+impl Restored {
+    /// The photo, the mask and the samples (at most nine), side by side under their names, as the bytes of a PNG; with their
+    /// mean and their standard deviation if asked for and there are several.
+    ///
+    /// # Errors
+    /// `Tensor` if memory runs out.
+    pub fn sheet(&self, photo: &Photo, mask: Option<&Mask>, mean: bool, std: bool) -> Result<Vec<u8>> {
+        let mut sheet = Sheet::default();
+        sheet.add("before", picture(photo));
+        if let Some(mask) = mask {
+            sheet.add("mask", overlay(photo, mask));
+        }
+        let samples = self.len();
+        if samples == 1 {
+            sheet.add("after", picture(self.sample(0)));
+        } else {
+            for k in 0..samples.min(SAMPLES) {
+                sheet.add(format!("after, sample {k}"), picture(self.sample(k)));
+            }
+            if mean {
+                sheet.add("mean", picture(&self.mean()?));
+            }
+            if std {
+                sheet.add("std", picture(&self.std()?));
+            }
+        }
+        let mut content = Vec::new();
+        let mut encoder = PngEncoder::new(&mut content);
+        // The colours are the photo's own; a profile for grey has no place in a file in colour.
+        if let Some(profile) = photo.icc_profile().filter(|_| photo.color_channels() == 3) {
+            let _ = encoder.set_icc_profile(profile.to_vec());
+        }
+        let drawn = sheet.draw();
+        let encoded = encoder.write_image(&drawn, drawn.width(), drawn.height(), image::ExtendedColorType::Rgb8);
+        encoded.map_err(|error| ImageError::Encode { format: "PNG", reason: error.to_string() })?;
+        Ok(content)
+    }
+}
 
 /// A sheet that grows picture by picture.
 #[derive(Debug)]
