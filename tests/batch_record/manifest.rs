@@ -486,12 +486,11 @@ fn fault_64_a_killed_process_loses_no_line_that_it_promised() {
         return;
     }
     let test = "batch_record::manifest::fault_64_a_killed_process_loses_no_line_that_it_promised";
-    let photos: Vec<String> = (0..40).map(|k| format!("{k}.jpg")).collect();
-    let photos: Vec<&str> = photos.iter().map(String::as_str).collect();
     let mut dice = Dice(9);
     let mut promises = 0;
     for _ in 0..50 {
-        let place = Place::with(&photos);
+        let place = Place::in_memory();
+        (0..40).for_each(|k| place.photo(format!("{k}.jpg")));
         std::fs::create_dir(place.out()).unwrap();
         let mut process = child(test, "work", place.0.path()).stdout(Stdio::piped()).spawn().unwrap();
         let reader = BufReader::new(process.stdout.take().unwrap());
