@@ -439,7 +439,12 @@ mod tests {
 
     #[test]
     fn content_that_is_no_image_is_none() {
-        assert!(is_read_here(b"\x89PNG\r\n\x1a\nmore") && is_read_here(b"P6\n# x\n1 1\n") && is_read_here(b"P7\nWIDTH 1\n") && is_read_here(b"qoif0000"));
+        assert!(
+            is_read_here(b"\x89PNG\r\n\x1a\nmore")
+                && is_read_here(b"P6\n# x\n1 1\n")
+                && is_read_here(b"P7\nWIDTH 1\n")
+                && is_read_here(b"qoif0000")
+        );
         for other in [&b""[..], b"P", b"P5P is a plan", b"P5 is one", b"BMW is a car", b"%PDF-1.7", b"#!/bin/sh"] {
             assert!(!is_read_here(other), "{other:?}");
         }
