@@ -19,7 +19,7 @@ pub mod solvers;
 pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use restore::{
-    Case, Degraded, Interpolation, Measured, Plan, Progress, Restoration, RestoreOptions, Restored, degrade,
+    Case, Degraded, Interpolation, Measured, Plan, Progress, Resize, Restoration, RestoreOptions, Restored, degrade,
     estimate_levels, inpaint, inpaint_observed, plan_inpaint, restore,
 };
 

@@ -594,7 +594,7 @@ fn what_cannot_be_built_is_refused_by_name() {
     improved["init_kwargs"]["C_2"] = 0.01.into();
     assert_eq!(refused("edm", improved), "edm with C_2 = 0.01 cannot be built, only 0.008");
     let message = refused("drunet", json!({"in_channels": 3, "out_channels": 3, "nc": [8, 8, 8, 8], "nb": 0}));
-    assert_eq!(message, "drunet with nb = 0 cannot be built, only 1 to 64");
+    assert_eq!(message, "drunet with nb = 0 cannot be built, only 1 to 128");
     let ncsnv2 = json!({"_class": "NCSNv3", "data": {"image_size": 16, "channels": 3},
         "model": {"ngf": 4, "num_classes": 20, "sigma_begin": 50, "sigma_end": 0.01, "spec_norm": false}});
     let message = refused("ncsnv2", ncsnv2.clone());

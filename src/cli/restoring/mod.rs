@@ -7,7 +7,7 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, Stripped, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, ResizeFlags, SamplerFlags, Stripped, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
@@ -81,6 +81,8 @@ pub(crate) struct Common {
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
+    resize: ResizeFlags,
+    #[command(flatten)]
     sampler: SamplerFlags,
     #[command(flatten)]
     device: DeviceFlags,
@@ -153,6 +155,7 @@ pub(crate) fn run(
         steps: arguments.sampler.steps,
         settings: arguments.sampler.settings(),
         tile: arguments.sampler.tile,
+        resize: arguments.resize.chosen(),
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
     };
