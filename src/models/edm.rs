@@ -259,7 +259,9 @@ impl EdmConfig {
                 let range = process.sigma_range();
                 Ok((Parameterization::VariancePreserving(process.into()), range, 2))
             }
-            other => FAMILY.refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\""),
+            other => {
+                FAMILY.refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\"")
+            }
         }
     }
 }
@@ -329,7 +331,11 @@ impl<'a> Shape<'a> {
         let most = 1 << 16;
         for (field, got) in [("channel_mult_emb", self.embedded), ("channel_mult_noise", self.features)] {
             if !(2..=most).contains(&got) || got % 2 > 0 {
-                return FAMILY.refuse(&format!("channels by {field}"), &got, &format!("an even number from 2 to {most}"));
+                return FAMILY.refuse(
+                    &format!("channels by {field}"),
+                    &got,
+                    &format!("an even number from 2 to {most}"),
+                );
             }
         }
         if arguments.label_dim > most {

@@ -75,9 +75,11 @@ impl Denoiser for Quartered<'_> {
                 for (j, [left, wide, keep_left, kept_wide]) in spans(width).into_iter().enumerate() {
                     let kept = v.narrow(2, keep_top, kept_tall)?.narrow(3, keep_left, kept_wide)?;
                     let (above, before) = (keep_top - top, keep_left - left);
-                    let corner = kept
-                        .pad_with_zeros(2, above, tall - above - kept_tall)?
-                        .pad_with_zeros(3, before, wide - before - kept_wide)?;
+                    let corner = kept.pad_with_zeros(2, above, tall - above - kept_tall)?.pad_with_zeros(
+                        3,
+                        before,
+                        wide - before - kept_wide,
+                    )?;
                     let back = pullbacks[2 * i + j].apply(&corner.contiguous()?)?;
                     let back = back.pad_with_zeros(2, top, height - top - tall)?;
                     sum = (sum + back.pad_with_zeros(3, left, width - left - wide)?)?;

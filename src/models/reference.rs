@@ -88,11 +88,9 @@ impl Reference {
                 })
             }
             // A program with a `sigma` for this process is EDM's, which finds the time of it in single precision.
-            Parameterization::LinearProcess(process) if name == "sigma" => Ok(Self {
-                noise: process.single_precision_noise(value),
-                gradient: Gradient::Denoised,
-                ..same
-            }),
+            Parameterization::LinearProcess(process) if name == "sigma" => {
+                Ok(Self { noise: process.single_precision_noise(value), gradient: Gradient::Denoised, ..same })
+            }
             _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
             Parameterization::Edm { .. } | Parameterization::UnitDenoiser | Parameterization::VarianceExploding(_) => {
                 Err(format!("is conditioned by `{name}`, expected `sigma`"))

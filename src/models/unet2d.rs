@@ -125,7 +125,9 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
     }
     if learned {
         let levels = match &parameterization {
-            Parameterization::VariancePreserving(process) if process.time == Time::Nearest => process.levels.betas().len(),
+            Parameterization::VariancePreserving(process) if process.time == Time::Nearest => {
+                process.levels.betas().len()
+            }
             _ => 0,
         };
         if architecture.num_train_timesteps != Some(levels) {
@@ -352,14 +354,22 @@ impl UNet2dConfig {
         let levels = self.block_out_channels.len();
         if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
             let lengths = (levels, self.down_block_types.len(), self.up_block_types.len());
-            return FAMILY.refuse("block_out_channels, down_block_types, up_block_types of lengths", &lengths, "equal ones");
+            return FAMILY.refuse(
+                "block_out_channels, down_block_types, up_block_types of lengths",
+                &lengths,
+                "equal ones",
+            );
         }
         // A file's numbers are not to be trusted: each of these bounds memory and time before anything is built.
         if levels > MOST_LEVELS {
             return FAMILY.refuse("block_out_channels of length", &levels, &format!("up to {MOST_LEVELS}"));
         }
         if self.layers_per_block.saturating_mul(levels) > MOST_BLOCKS {
-            return FAMILY.refuse("layers_per_block", &self.layers_per_block, &format!("up to {}", MOST_BLOCKS / levels));
+            return FAMILY.refuse(
+                "layers_per_block",
+                &self.layers_per_block,
+                &format!("up to {}", MOST_BLOCKS / levels),
+            );
         }
         if !(1..=MOST_CHANNELS).contains(&self.in_channels) {
             return FAMILY.refuse("in_channels", &self.in_channels, &format!("1 to {MOST_CHANNELS}"));

@@ -37,7 +37,8 @@ impl Fit {
         let side = |of: usize, most: usize| ((of as f64 * ratio).round() as usize).clamp(1, most);
         let (h, w) = (side(height, size.0), side(width, size.1));
         let inside = Region { x: (size.1 - w) / 2, y: (size.0 - h) / 2, width: w, height: h };
-        let matrix = |rows: usize, columns: usize, values: Vec<f32>| Tensor::from_vec(values, (rows, columns), &Device::Cpu);
+        let matrix =
+            |rows: usize, columns: usize, values: Vec<f32>| Tensor::from_vec(values, (rows, columns), &Device::Cpu);
         let around = |picture: usize, first: usize, inner: usize, all: usize| -> Result<(Tensor, Tensor)> {
             let enlarging = matrix(picture, inner, resampling(inner, picture, cubic, 2.0))?;
             let shrinking = matrix(inner, picture, resampling(picture, inner, triangle, 1.0))?;
@@ -66,7 +67,6 @@ impl Fit {
         let [up, back] = &self.shrinking;
         separably(x, up, back)
     }
-
 }
 
 /// `down X acrossᵀ` for every channel.
@@ -77,7 +77,10 @@ fn separably(x: &Tensor, down: &Tensor, across: &Tensor) -> candle_core::Result<
     let x = x.contiguous()?.reshape((batch * channels * height, width))?.matmul(&matrix(across)?)?;
     let x = x.reshape((batch * channels, height, columns))?.transpose(1, 2)?.contiguous()?;
     let x = x.reshape((batch * channels * columns, height))?.matmul(&matrix(down)?)?;
-    x.reshape((batch * channels, columns, rows))?.transpose(1, 2)?.contiguous()?.reshape((batch, channels, rows, columns))
+    x.reshape((batch * channels, columns, rows))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((batch, channels, rows, columns))
 }
 
 /// Cubic convolution with a = −1/2.
@@ -308,8 +311,7 @@ mod tests {
         let u = image(16, 16, |y, x| ((5 * y + 11 * x) % 7) as f32 - 3.0);
         let v = image(7, 10, |y, x| ((3 * y + 2 * x) % 5) as f32 - 2.0);
         let dot = |a: &Tensor, b: &Tensor| (a * b).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-        let (left, right) =
-            (dot(&fit.enlarged(&u).unwrap(), &v), dot(&u, &fit.enlarged_transposed(&v).unwrap()));
+        let (left, right) = (dot(&fit.enlarged(&u).unwrap(), &v), dot(&u, &fit.enlarged_transposed(&v).unwrap()));
         assert!((left - right).abs() < 1e-4 * left.abs().max(1.0), "{left} and {right}");
     }
 

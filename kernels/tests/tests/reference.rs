@@ -693,8 +693,13 @@ fn the_reference_gradient_agrees_with_central_differences() {
 pub(crate) fn with_everything(random: &mut Random) -> Reference {
     let taps = vec![1.0, 3.0, 3.5, 1.5];
     let mut sketch = Sketch::new(3);
-    sketch.network.embedding.classes =
-        Some(Classes { weight: Parameter::new("classes", &[4, 10]), scale: 1.0, bias: None, after: 1, required: false });
+    sketch.network.embedding.classes = Some(Classes {
+        weight: Parameter::new("classes", &[4, 10]),
+        scale: 1.0,
+        bias: None,
+        after: 1,
+        required: false,
+    });
     let a = sketch.push(vec![sketch.source(&[0], 6, 3, Resample::Same, 0, false)], true, None);
     let mut source = sketch.source(&[a], 6, 3, Resample::Same, 3, true);
     source.norm = sketch.modulated(source.norm);
