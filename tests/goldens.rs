@@ -108,7 +108,7 @@ const VARIANTS: [Variant; 25] = [
     variant("goldens/score-sde-tiny/ve-ncsnpp-skip", 6),
     variant("goldens/score-sde-tiny/vp-ddpmpp", 6),
     variant("goldens/score-sde-tiny/ve-ncsnpp-discrete", 6),
-    variant("goldens/score-sde-ddpm-tiny/vp-ddpm-discrete", 4),
+    variant("goldens/score-sde-ddpm-tiny/vp-ddpm-discrete", 6),
     variant("goldens/guided-diffusion-tiny/ffhq-like", 10),
     Variant {
         rest: "goldens/guided-diffusion-tiny/new-attention-order",
