@@ -34,7 +34,7 @@ pub(crate) fn index(tensors: &Tensors) -> TensorIndex {
 pub(crate) struct Golden {
     pub(crate) recipe: Recipe,
     origins: BTreeMap<String, Origin>,
-    weights: HashMap<String, Vec<f32>>,
+    pub(crate) weights: HashMap<String, Vec<f32>>,
     pub(crate) stored: Tensors,
     /// What images are of.
     pub(crate) class: Option<usize>,

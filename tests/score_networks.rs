@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
-use tweedie::models::{Checkpoint, Family, NATIVE_VERSION, Recipe, TensorIndex};
+use tweedie::models::{Architecture, Checkpoint, Family, NATIVE_VERSION, Recipe, TensorIndex};
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned};
 
 impl Golden {

@@ -10,7 +10,7 @@ use crate::models::{data, relative_error, scattered};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use tweedie::models::{Checkpoint, Family, Layered, Model, ModelOptions, Pick, Recipe, ScoreModel, TensorIndex};
+use tweedie::models::{Checkpoint, Family, Layered, Model, ModelOptions, Pick, Recipe, TensorIndex};
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned, Prediction, Time, VariancePreserving};
 use tweedie::schedules::Discrete;
 use tweedie_kernels::Precision;

@@ -246,7 +246,7 @@ impl<'a> Fitted<'a> {
         let &Fit { size: (height, width), inside, ratio, .. } = &self.fit;
         let from = self.canvas;
         let what = format!(
-            "the photo of {}x{} pixels is restored as one of {}x{} within the {width}x{height} that the model was trained on",
+            "the picture of {}x{} pixels is restored as one of {}x{} within the {width}x{height} that the model was trained on",
             from.width(),
             from.height(),
             inside.width,
