@@ -15,8 +15,8 @@ pub(super) struct Reference {
     pub(super) shift: f64,
     /// `out` of the program in units of the network's output: 1/σ, say, where the program divides by σ itself.
     pub(super) out: f64,
-    /// Score of the program in units of ours.
-    pub(super) score: f64,
+    /// Score of the program in units of ours: with exact numbers, and with those of a table in single precision.
+    pub(super) score: [f64; 2],
     /// Length of one unit of the program's pixels: 1 for [-1, 1], 2 for [0, 1].
     pub(super) pixel: f64,
     /// Whether the program cuts images whose sides are no multiples of 8 in four.
@@ -53,7 +53,7 @@ impl Reference {
             scale: 1.0,
             shift: 0.0,
             out: 1.0,
-            score: 1.0,
+            score: [1.0; 2],
             pixel: 1.0,
             quarters: false,
             gradient: Gradient::Output,
@@ -101,7 +101,10 @@ impl Reference {
                 let sigma = process.levels.sigma(time);
                 // Between two levels a program that is told `labels` divides its output by the std of the lower one.
                 let std = |sigma: f64| sigma / (1.0 + sigma * sigma).sqrt();
-                let score = std(sigma) / std(process.levels.sigma(time.floor()));
+                let below = process.levels.sigma(time.floor());
+                // The first ᾱ are next to 1: rounded to single precision, 1 − ᾱ keeps a few digits.
+                let rounded = 1.0 - (1.0 / (1.0 + below * below)) as f32;
+                let score = [std(sigma) / std(below), std(sigma) / f64::from(rounded).sqrt()];
                 Ok(Self { sigma, score, scale: (1.0 + sigma * sigma).sqrt(), ..same })
             }
             Parameterization::LinearProcess(process) => {

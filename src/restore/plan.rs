@@ -268,8 +268,8 @@ const STATE_BYTES: usize = 160;
 
 /// Seconds that a pixel takes in one evaluation, measured on one small window.
 fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
-    let size = 96;
-    let x = Tensor::zeros((1, 3, size, size), DType::F32, model.device())?;
+    let (height, width) = model.colour_denoiser().native_size().unwrap_or((96, 96));
+    let x = Tensor::zeros((1, 3, height, width), DType::F32, model.device())?;
     let mut seconds = f64::INFINITY;
     // The first evaluation also finds its memory.
     for _ in 0..2 {
@@ -285,5 +285,5 @@ fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
         }
         seconds = start.elapsed().as_secs_f64().min(seconds);
     }
-    Ok(seconds / (size * size) as f64)
+    Ok(seconds / (height * width) as f64)
 }
