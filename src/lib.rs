@@ -20,7 +20,7 @@ pub mod solvers;
 pub use catalog::Catalog;
 pub use error::{Error, Result};
 pub use restore::{
-    Case, Degraded, Interpolation, Measured, Picture, Plan, Progress, Provenance, Restoration, RestoreOptions,
+    Case, Degraded, Interpolation, Measured, Picture, Plan, Progress, Provenance, Resize, Restoration, RestoreOptions,
     Restored, Task, Work, degrade, estimate_levels, inpaint, inpaint_observed, plan_inpaint, program_memory, restore,
     tasks,
 };

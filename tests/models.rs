@@ -240,7 +240,8 @@ fn configurations_that_cannot_be_built_are_refused_by_the_name_of_the_field() {
             refusal(|c| (c.add_attention, c.attention_head_dim, c.attn_norm_num_groups) = (true, None, Some(3))),
             "20 channels are not a multiple of attn_norm_num_groups = 3",
         ),
-        (refusal(|c| c.time_embedding_type = "fourier".into()), "time_embedding_type = \"fourier\""),
+        (refusal(|c| c.time_embedding_type = "spatial".into()), "time_embedding_type = \"spatial\""),
+        (refusal(|c| c.time_embedding_type = "learned".into()), "num_train_timesteps = None"),
         (refusal(|c| c.resnet_time_scale_shift = "spatial".into()), "resnet_time_scale_shift = \"spatial\""),
         (
             refusal(|c| (c.resnet_time_scale_shift, c.add_attention) = ("scale_shift".into(), true)),

@@ -4,38 +4,14 @@
 //! ncsn 7f27f4a, ncsnv2 1bcea03, diffusers 0.42.1, deepinv 0.5.0) made and ran with PyTorch 2.15 in single precision. The
 //! entries of a batch have noise levels of their own and are evaluated one by one.
 
+use crate::goldens::Golden;
 use crate::models::{data, relative_error};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
-use tweedie::models::{
-    Architecture, Checkpoint, Drunet, Family, Fused, Layered, NATIVE_VERSION, Origin, Recipe, RefineNet, ScoreModel,
-    TensorIndex,
-};
+use tweedie::models::{Architecture, Checkpoint, Family, NATIVE_VERSION, Recipe, TensorIndex};
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned};
-use tweedie_kernels::{InstructionSet, Precision};
-
-/// A network of one family with its weights, and what the reference made of it.
-struct Golden {
-    recipe: Recipe,
-    origins: BTreeMap<String, Origin>,
-    weights: HashMap<String, Vec<f32>>,
-    stored: HashMap<String, Tensor>,
-}
-
-/// Names and shapes of all tensors as one reads them off a file.
-fn index(weights: &HashMap<String, Tensor>) -> TensorIndex {
-    let entry = |(name, tensor): (&String, &Tensor)| {
-        let dtype = match tensor.dtype() {
-            DType::F64 => safetensors::Dtype::F64,
-            DType::F16 => safetensors::Dtype::F16,
-            _ => safetensors::Dtype::F32,
-        };
-        (name.clone(), (dtype, tensor.dims().to_vec()))
-    };
-    weights.iter().map(entry).collect()
-}
 
 impl Golden {
     fn read(family: &str, variant: &str) -> Self {
@@ -49,48 +25,6 @@ impl Golden {
         }
         let weights = load(if diffusers { "diffusion_pytorch_model.safetensors" } else { "weights.safetensors" });
         Self::new(family, &config, &weights, load("io.safetensors"))
-    }
-
-    /// Checks that the recipe wants the tensors of the file, each of its shape, and ignores the others.
-    fn new(family: &str, config: &Value, weights: &HashMap<String, Tensor>, stored: HashMap<String, Tensor>) -> Self {
-        let family = Family::named(family).unwrap();
-        let tensors = index(weights);
-        assert_eq!(Family::of(&tensors).unwrap().name, family.name);
-        let recipe = (family.recipe)(config, &tensors).unwrap();
-        recipe.check().unwrap();
-        let in_file = weights.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec()));
-        let used = in_file.filter(|(name, _)| !recipe.ignored.contains(name));
-        assert_eq!(recipe.expected().unwrap(), used.collect());
-        let values = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        let weights = weights.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect();
-        Self { origins: recipe.origins(), recipe, weights, stored }
-    }
-
-    fn lookup(&self, name: &str) -> Option<Vec<f32>> {
-        let origin = self.origins.get(name)?;
-        origin.values(self.weights.get(&origin.tensor)?)
-    }
-
-    /// Every runner there is for it.
-    fn models(&self) -> Vec<(String, Box<dyn ScoreModel>)> {
-        let lookup = |name: &str| self.lookup(name);
-        match &self.recipe.network {
-            Architecture::RefineNet(shape) => {
-                vec![("refinenet".into(), Box::new(RefineNet::new(shape, &Device::Cpu, lookup).unwrap()))]
-            }
-            Architecture::Drunet(shape) => {
-                vec![("drunet".into(), Box::new(Drunet::new(shape, &Device::Cpu, lookup).unwrap()))]
-            }
-            Architecture::Steps(network) => {
-                let layered = Layered::new(network, &Device::Cpu, lookup).unwrap();
-                let mut models: Vec<(String, Box<dyn ScoreModel>)> = vec![("layers".into(), Box::new(layered))];
-                for isa in InstructionSet::available() {
-                    let fused = Fused::new(network, isa, Precision::F32, lookup).unwrap();
-                    models.push((format!("fused for {isa}"), Box::new(fused)));
-                }
-                models
-            }
-        }
     }
 
     /// Entry `b` of a stored batch.
@@ -289,6 +223,70 @@ fn edm_networks_agree_with_edm_in_every_preconditioning() {
                 assert!(error <= limit, "{runner}: the score at {sigma} differs by {error:e}, not {limit:e}");
             }
         }
+    }
+}
+
+/// Whether network and denoiser of the classes 0, 3, 4 and none, or as they are stored, are those of the reference.
+fn classes_agree(mut golden: Golden, limits: Limits) {
+    let classes = golden.stored["class"].to_vec1::<i64>().unwrap();
+    for (b, class) in classes.into_iter().enumerate() {
+        golden.class = usize::try_from(class).ok();
+        golden.agrees(b, ["net_in", "out", "grad_net_in"], as_it_is(1.0), golden.number("c_noise", b), limits);
+        let pulled = (&golden.entry("v", b), &golden.entry("grad_x", b));
+        let (x, denoised) = (golden.entry("x", b), golden.entry("denoised", b));
+        golden.denoises(golden.number("sigma", b), &x, &denoised, Some(pulled), limits);
+    }
+}
+
+// `edm-tiny/edm-classes-*`: deepinv 0.5.0's copy of SongUNet with five classes and nine augmentations, its norms in groups of
+// four channels as in EDM, random weights. Its embedding was compared with the formulas of Karras et al. (2022), appendix F, in
+// double precision: 9e-8, with frequencies 2e-6.
+#[test]
+fn edm_networks_of_classes_agree_with_a_reference() {
+    for (variant, limits) in [("edm-classes-ddpmpp", POSITIONAL), ("edm-classes-ncsnpp", FOURIER)] {
+        let golden = Golden::read("edm", &format!("edm-tiny/{variant}"));
+        let classes = golden.recipe.network.steps().unwrap().embedding.classes.as_ref().unwrap();
+        assert_eq!((classes.weight.shape[0], classes.required), (5, false));
+        classes_agree(golden, limits);
+    }
+}
+
+// `edm-adm-tiny/edm-classes-adm`: a map of five classes beside the weights of `edm-adm`, evaluated by the formulas in PyTorch
+// 2.15, which gave what EDM's own program did without classes to 1e-6.
+#[test]
+fn a_dhariwal_unet_of_classes_agrees_with_its_formulas() {
+    let folder = data("goldens/edm-adm-tiny");
+    let load = |name: &str| candle_core::safetensors::load(folder.join(name), &Device::Cpu).unwrap();
+    let mut stored = load("edm-classes-adm/classes.safetensors");
+    let mut weights = load("edm-adm/weights.safetensors");
+    let (name, map) = stored.remove_entry("model.map_label.weight").unwrap();
+    weights.insert(name, map);
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("edm-adm/config.json")).unwrap()).unwrap();
+    config["init_kwargs"]["label_dim"] = 5.into();
+    config["init_kwargs"]["label_dropout"] = 0.1.into();
+    let mut golden = Golden::new("edm", &config, &weights, stored);
+    for (b, class) in golden.stored["class"].to_vec1::<i64>().unwrap().into_iter().enumerate() {
+        golden.class = usize::try_from(class).ok();
+        let (sigma, noise) = (golden.number("sigma", b), golden.number("c_noise", b));
+        for (runner, model) in golden.models() {
+            let out = model.forward(&golden.entry("net_in", b), noise).unwrap();
+            let error = relative_error(&out, &golden.entry("out", b));
+            assert!(error <= POSITIONAL.value, "{runner}, entry {b}: {error:e}");
+        }
+        let pulled = (&golden.entry("v", b), &golden.entry("grad_x", b));
+        golden.denoises(sigma, &golden.entry("x", b), &golden.entry("denoised", b), Some(pulled), POSITIONAL);
+    }
+}
+
+// `diffusers-tiny/skip-classes`: diffusers 0.42.1, parameters moved by 0.05 times standard normals.
+#[test]
+fn skip_blocks_with_classes_agree_with_diffusers() {
+    let mut golden = Golden::read("UNet2DModel", "diffusers-tiny/skip-classes");
+    for (b, class) in golden.stored["class"].to_vec1::<i64>().unwrap().into_iter().enumerate() {
+        golden.class = Some(class as usize);
+        let sigma = golden.number("t", b);
+        golden.agrees(b, RAW, as_it_is(1.0 / sigma), sigma.ln(), FOURIER);
     }
 }
 
@@ -594,7 +592,7 @@ fn what_cannot_be_built_is_refused_by_name() {
     improved["init_kwargs"]["C_2"] = 0.01.into();
     assert_eq!(refused("edm", improved), "edm with C_2 = 0.01 cannot be built, only 0.008");
     let message = refused("drunet", json!({"in_channels": 3, "out_channels": 3, "nc": [8, 8, 8, 8], "nb": 0}));
-    assert_eq!(message, "drunet with nb = 0 cannot be built, only 1 to 64");
+    assert_eq!(message, "drunet with nb = 0 cannot be built, only 1 to 128");
     let ncsnv2 = json!({"_class": "NCSNv3", "data": {"image_size": 16, "channels": 3},
         "model": {"ngf": 4, "num_classes": 20, "sigma_begin": 50, "sigma_end": 0.01, "spec_norm": false}});
     let message = refused("ncsnv2", ncsnv2.clone());

@@ -14,6 +14,8 @@ mod batch_pipeline;
 mod cli;
 // What fuzzing starts from and what it found.
 mod fuzz;
+// Small networks of every family, as their programs store them.
+mod goldens;
 // A folder to run the binary in, photos and masks.
 mod harness;
 // Methods that are exact for every Gaussian.
@@ -37,6 +39,8 @@ mod metrics;
 mod models;
 // Networks of a size or of channels of their own.
 mod networks;
+// Photos at the size of a model.
+mod resize_fit;
 // The commands about operators.
 mod operators_cli;
 // The commands that restore whole photos.

@@ -5,19 +5,16 @@
 //! time of its own and is evaluated by itself. `diffusers-tiny/classes` is a `UNet2DModel` with the arguments of its
 //! `config.json`, its parameters moved by 0.05 times standard normals, evaluated with the classes of its `io.safetensors`.
 
+use crate::goldens::{Golden, Tensors, index};
 use crate::models::{data, relative_error, scattered};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
-use tweedie::models::{
-    Checkpoint, Family, Fused, Layered, Model, ModelOptions, Origin, Pick, Recipe, ScoreModel, TensorIndex,
-};
+use std::collections::HashMap;
+use tweedie::models::{Checkpoint, Family, Layered, Model, ModelOptions, Pick, Recipe, TensorIndex};
 use tweedie::priors::{Denoiser, Parameterization, Preconditioned, Prediction, Time, VariancePreserving};
 use tweedie::schedules::Discrete;
+use tweedie_kernels::Precision;
 use tweedie_kernels::network::Network;
-use tweedie_kernels::{InstructionSet, Precision};
-
-type Tensors = HashMap<String, Tensor>;
 
 fn load(path: &str) -> Tensors {
     candle_core::safetensors::load(data(path), &Device::Cpu).unwrap()
@@ -25,15 +22,6 @@ fn load(path: &str) -> Tensors {
 
 fn read_json(path: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(data(path)).unwrap()).unwrap()
-}
-
-/// Types and shapes as they stand in a file.
-fn index(tensors: &Tensors) -> TensorIndex {
-    let entry = |(name, tensor): (&String, &Tensor)| {
-        let dtype = if tensor.dtype() == DType::F16 { safetensors::Dtype::F16 } else { safetensors::Dtype::F32 };
-        (name.clone(), (dtype, tensor.dims().to_vec()))
-    };
-    tensors.iter().map(entry).collect()
 }
 
 fn recipe(family: &str, config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
@@ -46,44 +34,12 @@ fn steps(recipe: &Recipe) -> &Network {
     recipe.network.steps().expect("a network of steps")
 }
 
-/// A network with its weights.
-struct Golden {
-    recipe: Recipe,
-    origins: BTreeMap<String, Origin>,
-    weights: HashMap<String, Vec<f32>>,
+/// A network without what is stored of it.
+fn golden(family: &str, config: &Value, weights: &Tensors) -> Golden {
+    Golden::new(family, config, weights, Tensors::new())
 }
 
 impl Golden {
-    /// Checks that the family is recognised and that its recipe wants all tensors of the file, each of its shape.
-    fn new(family: &str, config: &Value, weights: &Tensors) -> Self {
-        let tensors = index(weights);
-        assert_eq!(Family::of(&tensors).map(|family| family.name), Some(family));
-        let recipe = recipe(family, config, &tensors).unwrap();
-        let in_file: BTreeMap<String, Vec<usize>> =
-            weights.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
-        assert_eq!(recipe.expected().unwrap(), in_file);
-        let values = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        let weights = weights.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect();
-        Self { origins: recipe.origins(), recipe, weights }
-    }
-
-    fn lookup(&self, name: &str) -> Option<Vec<f32>> {
-        let origin = self.origins.get(name)?;
-        origin.values(self.weights.get(&origin.tensor)?)
-    }
-
-    /// Both ways to run it, and the kernels of every instruction set.
-    fn models(&self, class: Option<usize>) -> Vec<(String, Box<dyn ScoreModel>)> {
-        let (network, lookup) = (steps(&self.recipe), |name: &str| self.lookup(name));
-        let layered = Layered::new(network, &Device::Cpu, lookup).unwrap().with_class(class).unwrap();
-        let mut models: Vec<(String, Box<dyn ScoreModel>)> = vec![("layers".into(), Box::new(layered))];
-        for isa in InstructionSet::available() {
-            let fused = Fused::new(network, isa, Precision::F32, lookup).unwrap().with_class(class).unwrap();
-            models.push((format!("fused for {isa}"), Box::new(fused)));
-        }
-        models
-    }
-
     fn process(&self) -> &VariancePreserving {
         match &self.recipe.parameterization {
             Parameterization::VariancePreserving(process) => process,
@@ -92,16 +48,17 @@ impl Golden {
     }
 
     /// Compares the raw network, what it denoises to, the score, and the gradients of the first two.
-    fn agrees(&self, io: &Tensors, clean: &str, class: &dyn Fn(usize) -> Option<usize>) {
+    fn agrees_at_times(&mut self, io: &Tensors, clean: &str, class: &dyn Fn(usize) -> Option<usize>) {
         let times: Vec<f64> = io["t"].to_dtype(DType::F64).unwrap().to_vec1().unwrap();
         for (b, &time) in times.iter().enumerate() {
             let get = |name: &str| io[name].narrow(0, b, 1).unwrap();
+            self.class = class(b);
             let process = self.process();
             let sigma = process.levels.sigma(time);
             assert!((process.scalings(sigma).noise - time).abs() < 1e-9, "time {time} comes back");
             let (factor, shift) = if process.centred { (2.0, -1.0) } else { (1.0, 0.0) };
             let small = (1.0 + sigma * sigma).sqrt();
-            for (name, model) in self.models(class(b)) {
+            for (name, model) in self.models() {
                 let what = format!("entry {b} by {name}");
                 let close = |got: &Tensor, expected: &str, limit: f64| {
                     let error = relative_error(got, &get(expected));
@@ -158,9 +115,9 @@ fn guided_diffusions_and_ddims_networks_agree_with_them() {
     for (weights, rest, family, clean) in CASES {
         println!("{rest}");
         let config = read_json(&format!("{rest}/config.json"));
-        let golden = Golden::new(family, &config, &load(&format!("{weights}/weights.safetensors")));
+        let mut golden = golden(family, &config, &load(&format!("{weights}/weights.safetensors")));
         assert_eq!(golden.recipe.native_size, Some(16));
-        golden.agrees(&load(&format!("{rest}/io.safetensors")), clean, &of_no_class);
+        golden.agrees_at_times(&load(&format!("{rest}/io.safetensors")), clean, &of_no_class);
     }
 }
 
@@ -189,7 +146,7 @@ fn names_behind_a_wrappers_prefix_are_the_same_network() {
         let config = read_json(&format!("{rest}/config.json"));
         let plain = load(&format!("{weights}/weights.safetensors"));
         let wrapped = plain.iter().map(|(name, tensor)| (format!("module.{name}"), tensor.clone())).collect();
-        let (plain, wrapped) = (Golden::new(family, &config, &plain), Golden::new(family, &config, &wrapped));
+        let (plain, wrapped) = (golden(family, &config, &plain), golden(family, &config, &wrapped));
         for parameter in steps(&plain.recipe).parameters() {
             let values = plain.lookup(&parameter.name);
             assert!(values.is_some(), "{}", parameter.name);
@@ -219,9 +176,9 @@ fn diffusers_networks_agree_with_it_under_their_present_and_their_former_names()
         println!("{folder}");
         let config = with_scheduler(read_json(&format!("{folder}/config.json")), ddpm_scheduler());
         let weights = load(&format!("{folder}/diffusion_pytorch_model.safetensors"));
-        let golden = Golden::new("UNet2DModel", &config, &weights);
+        let mut golden = golden("UNet2DModel", &config, &weights);
         assert_eq!(golden.recipe.tensors.is_empty(), folder != old);
-        golden.agrees(&load(&format!("{rest}/io.safetensors")), "pred_x0", &of_no_class);
+        golden.agrees_at_times(&load(&format!("{rest}/io.safetensors")), "pred_x0", &of_no_class);
     }
 }
 
@@ -229,14 +186,36 @@ fn diffusers_networks_agree_with_it_under_their_present_and_their_former_names()
 fn a_network_of_classes_that_centres_its_input_agrees_with_diffusers() {
     let folder = "goldens/diffusers-tiny/classes";
     let config = with_scheduler(read_json(&format!("{folder}/config.json")), ddpm_scheduler());
-    let golden = Golden::new("UNet2DModel", &config, &load(&format!("{folder}/diffusion_pytorch_model.safetensors")));
+    let mut golden = golden("UNet2DModel", &config, &load(&format!("{folder}/diffusion_pytorch_model.safetensors")));
     let io = load(&format!("{folder}/io.safetensors"));
     let classes: Vec<i64> = io["class"].to_vec1().unwrap();
-    golden.agrees(&io, "no clean image", &|b| Some(classes[b] as usize));
+    golden.agrees_at_times(&io, "no clean image", &|b| Some(classes[b] as usize));
     let (network, lookup) = (steps(&golden.recipe), |name: &str| golden.lookup(name));
     let layered = Layered::new(network, &Device::Cpu, lookup).unwrap();
     let error = layered.with_class(Some(5)).unwrap_err();
     assert_eq!(error.to_string(), "class 5 of a network of 5 classes, numbered from 0");
+}
+
+// `diffusers-tiny/learned`: diffusers 0.42.1, a table of 20 times and one of 4 classes, parameters moved by 0.05 times standard
+// normals.
+#[test]
+fn a_network_with_a_table_of_times_agrees_with_diffusers() {
+    let folder = "goldens/diffusers-tiny/learned";
+    let scheduler = |levels: usize| json!({"_class_name": "DDPMScheduler", "num_train_timesteps": levels});
+    let config = with_scheduler(read_json(&format!("{folder}/config.json")), scheduler(20));
+    let weights = load(&format!("{folder}/diffusion_pytorch_model.safetensors"));
+    let mut golden = golden("UNet2DModel", &config, &weights);
+    let io = load(&format!("{folder}/io.safetensors"));
+    let classes: Vec<i64> = io["class"].to_vec1().unwrap();
+    golden.agrees_at_times(&io, "no clean image", &|b| Some(classes[b] as usize));
+    assert_eq!(golden.process().time, Time::Nearest);
+    let other = with_scheduler(config.clone(), scheduler(30));
+    let message = recipe("UNet2DModel", &other, &index(&weights)).unwrap_err();
+    assert!(message.contains("num_train_timesteps = 20 cannot be one that is variance preserving, 30"), "{message}");
+    let mut between = config;
+    between["time"] = "interpolated".into();
+    let message = recipe("UNet2DModel", &between, &index(&weights)).unwrap_err();
+    assert!(message.contains("it needs as many levels, the nearest told"), "{message}");
 }
 
 /// A native file of a family's tensors.
@@ -544,7 +523,7 @@ fn settings_that_cannot_be_are_refused_by_name() {
         (adm("num_head_channels", json!(0)), "num_head_channels = 0, expected a number above 0"),
         (adm("num_channels", json!(100)), "100 channels of a level are not a multiple of 32 groups"),
         (adm("num_channels", json!(1_u64 << 60)), "num_channels = 1152921504606846976, expected 1 to 8192"),
-        (adm("num_res_blocks", json!(1_u64 << 60)), "num_res_blocks = 1152921504606846976, expected 1 to 64"),
+        (adm("num_res_blocks", json!(1_u64 << 60)), "num_res_blocks = 1152921504606846976, expected 1 to 128"),
         (adm("num_res_blocks", json!(64)), "blocks of all levels = 384, expected 1 to 128"),
         (adm("image_size", json!(1_u64 << 40)), "no channel_mult, and the tensors do not say it"),
         (adm("noise_schedule", json!("sqrt")), "noise_schedule = \"sqrt\"; known: \"linear\" and \"cosine\""),
@@ -564,8 +543,8 @@ fn settings_that_cannot_be_are_refused_by_name() {
         recipe("UNet2DModel", &config, &TensorIndex::new()).unwrap_err()
     };
     for (message, part) in [
-        (diffusers("freq_shift", json!(1e9)), "freq_shift = 1000000000.0 cannot be built yet, only numbers below half"),
-        (diffusers("norm_num_groups", Value::Null), "norm_num_groups = None cannot be built yet, only a number"),
+        (diffusers("freq_shift", json!(1e9)), "freq_shift = 1000000000.0 cannot be built, only numbers below half"),
+        (diffusers("norm_num_groups", Value::Null), "norm_num_groups = None cannot be built, only a number"),
     ] {
         assert!(message.contains(part), "`{message}` lacks `{part}`");
     }

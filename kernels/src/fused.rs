@@ -189,11 +189,13 @@ pub struct FusedNetwork {
     network: Network,
     isa: InstructionSet,
     precision: Precision,
-    /// Of a Fourier embedding.
-    frequencies: Vec<f32>,
+    /// What the features of the noise are made of: frequencies, or a row for every level.
+    features: Vec<f32>,
     layers: Vec<FusedDense>,
     /// Of every class, one after the other; empty for a network that knows none.
     classes: Vec<f32>,
+    /// Added to those, and without a class; may be empty.
+    class_bias: Vec<f32>,
     /// The one that images are of.
     class: Option<usize>,
     steps: Vec<FusedStep>,
@@ -385,16 +387,15 @@ impl FusedNetwork {
         for (value, &index) in last_read.iter().enumerate().take(network.steps.len()) {
             last_reads[index].push(value);
         }
+        let classes = network.embedding.classes.as_ref();
         Ok(Self {
             network: network.clone(),
             isa,
             precision,
-            frequencies: match &network.embedding.features {
-                Features::Positional { .. } => Vec::new(),
-                Features::Fourier { frequencies, .. } => get(frequencies),
-            },
+            features: network.embedding.features.parameter().map_or_else(Vec::new, &get),
             layers: network.embedding.layers.iter().map(dense).collect(),
-            classes: network.embedding.classes.as_ref().map_or_else(Vec::new, |classes| get(&classes.weight)),
+            classes: classes.map_or_else(Vec::new, |classes| get(&classes.weight)),
+            class_bias: classes.and_then(|classes| classes.bias.as_ref()).map_or_else(Vec::new, &get),
             class: None,
             steps,
             last_reads,
@@ -877,7 +878,7 @@ impl FusedNetwork {
     }
 
     fn embed(&self, noise: f32) -> Vec<f32> {
-        let mut v = self.waves(noise);
+        let mut v = self.features(noise);
         for (index, layer) in self.layers.iter().enumerate() {
             self.add_class(index, &mut v);
             v = layer.apply(&v);
@@ -891,15 +892,16 @@ impl FusedNetwork {
         let Some(classes) = self.network.embedding.classes.as_ref().filter(|classes| classes.after == index) else {
             return;
         };
+        v.iter_mut().zip(&self.class_bias).for_each(|(v, x)| *v += x);
         if let Some(class) = self.class {
             debug_assert_eq!(classes.weight.shape[1], v.len());
             let row = &self.classes[class * v.len()..][..v.len()];
-            v.iter_mut().zip(row).for_each(|(v, x)| *v += x);
+            v.iter_mut().zip(row).for_each(|(v, x)| *v += classes.scale as f32 * x);
         }
     }
 
-    /// The sines and cosines of a noise coordinate.
-    fn waves(&self, noise: f32) -> Vec<f32> {
+    /// The features of a noise coordinate.
+    fn features(&self, noise: f32) -> Vec<f32> {
         let (angles, cosine_first): (Vec<f32>, bool) = match &self.network.embedding.features {
             Features::Positional { channels, cosine_first, frequency_shift } => {
                 let half = channels / 2;
@@ -912,7 +914,11 @@ impl FusedNetwork {
             }
             Features::Fourier { cosine_first, .. } => {
                 let angle = |frequency: &f32| noise * frequency * 2.0 * std::f32::consts::PI;
-                (self.frequencies.iter().map(angle).collect(), *cosine_first)
+                (self.features.iter().map(angle).collect(), *cosine_first)
+            }
+            Features::Learned { table } => {
+                let channels = table.shape[1];
+                return self.features[Features::row(noise, table.shape[0]) * channels..][..channels].to_vec();
             }
         };
         let sines = angles.iter().map(|angle| angle.sin());

@@ -59,37 +59,60 @@ pub enum Features {
         /// Cosines first; sines first otherwise.
         cosine_first: bool,
     },
+    /// A row of a table, that of the whole number nearest to `c`.
+    Learned {
+        /// `[levels, channels]`.
+        table: Parameter,
+    },
 }
 
 impl Features {
-    /// Number of sines and cosines together.
+    /// How many numbers they are.
     pub fn channels(&self) -> usize {
         match self {
             Self::Positional { channels, .. } => *channels,
             Self::Fourier { frequencies, .. } => 2 * frequencies.elements(),
+            Self::Learned { table } => table.shape.last().copied().unwrap_or_default(),
         }
+    }
+
+    /// The parameter that they are made of, if they are.
+    pub fn parameter(&self) -> Option<&Parameter> {
+        match self {
+            Self::Positional { .. } => None,
+            Self::Fourier { frequencies: parameter, .. } | Self::Learned { table: parameter } => Some(parameter),
+        }
+    }
+
+    /// Which of `levels` rows of a table stands for `noise`; the first for what is no number.
+    pub fn row(noise: f32, levels: usize) -> usize {
+        (noise.round().max(0.0) as usize).min(levels.saturating_sub(1))
     }
 }
 
-/// What a class adds to the embedding: a row of a matrix.
+/// What a class adds to the embedding: `scale` times its row of a matrix, and `bias`.
 #[derive(Clone, Debug)]
 pub struct Classes {
     /// `[classes, channels]`.
     pub weight: Parameter,
+    /// Factor of the rows, 1 in most networks.
+    pub scale: f64,
+    /// `[channels]`, added without a class, too.
+    pub bias: Option<Parameter>,
     /// How many of the embedding's layers are applied before it is added.
     pub after: usize,
     /// Whether the network has always been told one; another knows images of no class as well.
     pub required: bool,
 }
 
-/// Sines and cosines of the noise coordinate, then fully connected layers.
+/// Features of the noise coordinate, then fully connected layers.
 #[derive(Clone, Debug)]
 pub struct Embedding {
     /// What the layers are applied to.
     pub features: Features,
     /// Applied one after the other.
     pub layers: Vec<Dense>,
-    /// For a network that knows classes; without a class nothing is added.
+    /// For a network that knows classes; without a class no row is added.
     pub classes: Option<Classes>,
 }
 
@@ -332,13 +355,14 @@ impl Network {
     /// Every parameter once, in the order of first use.
     pub fn parameters(&self) -> Vec<&Parameter> {
         let mut all = Vec::new();
-        if let Features::Fourier { frequencies, .. } = &self.embedding.features {
-            all.push(frequencies);
-        }
+        all.extend(self.embedding.features.parameter());
         for layer in &self.embedding.layers {
             all.extend([&layer.weight, &layer.bias]);
         }
-        all.extend(self.embedding.classes.as_ref().map(|classes| &classes.weight));
+        if let Some(classes) = &self.embedding.classes {
+            all.push(&classes.weight);
+            all.extend(&classes.bias);
+        }
         for step in &self.steps {
             let step = match step {
                 Step::Sum(step) => step,
@@ -394,6 +418,10 @@ impl Network {
     pub fn check(&self) -> Result<(), Inconsistent> {
         let at = |place: String| move |problem: String| Inconsistent { place: place.clone(), problem };
         let mut embedded = self.embedding.features.channels();
+        if let Features::Learned { table } = &self.embedding.features {
+            let levels = table.shape.first().copied().unwrap_or_default().max(1);
+            check_shape(table, &[levels, embedded]).map_err(at("embedding".into()))?;
+        }
         if !embedded.is_multiple_of(2) {
             return Err(at("embedding".into())(format!("{embedded} channels, expected an even number")));
         }
@@ -619,7 +647,8 @@ fn check_classes(classes: Option<&Classes>, index: usize, embedded: usize) -> Re
     match classes {
         Some(classes) if classes.after == index => {
             let count = classes.weight.shape.first().copied().unwrap_or_default();
-            check_shape(&classes.weight, &[count, embedded])
+            check_shape(&classes.weight, &[count, embedded])?;
+            classes.bias.as_ref().map_or(Ok(()), |bias| check_shape(bias, &[embedded]))
         }
         _ => Ok(()),
     }

@@ -155,6 +155,31 @@ impl ModelFlags {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct ResizeFlags {
+    /// Fit the photo to the model's own size: fit
+    ///
+    /// A model that was trained on images of one size works in overlapping windows of it. With `fit` the photo is laid into
+    /// one such image as a whole, restored there and brought back: the model sees all of it, and makes nothing finer than
+    /// that size has. What was measured stays as it is: pixels outside a mask, the brightness that is coloured.
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, conflicts_with = "tile", help_heading = MODEL)]
+    resize: Option<Fitting>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Fitting {
+    Fit,
+}
+
+impl ResizeFlags {
+    pub(crate) fn chosen(&self) -> crate::Resize {
+        match self.resize {
+            Some(Fitting::Fit) => crate::Resize::Fit,
+            None => crate::Resize::Windows,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct SamplerFlags {
     /// Seed of all random numbers
     #[arg(long, value_name = "S", default_value_t = 0, help_heading = SAMPLER)]

@@ -7,6 +7,7 @@
 //!
 //! Dhariwal and Nichol (2021), <https://arxiv.org/abs/2105.05233>
 
+use super::bounds::{MOST_BLOCKS, MOST_CHANNELS, MOST_CLASSES, MOST_LEVELS, MOST_STEPS};
 use super::draft::{Affine, Draft, Residual, affine, dense, norm, source, sum};
 use super::recipe::prefix;
 use super::scheduler::time;
@@ -170,14 +171,6 @@ const PUBLISHED: [Published; 5] = [
     },
 ];
 
-/// Larger than in any network of this kind that has been published.
-const MOST_LEVELS: usize = 16;
-const MOST_BLOCKS: usize = 64;
-const MOST_BLOCKS_OF_ALL: usize = 128;
-const MOST_CHANNELS: usize = 1 << 13;
-const MOST_CLASSES: usize = 1 << 20;
-const MOST_STEPS: usize = 100_000;
-
 const FIRST: &str = "input_blocks.0.0.weight";
 
 fn recognise(tensors: &TensorIndex) -> bool {
@@ -305,10 +298,7 @@ impl AdmConfig {
 
     fn anatomy(&self, seen: Option<&Seen>, published: Option<&Published>) -> Result<Anatomy, String> {
         let lacks = |field: &str| format!("adm: the configuration has no {field}, and the tensors do not say it");
-        let within = |field: &str, got: usize, most: usize| match (1..=most).contains(&got) {
-            true => Ok(got),
-            false => Err(format!("adm with {field} = {got}, expected 1 to {most}")),
-        };
+        let within = |field: &str, got: usize, most: usize| FAMILY.within(field, got, 1..=most);
         let width = self.num_channels.or(seen.map(|seen| seen.width)).ok_or_else(|| lacks("num_channels"))?;
         let width = within("num_channels", width, MOST_CHANNELS)?;
         let channels = self.channels()?.or(seen.map(|seen| seen.channels.clone()));
@@ -322,7 +312,7 @@ impl AdmConfig {
         }
         let blocks = self.num_res_blocks.or(seen.map(|seen| seen.blocks)).ok_or_else(|| lacks("num_res_blocks"))?;
         let blocks = within("num_res_blocks", blocks, MOST_BLOCKS)?;
-        within("blocks of all levels", blocks * channels.len(), MOST_BLOCKS_OF_ALL)?;
+        within("blocks of all levels", blocks * channels.len(), MOST_BLOCKS)?;
         let image_channels = self.in_channels.or(seen.map(|seen| seen.image_channels)).unwrap_or(3);
         let image_channels = within("in_channels", image_channels, MOST_CHANNELS)?;
         let outputs = match (self.learn_sigma, seen) {
@@ -485,6 +475,8 @@ impl Anatomy {
             vec![dense("time_embed.0", self.width, embedded, false), dense("time_embed.2", embedded, embedded, true)];
         let classes = self.classes.map(|classes| Classes {
             weight: Parameter::new("label_emb.weight", &[classes, embedded]),
+            scale: 1.0,
+            bias: None,
             after: layers.len(),
             required: true,
         });

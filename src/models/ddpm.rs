@@ -2,7 +2,8 @@
 //!
 //! Ho et al. (2020), <https://arxiv.org/abs/2006.11239>; Song et al. (2021), <https://arxiv.org/abs/2010.02502>
 
-use super::draft::{Draft, Extent, Residual, affine, dense, norm, source, sum};
+use super::bounds::Extent;
+use super::draft::{Draft, Residual, affine, dense, norm, source, sum};
 use super::recipe::prefix;
 use super::scheduler::{levels, time};
 use super::{Family, Recipe, TensorIndex};
@@ -146,7 +147,7 @@ impl Anatomy {
             multipliers: &multipliers,
             blocks,
         };
-        extent.check("ddpm")?;
+        extent.check(&FAMILY)?;
         let outputs = model.out_ch.or(axis("conv_out.weight", 0)).unwrap_or(image_channels);
         if outputs != image_channels {
             return Err(format!("ddpm with out_ch = {outputs}, expected in_channels, {image_channels}"));

@@ -5,6 +5,7 @@
 //! Zhang et al. (2021), <https://arxiv.org/abs/2008.13751>; the tensors' names are those of
 //! <https://github.com/cszn/DPIR> and of deepinv.
 
+use super::bounds::{MOST_BLOCKS, MOST_CHANNELS};
 use super::convolution::{convolve, depth_to_space, space_to_depth};
 use super::layered::tensors;
 use super::{Architecture, Family, Recipe, ScoreModel, TensorIndex};
@@ -70,10 +71,6 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
     Ok(Recipe::new(Architecture::Drunet(shape), Parameterization::UnitDenoiser, SIGMA_RANGE))
 }
 
-/// A file's numbers are not to be trusted.
-const MOST_CHANNELS: usize = 1 << 14;
-const MOST_BLOCKS: usize = 64;
-
 impl DrunetConfig {
     /// What the shapes of the tensors say.
     ///
@@ -104,12 +101,9 @@ impl DrunetConfig {
     /// # Errors
     /// A sentence naming the argument that cannot be built, its value, and what can.
     pub fn shape(&self) -> Result<DrunetShape, String> {
-        let refuse = |field: &str, got: &dyn std::fmt::Debug, can: &str| {
-            Err(format!("drunet with {field} = {got:?} cannot be built, only {can}"))
-        };
         let modes = (self.act_mode.as_str(), self.downsample_mode.as_str(), self.upsample_mode.as_str());
         if modes != ("R", "strideconv", "convtranspose") {
-            return refuse(
+            return FAMILY.refuse(
                 "act_mode, downsample_mode, upsample_mode",
                 &modes,
                 "\"R\", \"strideconv\", \"convtranspose\"",
@@ -117,13 +111,13 @@ impl DrunetConfig {
         }
         if self.in_channels != self.out_channels || !(1..=MOST_CHANNELS).contains(&self.in_channels) {
             let got = (self.in_channels, self.out_channels);
-            return refuse("in_channels, out_channels", &got, &format!("equal ones from 1 to {MOST_CHANNELS}"));
+            return FAMILY.refuse("in_channels, out_channels", &got, &format!("equal ones from 1 to {MOST_CHANNELS}"));
         }
         if self.nc.iter().any(|channels| !(1..=MOST_CHANNELS).contains(channels)) {
-            return refuse("nc", &self.nc, &format!("1 to {MOST_CHANNELS} channels"));
+            return FAMILY.refuse("nc", &self.nc, &format!("1 to {MOST_CHANNELS} channels"));
         }
         if !(1..=MOST_BLOCKS).contains(&self.nb) {
-            return refuse("nb", &self.nb, &format!("1 to {MOST_BLOCKS}"));
+            return FAMILY.refuse("nb", &self.nb, &format!("1 to {MOST_BLOCKS}"));
         }
         Ok(DrunetShape::new(self.in_channels, self.nc, self.nb))
     }

@@ -6,7 +6,8 @@
 //!
 //! Karras et al. (2022), <https://arxiv.org/abs/2206.00364>; <https://github.com/NVlabs/edm>
 
-use super::draft::{Affine, Draft, Extent, Residual, affine, dense, groups_of_four, norm, sum};
+use super::bounds::{Extent, MOST_STEPS};
+use super::draft::{Affine, Draft, Residual, affine, dense, groups_of_four, norm, sum};
 use super::{Family, Origin, Pick, Recipe, TensorIndex};
 use crate::priors::{
     LinearProcess, NoiseCoordinate, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving,
@@ -113,9 +114,6 @@ fn recognise(tensors: &TensorIndex) -> bool {
     })
 }
 
-/// A number of steps beyond this is a mistake.
-const MOST_STEPS: usize = 100_000;
-
 /// Noise levels that EDM samples between, which its preconditioning does not limit.
 const USUAL_RANGE: (f64, f64) = (0.002, 80.0);
 
@@ -219,7 +217,7 @@ impl EdmConfig {
         let arguments = &self.init_kwargs;
         let steps = arguments.steps.unwrap_or(1000);
         if !(2..=MOST_STEPS).contains(&steps) {
-            return refuse("M", &steps, &format!("2 to {MOST_STEPS}"));
+            return FAMILY.refuse("M", &steps, &format!("2 to {MOST_STEPS}"));
         }
         match self.class() {
             "EDMPrecond" => {
@@ -254,20 +252,18 @@ impl EdmConfig {
             "iDDPMPrecond" => {
                 for (field, got, built) in [("C_1", arguments.c_1, 0.001), ("C_2", arguments.c_2, 0.008)] {
                     if let Some(other) = got.filter(|&got| got != built) {
-                        return refuse(field, &other, &built.to_string());
+                        return FAMILY.refuse(field, &other, &built.to_string());
                     }
                 }
                 let process = VariancePreserving::new(Discrete::cosine(steps), Prediction::Noise, Time::Nearest);
                 let range = process.sigma_range();
                 Ok((Parameterization::VariancePreserving(process.into()), range, 2))
             }
-            other => refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\""),
+            other => {
+                FAMILY.refuse("class_name", &other, "\"EDMPrecond\", \"VPPrecond\", \"VEPrecond\" and \"iDDPMPrecond\"")
+            }
         }
     }
-}
-
-fn refuse<T>(field: &str, got: &dyn std::fmt::Debug, can: &str) -> Result<T, String> {
-    Err(format!("edm with {field} = {got:?} cannot be built, only {can}"))
 }
 
 /// Arguments with the defaults of their class.
@@ -293,7 +289,7 @@ impl<'a> Shape<'a> {
         let dhariwal = match arguments.model_type.as_deref().unwrap_or(usual) {
             "DhariwalUNet" => true,
             "SongUNet" => false,
-            other => return refuse("model_type", &other, "\"SongUNet\" and \"DhariwalUNet\""),
+            other => return FAMILY.refuse("model_type", &other, "\"SongUNet\" and \"DhariwalUNet\""),
         };
         let or = |given: &Option<Vec<usize>>, dhariwal_value: &[usize], song_value: &[usize]| {
             given.clone().unwrap_or_else(|| if dhariwal { dhariwal_value } else { song_value }.to_vec())
@@ -330,26 +326,27 @@ impl<'a> Shape<'a> {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.extent().check("edm")?;
+        self.extent().check(&FAMILY)?;
         let arguments = self.arguments;
         let most = 1 << 16;
         for (field, got) in [("channel_mult_emb", self.embedded), ("channel_mult_noise", self.features)] {
             if !(2..=most).contains(&got) || got % 2 > 0 {
-                return refuse(&format!("channels by {field}"), &got, &format!("an even number from 2 to {most}"));
+                return FAMILY.refuse(
+                    &format!("channels by {field}"),
+                    &got,
+                    &format!("an even number from 2 to {most}"),
+                );
             }
         }
         if arguments.label_dim > most {
-            return refuse("label_dim", &arguments.label_dim, &format!("up to {most}"));
+            return FAMILY.refuse("label_dim", &arguments.label_dim, &format!("up to {most}"));
         }
         if self.dhariwal {
             return Ok(());
         }
-        if arguments.label_dim > 0 {
-            return refuse("label_dim", &arguments.label_dim, "0 with SongUNet");
-        }
         let of = |field: &str, got: &Option<String>, known: &[&str]| match got {
             Some(got) if !known.contains(&got.as_str()) => {
-                refuse(field, got, &known.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(" and "))
+                FAMILY.refuse(field, got, &known.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(" and "))
             }
             _ => Ok(()),
         };
@@ -358,7 +355,7 @@ impl<'a> Shape<'a> {
         of("decoder_type", &arguments.decoder_type, &["standard"])?;
         match self.taps.len().is_multiple_of(2) && (2..=16).contains(&self.taps.len()) {
             true => Ok(()),
-            false => refuse("resample_filter", &self.taps, "an even number of taps up to 16"),
+            false => FAMILY.refuse("resample_filter", &self.taps, "an even number of taps up to 16"),
         }
     }
 
@@ -445,21 +442,29 @@ impl Build<'_> {
         Embedding { features, layers, classes: self.classes() }
     }
 
-    /// Of a `DhariwalUNet`: a column of a map, added to the embedding.
+    /// A `DhariwalUNet` adds a column of a matrix to its embedding, a `SongUNet` to the features of the noise: √n times that
+    /// of one of n classes, and a bias, which is there without a class as well.
     fn classes(&mut self) -> Option<Classes> {
-        let Shape { embedded, arguments, .. } = *self.shape;
+        let Shape { embedded, features, dhariwal, arguments, .. } = *self.shape;
         let count = arguments.label_dim;
         if count == 0 {
             return None;
         }
-        let weight = Parameter::new(format!("{}map_label.weight", self.prefix), &[count, embedded]);
+        let channels = if dhariwal { embedded } else { features };
+        let weight = Parameter::new(format!("{}map_label.weight", self.prefix), &[count, channels]);
         self.draft.tensors.push(Origin {
             parameter: weight.name.clone(),
             tensor: weight.name.clone(),
-            shape: vec![embedded, count],
+            shape: vec![channels, count],
             pick: Pick::Transposed,
         });
-        Some(Classes { weight, after: 2, required: arguments.label_dropout == 0.0 })
+        Some(Classes {
+            weight,
+            scale: if dhariwal { 1.0 } else { (count as f64).sqrt() },
+            bias: (!dhariwal).then(|| Parameter::new(format!("{}map_label.bias", self.prefix), &[channels])),
+            after: if dhariwal { 2 } else { 0 },
+            required: arguments.label_dropout == 0.0,
+        })
     }
 
     /// ε is 1e-6 in `SongUNet` and 1e-5 in `DhariwalUNet`.

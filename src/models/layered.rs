@@ -70,8 +70,27 @@ impl Layered {
     }
 
     fn embed(&self, noise: f64) -> candle_core::Result<Tensor> {
+        let mut v = self.features(noise)?;
         let embedding = &self.network.embedding;
-        let (angles, cosine_first) = match &embedding.features {
+        for index in 0..=embedding.layers.len() {
+            if let Some(classes) = embedding.classes.as_ref().filter(|classes| classes.after == index) {
+                if let Some(bias) = &classes.bias {
+                    v = v.broadcast_add(self.get(bias))?;
+                }
+                if let Some(class) = self.class {
+                    v = (v + (self.get(&classes.weight).narrow(0, class, 1)? * classes.scale)?)?;
+                }
+            }
+            if let Some(layer) = embedding.layers.get(index) {
+                v = self.dense(layer, &v)?;
+            }
+        }
+        Ok(v)
+    }
+
+    /// `[1, channels]`
+    fn features(&self, noise: f64) -> candle_core::Result<Tensor> {
+        let (angles, cosine_first) = match &self.network.embedding.features {
             Features::Positional { channels, cosine_first, frequency_shift } => {
                 let half = channels / 2;
                 let angle = |k: usize| {
@@ -86,22 +105,15 @@ impl Layered {
                 let angles = (self.get(frequencies).affine(f64::from(noise as f32), 0.0)? * 2.0)?;
                 ((angles * std::f64::consts::PI)?.unsqueeze(0)?, *cosine_first)
             }
+            Features::Learned { table } => {
+                return self.get(table).narrow(0, Features::row(noise as f32, table.shape[0]), 1);
+            }
         };
         let (sin, cos) = (angles.sin()?, angles.cos()?);
-        let mut v = match cosine_first {
-            true => Tensor::cat(&[cos, sin], 1)?,
-            false => Tensor::cat(&[sin, cos], 1)?,
-        };
-        for index in 0..=embedding.layers.len() {
-            let classes = embedding.classes.as_ref().filter(|classes| classes.after == index);
-            if let (Some(classes), Some(class)) = (classes, self.class) {
-                v = (v + self.get(&classes.weight).narrow(0, class, 1)?)?;
-            }
-            if let Some(layer) = embedding.layers.get(index) {
-                v = self.dense(layer, &v)?;
-            }
+        match cosine_first {
+            true => Tensor::cat(&[cos, sin], 1),
+            false => Tensor::cat(&[sin, cos], 1),
         }
-        Ok(v)
     }
 
     fn normalise(&self, norm: &Norm, x: &Tensor, embedding: &Tensor) -> candle_core::Result<Tensor> {

@@ -16,6 +16,7 @@
 
 pub mod adm;
 mod architecture;
+mod bounds;
 mod convolution;
 pub mod ddpm;
 mod draft;
@@ -28,6 +29,7 @@ mod import;
 mod layered;
 mod model;
 mod options;
+mod quarters;
 mod recipe;
 mod reference;
 mod refinenet;

@@ -15,8 +15,12 @@ pub(super) struct Reference {
     pub(super) shift: f64,
     /// `out` of the program in units of the network's output: 1/σ, say, where the program divides by σ itself.
     pub(super) out: f64,
+    /// Score of the program in units of ours: with exact numbers, and with those of a table in single precision.
+    pub(super) score: [f64; 2],
     /// Length of one unit of the program's pixels: 1 for [-1, 1], 2 for [0, 1].
     pub(super) pixel: f64,
+    /// Whether the program cuts images whose sides are no multiples of 8 in four.
+    pub(super) quarters: bool,
     /// What `grad_x` is the gradient of.
     pub(super) gradient: Gradient,
 }
@@ -49,7 +53,9 @@ impl Reference {
             scale: 1.0,
             shift: 0.0,
             out: 1.0,
+            score: [1.0; 2],
             pixel: 1.0,
+            quarters: false,
             gradient: Gradient::Output,
         };
         match parameterization {
@@ -60,6 +66,7 @@ impl Reference {
                 scale: 2.0,
                 shift: -1.0,
                 pixel: 2.0,
+                quarters: true,
                 gradient: Gradient::Denoised,
                 ..same
             }),
@@ -80,14 +87,25 @@ impl Reference {
                     ..same
                 })
             }
+            // A program with a `sigma` for this process is EDM's, which finds the time of it in single precision.
+            Parameterization::LinearProcess(process) if name == "sigma" => {
+                Ok(Self { noise: process.single_precision_noise(value), gradient: Gradient::Denoised, ..same })
+            }
             _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
             Parameterization::Edm { .. } | Parameterization::UnitDenoiser | Parameterization::VarianceExploding(_) => {
                 Err(format!("is conditioned by `{name}`, expected `sigma`"))
             }
             // The network's own input keeps its variance.
             Parameterization::VariancePreserving(process) => {
-                let sigma = process.levels.sigma(value / process.time_scale);
-                Ok(Self { sigma, scale: (1.0 + sigma * sigma).sqrt(), ..same })
+                let time = value / process.time_scale;
+                let sigma = process.levels.sigma(time);
+                // Between two levels a program that is told `labels` divides its output by the std of the lower one.
+                let std = |sigma: f64| sigma / (1.0 + sigma * sigma).sqrt();
+                let below = process.levels.sigma(time.floor());
+                // The first ᾱ are next to 1: rounded to single precision, 1 − ᾱ keeps a few digits.
+                let rounded = 1.0 - (1.0 / (1.0 + below * below)) as f32;
+                let score = [std(sigma) / std(below), std(sigma) / f64::from(rounded).sqrt()];
+                Ok(Self { sigma, score, scale: (1.0 + sigma * sigma).sqrt(), ..same })
             }
             Parameterization::LinearProcess(process) => {
                 let sigma = process.sigma(value / process.time_scale);

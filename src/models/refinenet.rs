@@ -13,6 +13,7 @@
 //! Song and Ermon (2019), <https://arxiv.org/abs/1907.05600>, appendix A; (2020), <https://arxiv.org/abs/2006.09011>,
 //! appendix B; <https://github.com/ermongroup/ncsn>, <https://github.com/ermongroup/ncsnv2>
 
+use super::bounds::{LARGEST_IMAGE, MOST_CHANNELS, MOST_STEPS};
 use super::convolution::Convolution;
 use super::layered::tensors;
 use super::{Architecture, Family, Recipe, ScoreModel, TensorIndex};
@@ -92,35 +93,26 @@ pub(super) const NCSN_V2: Family = Family {
     recognise: |tensors| tensors.contains_key("normalizer.alpha") && tensors.contains_key("begin_conv.weight"),
 };
 
-/// A file's numbers are not to be trusted.
-const MOST_CHANNELS: usize = 1 << 14;
-const MOST_LEVELS: usize = 100_000;
-
 impl RefineNetConfig {
     fn of(config: &Value) -> Result<Self, String> {
         Self::deserialize(config).map_err(|error| format!("config: {error}"))
     }
 
-    fn check(&self, family: &str) -> Result<(), String> {
+    fn check(&self, family: &Family) -> Result<(), String> {
         let Self { data, model, .. } = self;
-        let within = |field: &str, got: usize, (least, most): (usize, usize)| match (least..=most).contains(&got) {
-            true => Ok(()),
-            false => Err(format!("{family} with {field} = {got}, expected {least} to {most}")),
-        };
-        within("data.channels", data.channels, (1, MOST_CHANNELS))?;
-        within("data.image_size", data.image_size, (1, 1 << 16))?;
-        within("model.ngf", model.ngf, (2, MOST_CHANNELS))?;
-        within("model.num_classes", model.num_classes, (2, MOST_LEVELS))?;
+        family.within("data.channels", data.channels, 1..=MOST_CHANNELS)?;
+        family.within("data.image_size", data.image_size, 1..=LARGEST_IMAGE)?;
+        family.within("model.ngf", model.ngf, 2..=MOST_CHANNELS)?;
+        family.within("model.num_classes", model.num_classes, 2..=MOST_STEPS)?;
         let (high, low) = (model.sigma_begin, model.sigma_end);
         if !(low > 0.0 && low < high && high.is_finite()) {
             return Err(format!(
-                "{family} with noise levels from {high} to {low}, expected them to fall and stay above 0"
+                "{} with noise levels from {high} to {low}, expected them to fall and stay above 0",
+                family.name
             ));
         }
         let of = |field: &str, got: &Option<String>, known: &[&str]| match got {
-            Some(got) if !known.contains(&got.as_str()) => {
-                Err(format!("{family} with {field} = {got:?} cannot be built, only {}", known.join(" and ")))
-            }
+            Some(got) if !known.contains(&got.as_str()) => family.refuse(field, got, &known.join(" and ")),
             _ => Ok(()),
         };
         of("sigma_dist", &model.sigma_dist, &["geometric", "uniform"])?;
@@ -128,7 +120,7 @@ impl RefineNetConfig {
         of("nonlinearity", &model.nonlinearity, &["elu"])?;
         for (field, got) in [("logit_transform", data.logit_transform), ("spec_norm", model.spec_norm)] {
             if got {
-                return Err(format!("{family} with {field} = true cannot be built, only false"));
+                return family.refuse(field, &true, "false");
             }
         }
         Ok(())
@@ -143,10 +135,10 @@ impl RefineNetConfig {
     }
 
     fn ncsn(&self, _: &TensorIndex) -> Result<Recipe, String> {
-        self.check("ncsn")?;
+        self.check(&NCSN)?;
         // It is told the number of the level, and levels are found by their logarithm.
         if self.model.sigma_dist.as_deref() == Some("uniform") {
-            return Err("ncsn with sigma_dist = \"uniform\" cannot be built, only geometric".into());
+            return NCSN.refuse("sigma_dist", &"uniform", "geometric");
         }
         let Levels { ngf, num_classes: count, sigma_begin: largest, sigma_end: smallest, .. } = self.model;
         let shape = RefineNetShape::new(self.data.channels, ngf, Depth::Four, Some(count));
@@ -154,16 +146,13 @@ impl RefineNetConfig {
     }
 
     fn ncsnv2(&self, tensors: &TensorIndex) -> Result<Recipe, String> {
-        self.check("ncsnv2")?;
+        self.check(&NCSN_V2)?;
         let stage = |name: &str| tensors.contains_key(&format!("{name}.0.conv1.weight"));
         let depth = match self.class.as_deref() {
             Some("NCSNv2") => Depth::Four,
             Some("NCSNv2Deeper") => Depth::Five,
             Some("NCSNv2Deepest") => Depth::Six,
-            Some(other) => {
-                let known = "NCSNv2, NCSNv2Deeper and NCSNv2Deepest";
-                return Err(format!("ncsnv2 with _class = {other:?} cannot be built, only {known}"));
-            }
+            Some(other) => return NCSN_V2.refuse("_class", &other, "NCSNv2, NCSNv2Deeper and NCSNv2Deepest"),
             None if stage("res31") || tensors.is_empty() && self.data.dataset == "FFHQ" => Depth::Six,
             None if stage("res5") || tensors.is_empty() && self.data.dataset == "LSUN" => Depth::Five,
             None => Depth::Four,

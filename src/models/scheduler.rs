@@ -1,5 +1,6 @@
 //! `scheduler_config.json` of diffusers, as far as it says how the network was trained.
 
+use super::bounds::MOST_STEPS;
 use crate::priors::{NoiseCoordinate, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving};
 use crate::schedules::Discrete;
 use serde::Deserialize;
@@ -26,9 +27,6 @@ pub(super) struct SchedulerConfig {
 fn thousand() -> usize {
     1000
 }
-
-/// More than any network has been trained with.
-const MOST_LEVELS: usize = 100_000;
 
 /// Schedulers of one and the same training process, the discrete variance-preserving one.
 const VARIANCE_PRESERVING: [&str; 16] = [
@@ -107,8 +105,8 @@ impl SchedulerConfig {
             format!("has a scheduler with {field} = {got:?}, expected {expected}")
         };
         if let Some(betas) = &self.trained_betas {
-            if betas.len() > MOST_LEVELS {
-                return Err(wrong("trained_betas of length", &betas.len(), &format!("up to {MOST_LEVELS}")));
+            if betas.len() > MOST_STEPS {
+                return Err(wrong("trained_betas of length", &betas.len(), &format!("up to {MOST_STEPS}")));
             }
             return Discrete::of_betas(betas.clone()).ok_or_else(|| {
                 wrong("trained_betas of length", &betas.len(), "at least two numbers above 0 and below 1")
@@ -126,8 +124,8 @@ impl SchedulerConfig {
 /// # Errors
 /// A sentence with what is not so.
 pub(super) fn levels(schedule: &str, (start, end): (f64, f64), count: usize) -> Result<Discrete, String> {
-    if !(2..=MOST_LEVELS).contains(&count) {
-        return Err(format!("has a training process of {count} levels, expected 2 to {MOST_LEVELS}"));
+    if !(2..=MOST_STEPS).contains(&count) {
+        return Err(format!("has a training process of {count} levels, expected 2 to {MOST_STEPS}"));
     }
     let between = |from: f64, to: f64| (0..count).map(move |k| from + (to - from) * k as f64 / (count - 1) as f64);
     let betas: Vec<f64> = match schedule {

@@ -6,7 +6,8 @@
 //!
 //! Song et al. (2021), <https://arxiv.org/abs/2011.13456>; <https://github.com/yang-song/score_sde_pytorch>
 
-use super::draft::{Affine, Draft, Extent, Residual, affine, dense, groups_of_four, norm, source, sum};
+use super::bounds::{Extent, MOST_STEPS};
+use super::draft::{Affine, Draft, Residual, affine, dense, groups_of_four, norm, source, sum};
 use super::{Family, Origin, Pick, Recipe, TensorIndex};
 use crate::priors::{
     LinearProcess, NoiseCoordinate, Parameterization, Prediction, Time, VarianceExploding, VariancePreserving,
@@ -168,9 +169,6 @@ fn recognise(tensors: &TensorIndex) -> bool {
         || walked("all_modules.0.W") && walked("all_modules.1.weight")
 }
 
-/// A number of noise levels beyond this is a mistake.
-const MOST_SCALES: usize = 100_000;
-
 /// Epsilon of every normalisation.
 const EPSILON: f64 = 1e-6;
 
@@ -206,18 +204,18 @@ impl ScoreSdeConfig {
 
     fn parameterization(&self) -> Result<(Parameterization, (f64, f64)), String> {
         let Self { data, model, training } = self;
-        if !(2..=MOST_SCALES).contains(&model.num_scales) {
-            return refuse("num_scales", &model.num_scales, &format!("2 to {MOST_SCALES}"));
+        if !(2..=MOST_STEPS).contains(&model.num_scales) {
+            return FAMILY.refuse("num_scales", &model.num_scales, &format!("2 to {MOST_STEPS}"));
         }
         if training.sde == "vesde" {
             let (low, high) = (model.sigma_min, model.sigma_max);
             if !(low > 0.0 && low < high && high.is_finite()) {
-                return refuse("sigma_min, sigma_max", &(low, high), "0 < sigma_min < sigma_max");
+                return FAMILY.refuse("sigma_min, sigma_max", &(low, high), "0 < sigma_min < sigma_max");
             }
             if self.fourier() != training.continuous {
                 let got = (&model.name, &model.embedding_type, training.continuous);
                 let can = "ncsnpp's \"fourier\" with true, \"positional\" with false";
-                return refuse("name, embedding_type, training.continuous", &got, can);
+                return FAMILY.refuse("name, embedding_type, training.continuous", &got, can);
             }
             let coordinate = match training.continuous {
                 true => NoiseCoordinate::Logarithm,
@@ -233,22 +231,22 @@ impl ScoreSdeConfig {
             return Ok((Parameterization::VarianceExploding(process), range));
         }
         if model.scale_by_sigma {
-            return refuse("scale_by_sigma", &true, &format!("false with {}", training.sde));
+            return FAMILY.refuse("scale_by_sigma", &true, &format!("false with {}", training.sde));
         }
         if self.fourier() {
-            return refuse("embedding_type", &model.embedding_type, "\"positional\" with vpsde and subvpsde");
+            return FAMILY.refuse("embedding_type", &model.embedding_type, "\"positional\" with vpsde and subvpsde");
         }
         if !data.centered {
-            return refuse("data.centered", &false, "true with vpsde and subvpsde");
+            return FAMILY.refuse("data.centered", &false, "true with vpsde and subvpsde");
         }
         let (beta_min, beta_max) = (model.beta_min, model.beta_max);
         if !(beta_min > 0.0 && beta_min < beta_max && beta_max.is_finite()) {
-            return refuse("beta_min, beta_max", &(beta_min, beta_max), "0 < beta_min < beta_max");
+            return FAMILY.refuse("beta_min, beta_max", &(beta_min, beta_max), "0 < beta_min < beta_max");
         }
         let sub = match training.sde.as_str() {
             "vpsde" => false,
             "subvpsde" => true,
-            other => return refuse("training.sde", &other, "\"vesde\", \"vpsde\" and \"subvpsde\""),
+            other => return FAMILY.refuse("training.sde", &other, "\"vesde\", \"vpsde\" and \"subvpsde\""),
         };
         if training.continuous {
             let process = LinearProcess { beta_min, beta_max, time_scale: 999.0, sub };
@@ -256,12 +254,12 @@ impl ScoreSdeConfig {
             return Ok((Parameterization::LinearProcess(process), range));
         }
         if sub {
-            return refuse("training.continuous", &false, "true with subvpsde");
+            return FAMILY.refuse("training.continuous", &false, "true with subvpsde");
         }
         let count = model.num_scales;
         let beta = |k: usize| (beta_min + (beta_max - beta_min) * k as f64 / (count - 1) as f64) / count as f64;
         let Some(levels) = Discrete::of_betas((0..count).map(beta).collect()) else {
-            return refuse("beta_max", &beta_max, &format!("less than num_scales = {count}"));
+            return FAMILY.refuse("beta_max", &beta_max, &format!("less than num_scales = {count}"));
         };
         let process = VariancePreserving::new(levels, Prediction::Noise, Time::Interpolated);
         let range = process.sigma_range();
@@ -272,16 +270,16 @@ impl ScoreSdeConfig {
         let model = &self.model;
         let of = |field: &str, got: &String, known: &[&str]| match known.contains(&got.as_str()) {
             true => Ok(()),
-            false => refuse(field, got, &known.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(", ")),
+            false => FAMILY.refuse(field, got, &known.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(", ")),
         };
-        self.extent().check("score_sde")?;
+        self.extent().check(&FAMILY)?;
         of("name", &model.name, &["ncsnpp", "ddpm"])?;
         of("nonlinearity", &model.nonlinearity, &["swish"])?;
         if !model.conditional {
-            return refuse("conditional", &false, "true");
+            return FAMILY.refuse("conditional", &false, "true");
         }
         if !model.resamp_with_conv {
-            return refuse("resamp_with_conv", &false, "true");
+            return FAMILY.refuse("resamp_with_conv", &false, "true");
         }
         if model.name == "ddpm" {
             return Ok(());
@@ -292,10 +290,10 @@ impl ScoreSdeConfig {
         of("progressive_input", &model.progressive_input, &["none", "input_skip", "residual"])?;
         of("progressive_combine", &model.progressive_combine, &["sum"])?;
         if model.fir && model.resblock_type != "biggan" {
-            return refuse("fir with resblock_type", &model.resblock_type, "\"biggan\"");
+            return FAMILY.refuse("fir with resblock_type", &model.resblock_type, "\"biggan\"");
         }
         if model.fir && !(model.fir_kernel.len().is_multiple_of(2) && (2..=16).contains(&model.fir_kernel.len())) {
-            return refuse("fir_kernel", &model.fir_kernel, "an even number of taps up to 16");
+            return FAMILY.refuse("fir_kernel", &model.fir_kernel, "an even number of taps up to 16");
         }
         Ok(())
     }
@@ -375,10 +373,6 @@ impl ScoreSdeConfig {
         let embedding = Embedding { features, layers, classes: None };
         Ok((Network { channels: data.num_channels, embedding, steps: walk.draft.steps }, walk.draft.tensors))
     }
-}
-
-fn refuse<T>(field: &str, got: &dyn std::fmt::Debug, can: &str) -> Result<T, String> {
-    Err(format!("score_sde with {field} = {got:?} cannot be built, only {can}"))
 }
 
 /// The modules in the order of their numbers.

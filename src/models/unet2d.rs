@@ -3,10 +3,11 @@
 //! Parameter names are those of the checkpoints. What the configuration can say and this file cannot build is refused by
 //! name.
 
+use super::bounds::{MOST_BLOCKS, MOST_CHANNELS, MOST_CLASSES, MOST_LEVELS, MOST_STEPS};
 use super::draft::{Affine, Draft, Residual, affine, dense, norm, source, sum};
 use super::scheduler::{SchedulerConfig, time};
 use super::{Family, Origin, Pick, Recipe, TensorIndex, unet2d_skip};
-use crate::priors::Parameterization;
+use crate::priors::{Parameterization, Time};
 use serde::Deserialize;
 use serde_json::Value;
 use tweedie_kernels::network::{Classes, Embedding, Features, Filter, Network, Parameter, Resample, Source};
@@ -65,6 +66,8 @@ pub struct UNet2dConfig {
     pub num_class_embeds: Option<usize>,
     /// Kind of class condition.
     pub class_embed_type: Option<String>,
+    /// Rows of a learned embedding.
+    pub num_train_timesteps: Option<usize>,
     /// Side of the images it was trained on.
     pub sample_size: Option<Value>,
 }
@@ -98,12 +101,18 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
             Some(text) => format!("has parameterization `{text}`: {error}"),
             None => format!("scheduler: {error}"),
         })?;
+    let learned = architecture.time_embedding_type == LEARNED;
     let (parameterization, sigma_range) = match training {
         Training { parameterization: Some(Preconditioning::Edm { sigma_data }), .. } => {
             (Parameterization::Edm { sigma_data }, (0.002, 80.0))
         }
         Training { scheduler: Some(scheduler), .. } => {
-            scheduler.parameterization(architecture.center_input_sample, time(config)?)?
+            let time = match (learned, config.get("time")) {
+                // Between the rows of a table there is nothing.
+                (true, None) => Time::Nearest,
+                _ => time(config)?,
+            };
+            scheduler.parameterization(architecture.center_input_sample, time)?
         }
         Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
     };
@@ -113,6 +122,21 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
         return Err(format!(
             "UNet2DModel with time_embedding_type = {kind:?} cannot be one that is {parameterization}"
         ));
+    }
+    if learned {
+        let levels = match &parameterization {
+            Parameterization::VariancePreserving(process) if process.time == Time::Nearest => {
+                process.levels.betas().len()
+            }
+            _ => 0,
+        };
+        if architecture.num_train_timesteps != Some(levels) {
+            let rows = architecture.num_train_timesteps.unwrap_or_default();
+            let kind = "with a learned embedding of num_train_timesteps";
+            return Err(format!(
+                "UNet2DModel {kind} = {rows} cannot be one that is {parameterization}: it needs as many levels, the nearest told"
+            ));
+        }
     }
     let native_size = architecture.sample_size.as_ref().and_then(Value::as_u64).map(|size| size as usize);
     let network = architecture.network()?;
@@ -177,6 +201,7 @@ impl Default for UNet2dConfig {
             upsample_type: "conv".into(),
             num_class_embeds: None,
             class_embed_type: None,
+            num_train_timesteps: None,
             sample_size: None,
         }
     }
@@ -242,23 +267,33 @@ impl UNet2dConfig {
         Ok(Network { channels: self.in_channels, embedding: self.embedding(), steps: draft.steps })
     }
 
-    fn embedding(&self) -> Embedding {
+    /// How the noise level and the class enter.
+    pub(super) fn embedding(&self) -> Embedding {
         let (first, embedded) = (self.block_out_channels[0], self.embedded());
-        let layer = |name: &str, inputs, silu| dense(&format!("time_embedding.{name}"), inputs, embedded, silu);
-        let layers = vec![layer("linear_1", first, false), layer("linear_2", embedded, true)];
-        Embedding {
-            features: Features::Positional {
+        let features = match self.time_embedding_type.as_str() {
+            "fourier" => {
+                Features::Fourier { frequencies: Parameter::new("time_proj.weight", &[first]), cosine_first: false }
+            }
+            LEARNED => {
+                let levels = self.num_train_timesteps.unwrap_or_default();
+                Features::Learned { table: Parameter::new("time_proj.weight", &[levels, first]) }
+            }
+            _ => Features::Positional {
                 channels: first,
                 cosine_first: self.flip_sin_to_cos,
                 frequency_shift: self.freq_shift,
             },
-            classes: self.num_class_embeds.map(|classes| Classes {
-                weight: Parameter::new("class_embedding.weight", &[classes, embedded]),
-                after: layers.len(),
-                required: true,
-            }),
-            layers,
-        }
+        };
+        let layer = |name: &str, inputs, silu| dense(&format!("time_embedding.{name}"), inputs, embedded, silu);
+        let layers = vec![layer("linear_1", features.channels(), false), layer("linear_2", embedded, true)];
+        let classes = self.num_class_embeds.map(|classes| Classes {
+            weight: Parameter::new("class_embedding.weight", &[classes, embedded]),
+            scale: 1.0,
+            bias: None,
+            after: layers.len(),
+            required: true,
+        });
+        Embedding { features, layers, classes }
     }
 
     /// Channels of the embedding.
@@ -271,14 +306,31 @@ impl UNet2dConfig {
     /// # Errors
     /// A sentence naming the field that cannot be built, its value, and what can.
     pub(super) fn check_embedding(&self) -> Result<(), String> {
+        let kinds = ["positional", "fourier", LEARNED];
+        if !kinds.contains(&self.time_embedding_type.as_str()) {
+            let can = kinds.map(|kind| format!("{kind:?}")).join(", ");
+            return FAMILY.refuse("time_embedding_type", &self.time_embedding_type, &can);
+        }
+        let levels = self.num_train_timesteps.unwrap_or_default();
+        if self.time_embedding_type == LEARNED && !(2..=MOST_STEPS).contains(&levels) {
+            let can = format!("2 to {MOST_STEPS} with a learned embedding");
+            return FAMILY.refuse("num_train_timesteps", &self.num_train_timesteps, &can);
+        }
+        // What the others take for a class is a number or a vector, of which no table says how many there are.
+        if self.class_embed_type.is_some() {
+            return FAMILY.refuse("class_embed_type", &self.class_embed_type, "null, a table of num_class_embeds rows");
+        }
+        if self.num_class_embeds.is_some_and(|classes| !(1..=MOST_CLASSES).contains(&classes)) {
+            return FAMILY.refuse("num_class_embeds", &self.num_class_embeds, &format!("1 to {MOST_CLASSES}"));
+        }
         if !(1..=4 * MOST_CHANNELS).contains(&self.embedded()) {
-            return refuse("time_embedding_dim", &self.embedded(), &format!("1 to {}", 4 * MOST_CHANNELS));
+            return FAMILY.refuse("time_embedding_dim", &self.embedded(), &format!("1 to {}", 4 * MOST_CHANNELS));
         }
         // The exponents of the frequencies are divided by what is left of the half.
         let half = self.block_out_channels[0] as f64 / 2.0;
         if self.time_embedding_type == "positional" && !(self.freq_shift.is_finite() && self.freq_shift < half) {
             let can = format!("numbers below half of the first channels, {half}");
-            return refuse("freq_shift", &self.freq_shift, &can);
+            return FAMILY.refuse("freq_shift", &self.freq_shift, &can);
         }
         Ok(())
     }
@@ -302,75 +354,74 @@ impl UNet2dConfig {
         let levels = self.block_out_channels.len();
         if levels == 0 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
             let lengths = (levels, self.down_block_types.len(), self.up_block_types.len());
-            return refuse("block_out_channels, down_block_types, up_block_types of lengths", &lengths, "equal ones");
+            return FAMILY.refuse(
+                "block_out_channels, down_block_types, up_block_types of lengths",
+                &lengths,
+                "equal ones",
+            );
         }
         // A file's numbers are not to be trusted: each of these bounds memory and time before anything is built.
         if levels > MOST_LEVELS {
-            return refuse("block_out_channels of length", &levels, &format!("up to {MOST_LEVELS}"));
+            return FAMILY.refuse("block_out_channels of length", &levels, &format!("up to {MOST_LEVELS}"));
         }
-        if self.layers_per_block > MOST_LAYERS {
-            return refuse("layers_per_block", &self.layers_per_block, &format!("up to {MOST_LAYERS}"));
+        if self.layers_per_block.saturating_mul(levels) > MOST_BLOCKS {
+            return FAMILY.refuse(
+                "layers_per_block",
+                &self.layers_per_block,
+                &format!("up to {}", MOST_BLOCKS / levels),
+            );
         }
         if !(1..=MOST_CHANNELS).contains(&self.in_channels) {
-            return refuse("in_channels", &self.in_channels, &format!("1 to {MOST_CHANNELS}"));
+            return FAMILY.refuse("in_channels", &self.in_channels, &format!("1 to {MOST_CHANNELS}"));
         }
         if self.out_channels != self.in_channels && self.out_channels != 2 * self.in_channels {
             let can = format!("in_channels, {}, or twice as many", self.in_channels);
-            return refuse("out_channels", &self.out_channels, &can);
+            return FAMILY.refuse("out_channels", &self.out_channels, &can);
         }
         let outside = |channels: &usize| !(1..=MOST_CHANNELS).contains(channels);
         if self.block_out_channels.iter().any(outside) || !self.block_out_channels[0].is_multiple_of(2) {
             let can = format!("1 to {MOST_CHANNELS} channels and an even number of the first");
-            return refuse("block_out_channels", &self.block_out_channels, &can);
+            return FAMILY.refuse("block_out_channels", &self.block_out_channels, &can);
         }
         let of_kinds = |types: &[String], kinds: [&str; 3]| types.iter().all(|kind| kinds.contains(&kind.as_str()));
         if !of_kinds(&self.down_block_types, ["DownBlock2D", ATTENTION_DOWN, RESIDUAL_DOWN]) {
             let can = format!("DownBlock2D, {ATTENTION_DOWN} and {RESIDUAL_DOWN}");
-            return refuse("down_block_types", &self.down_block_types, &can);
+            return FAMILY.refuse("down_block_types", &self.down_block_types, &can);
         }
         if !of_kinds(&self.up_block_types, ["UpBlock2D", ATTENTION_UP, RESIDUAL_UP]) {
             let can = format!("UpBlock2D, {ATTENTION_UP} and {RESIDUAL_UP}");
-            return refuse("up_block_types", &self.up_block_types, &can);
-        }
-        if self.time_embedding_type != "positional" {
-            return refuse("time_embedding_type", &self.time_embedding_type, "\"positional\"");
+            return FAMILY.refuse("up_block_types", &self.up_block_types, &can);
         }
         let modulated = self.resnet_time_scale_shift == "scale_shift";
         if self.resnet_time_scale_shift != "default" && !modulated {
             let can = "\"default\" and \"scale_shift\"";
-            return refuse("resnet_time_scale_shift", &self.resnet_time_scale_shift, can);
+            return FAMILY.refuse("resnet_time_scale_shift", &self.resnet_time_scale_shift, can);
         }
         // The library leaves the norm out then.
         if modulated && self.mid_block_type.is_some() && self.add_attention && self.attn_norm_num_groups.is_none() {
             let got = (&self.resnet_time_scale_shift, self.attn_norm_num_groups);
-            return refuse("resnet_time_scale_shift, attn_norm_num_groups", &got, "a number of groups");
+            return FAMILY.refuse("resnet_time_scale_shift, attn_norm_num_groups", &got, "a number of groups");
         }
         if self.act_fn != "silu" && self.act_fn != "swish" {
-            return refuse("act_fn", &self.act_fn, "\"silu\"");
+            return FAMILY.refuse("act_fn", &self.act_fn, "\"silu\"");
         }
         if [&self.downsample_type, &self.upsample_type].into_iter().any(|kind| kind != "conv" && kind != "resnet") {
             let got = (&self.downsample_type, &self.upsample_type);
-            return refuse("downsample_type, upsample_type", &got, "\"conv\" and \"resnet\"");
+            return FAMILY.refuse("downsample_type, upsample_type", &got, "\"conv\" and \"resnet\"");
         }
         if self.downsample_padding > 1 {
-            return refuse("downsample_padding", &self.downsample_padding, "0 and 1");
+            return FAMILY.refuse("downsample_padding", &self.downsample_padding, "0 and 1");
         }
         if !(self.mid_block_scale_factor > 0.0 && self.mid_block_scale_factor.is_finite()) {
-            return refuse("mid_block_scale_factor", &self.mid_block_scale_factor, "numbers above 0");
+            return FAMILY.refuse("mid_block_scale_factor", &self.mid_block_scale_factor, "numbers above 0");
         }
         if self.mid_block_type.as_ref().is_some_and(|kind| kind != MIDDLE) {
-            return refuse("mid_block_type", &self.mid_block_type, &format!("{MIDDLE:?} and null"));
+            return FAMILY.refuse("mid_block_type", &self.mid_block_type, &format!("{MIDDLE:?} and null"));
         }
         self.check_embedding()?;
-        if self.class_embed_type.is_some() {
-            return refuse("class_embed_type", &self.class_embed_type, "null");
-        }
-        if self.num_class_embeds.is_some_and(|classes| !(1..=MOST_CLASSES).contains(&classes)) {
-            return refuse("num_class_embeds", &self.num_class_embeds, &format!("1 to {MOST_CLASSES}"));
-        }
         // The library takes groups of four channels then, but in skip blocks alone.
         if self.norm_num_groups.is_none() {
-            return refuse("norm_num_groups", &self.norm_num_groups, "a number of groups without skip blocks");
+            return FAMILY.refuse("norm_num_groups", &self.norm_num_groups, "a number of groups without skip blocks");
         }
         let groups = self.norm_groups();
         if let Some(channels) = self.block_out_channels.iter().find(|&c| groups == 0 || c % groups != 0) {
@@ -459,10 +510,6 @@ impl UNet2dConfig {
     }
 }
 
-fn refuse(field: &str, got: &dyn std::fmt::Debug, can: &str) -> Result<(), String> {
-    Err(format!("UNet2DModel with {field} = {got:?} cannot be built yet, only {can}"))
-}
-
 /// A convolution `name.conv` that changes the resolution.
 fn resample(draft: &mut Draft, name: &str, x: usize, resample: Resample) -> usize {
     let channels = draft.channels(&[x]);
@@ -470,14 +517,11 @@ fn resample(draft: &mut Draft, name: &str, x: usize, resample: Resample) -> usiz
     draft.sum(sum(vec![Source { resample, ..source(&[x], map) }], channels))
 }
 
+/// A time embedding that is a table.
+const LEARNED: &str = "learned";
+
 const ATTENTION_DOWN: &str = "AttnDownBlock2D";
 const ATTENTION_UP: &str = "AttnUpBlock2D";
 const RESIDUAL_DOWN: &str = "ResnetDownsampleBlock2D";
 const RESIDUAL_UP: &str = "ResnetUpsampleBlock2D";
 pub(super) const MIDDLE: &str = "UNetMidBlock2D";
-
-/// Larger than in any network of this kind that has been published.
-const MOST_LEVELS: usize = 16;
-const MOST_LAYERS: usize = 64;
-const MOST_CHANNELS: usize = 1 << 16;
-const MOST_CLASSES: usize = 1 << 20;

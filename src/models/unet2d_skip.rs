@@ -5,10 +5,11 @@
 //!
 //! Song et al. (2021), <https://arxiv.org/abs/2011.13456>
 
-use super::draft::{Affine, Draft, Extent, Residual, affine, dense, groups_of_four, norm, source, sum};
-use super::unet2d::{MIDDLE, UNet2dConfig};
+use super::bounds::Extent;
+use super::draft::{Affine, Draft, Residual, affine, dense, groups_of_four, norm, source, sum};
+use super::unet2d::{FAMILY, MIDDLE, UNet2dConfig};
 use std::f64::consts::FRAC_1_SQRT_2;
-use tweedie_kernels::network::{Embedding, Features, Filter, Network, Norm, Parameter, Source, Sum};
+use tweedie_kernels::network::{Filter, Network, Norm, Parameter, Source, Sum};
 
 const DOWN: [&str; 2] = ["SkipDownBlock2D", "AttnSkipDownBlock2D"];
 const UP: [&str; 2] = ["SkipUpBlock2D", "AttnSkipUpBlock2D"];
@@ -29,7 +30,7 @@ pub(super) fn has_skip_blocks(config: &UNet2dConfig) -> bool {
 
 fn check(config: &UNet2dConfig) -> Result<(), String> {
     let refuse = |field: &str, got: &dyn std::fmt::Debug, can: &str| {
-        Err(format!("UNet2DModel with skip blocks and {field} = {got:?} cannot be built, only {can}"))
+        FAMILY.refuse(&format!("skip blocks and {field}"), got, can)
     };
     let levels = config.block_out_channels.len();
     if config.down_block_types.len() != levels || config.up_block_types.len() != levels {
@@ -43,9 +44,9 @@ fn check(config: &UNet2dConfig) -> Result<(), String> {
         multipliers: &vec![1; levels],
         blocks: config.layers_per_block,
     };
-    extent.check("UNet2DModel")?;
+    extent.check(&FAMILY)?;
     for &channels in &config.block_out_channels {
-        Extent { channels, ..extent }.check("UNet2DModel")?;
+        Extent { channels, ..extent }.check(&FAMILY)?;
     }
     if (config.in_channels, config.out_channels) != (COLOURS, COLOURS) {
         return refuse("in_channels, out_channels", &(config.in_channels, config.out_channels), "3");
@@ -56,9 +57,6 @@ fn check(config: &UNet2dConfig) -> Result<(), String> {
     if !config.up_block_types.iter().all(|kind| UP.contains(&kind.as_str())) {
         return refuse("up_block_types", &config.up_block_types, &UP.join(" and "));
     }
-    if !["fourier", "positional"].contains(&config.time_embedding_type.as_str()) {
-        return refuse("time_embedding_type", &config.time_embedding_type, "\"fourier\" and \"positional\"");
-    }
     if config.resnet_time_scale_shift != "default" {
         return refuse("resnet_time_scale_shift", &config.resnet_time_scale_shift, "\"default\"");
     }
@@ -68,9 +66,6 @@ fn check(config: &UNet2dConfig) -> Result<(), String> {
     config.check_embedding()?;
     if config.act_fn != "silu" && config.act_fn != "swish" {
         return refuse("act_fn", &config.act_fn, "\"silu\"");
-    }
-    if config.num_class_embeds.is_some() || config.class_embed_type.is_some() {
-        return refuse("num_class_embeds", &config.num_class_embeds, "unconditional models");
     }
     let Some(width) = config.attention_head_dim else { return check_scale(config) };
     let down = config.block_out_channels.iter().zip(&config.down_block_types).filter(|(_, kind)| **kind == DOWN[1]);
@@ -98,8 +93,8 @@ fn check_scale(config: &UNet2dConfig) -> Result<(), String> {
 pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
     check(config)?;
     let channels = &config.block_out_channels;
-    let (first, embedded) = (channels[0], config.embedded());
-    let mut build = Build { config, draft: Draft::new(config.in_channels), embedded };
+    let first = channels[0];
+    let mut build = Build { config, draft: Draft::new(config.in_channels), embedded: config.embedded() };
     let last = channels.len() - 1;
 
     let mut x = build.draft.convolution(0, None, affine("conv_in", config.in_channels, first, 3));
@@ -154,21 +149,7 @@ pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
     let norm = build.norm("conv_norm_out", first, groups);
     build.colours("conv_out", x, norm, output);
 
-    let features = match config.time_embedding_type.as_str() {
-        "fourier" => {
-            Features::Fourier { frequencies: Parameter::new("time_proj.weight", &[first]), cosine_first: false }
-        }
-        _ => Features::Positional {
-            channels: first,
-            cosine_first: config.flip_sin_to_cos,
-            frequency_shift: config.freq_shift,
-        },
-    };
-    let layers = vec![
-        dense("time_embedding.linear_1", features.channels(), embedded, false),
-        dense("time_embedding.linear_2", embedded, embedded, true),
-    ];
-    let embedding = Embedding { features, layers, classes: None };
+    let embedding = config.embedding();
     Ok(Network { channels: config.in_channels, embedding, steps: build.draft.steps })
 }
 

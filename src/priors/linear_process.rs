@@ -38,6 +38,16 @@ impl LinearProcess {
         2.0 * log / (self.beta_min + (self.beta_min * self.beta_min + 2.0 * slope * log).sqrt())
     }
 
+    /// What EDM's program tells the network at noise level `sigma`: `time_scale` times [`time`](Self::time) in single precision
+    /// and in its order, which at small σ cancels all but a few digits.
+    pub(crate) fn single_precision_noise(&self, sigma: f64) -> f64 {
+        let sigma = sigma as f32;
+        let (slope, beta_min) = (self.beta_max - self.beta_min, self.beta_min);
+        let log = (1.0 + sigma * sigma).ln();
+        let root = ((beta_min * beta_min) as f32 + (2.0 * slope) as f32 * log).sqrt();
+        f64::from(self.time_scale as f32 * ((root - beta_min as f32) / slope as f32))
+    }
+
     /// α at noise level `sigma`.
     fn alpha(&self, sigma: f64) -> f64 {
         match self.sub {

@@ -10,6 +10,7 @@ mod deblur;
 mod degrade;
 mod denoise;
 mod fill;
+mod fit;
 mod guess;
 mod measured;
 mod methods;
@@ -31,10 +32,12 @@ use crate::samplers::{
 };
 use candle_core::{DType, Device, Tensor};
 use fill::smooth_fill;
+use fit::Fitted;
 use methods::Methods;
 use plan::tiled;
 use region::{Part, parts};
 use result::Moments;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::time::Instant;
 use tweedie_operators::forward::Inpaint;
@@ -50,6 +53,17 @@ pub use result::Restored;
 pub use tasks::Task;
 pub use upscale::Interpolation;
 pub use work::Work;
+
+/// How a model that knows images of one size meets photos of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// In overlapping windows of that size.
+    #[default]
+    Windows,
+    /// The photo as a whole, laid into an image of that size and brought back.
+    Fit,
+}
 
 /// How to restore.
 #[derive(Clone, Debug)]
@@ -75,6 +89,8 @@ pub struct RestoreOptions<'a> {
     pub settings: toml::Table,
     /// Largest side of a window in pixels, at least 64; `None` is 512 where every region fits into that, else 384.
     pub tile: Option<usize>,
+    /// What becomes of photos of another size than the model's own.
+    pub resize: Resize,
     /// Pixels around a hole that the prior is shown; `None` is 48. Of no meaning where there are no holes.
     pub context: Option<usize>,
     /// Bytes of memory that the run may use; `None` is no limit.
@@ -96,6 +112,7 @@ impl Default for RestoreOptions<'_> {
             deadline: None,
             settings: toml::Table::new(),
             tile: None,
+            resize: Resize::Windows,
             context: None,
             memory: None,
             spare: None,
@@ -123,6 +140,73 @@ enum Source<'a> {
     Holes(&'a Photo, Mask),
     /// The whole of a case.
     Whole(&'a Case),
+    /// Either at the model's own size.
+    Fitted(Box<Fitted<'a>>),
+}
+
+impl<'a> Source<'a> {
+    /// A case, or what it is at the model's own size.
+    fn of(case: &'a Case, options: &RestoreOptions<'_>, model: &Model) -> Result<Self> {
+        Ok(match options.own_size(model)? {
+            Some(size) => Self::Fitted(Box::new(Fitted::whole(case, size)?)),
+            None => Self::Whole(case),
+        })
+    }
+
+    /// What is to be restored where no holes are: the measurement, and height and width of the image.
+    fn whole(&self) -> Option<(Measurement<'_>, (usize, usize))> {
+        match self {
+            Self::Holes(..) => None,
+            Self::Whole(case) => Some((case.measurement(), case.size)),
+            Self::Fitted(fitted) => Some((fitted.measurement(), fitted.fit.size)),
+        }
+    }
+
+    fn canvas(&self) -> &'a Photo {
+        match self {
+            Self::Holes(photo, _) => photo,
+            Self::Whole(case) => &case.canvas,
+            Self::Fitted(fitted) => fitted.canvas,
+        }
+    }
+
+    /// The luma that the result must have, where the colours alone are restored.
+    fn luma(&self) -> Option<&'a Tensor> {
+        match self {
+            Self::Holes(..) => None,
+            Self::Whole(case) => case.luma.as_ref(),
+            Self::Fitted(fitted) => fitted.case.and_then(|case| case.luma.as_ref()),
+        }
+    }
+}
+
+impl RestoreOptions<'_> {
+    /// Height and width of the model's own images, if photos are to be laid into one.
+    fn own_size(&self, model: &Model) -> Result<Option<(usize, usize)>> {
+        if self.resize == Resize::Windows {
+            return Ok(None);
+        }
+        let native = model.native_window().map(|side| (side, side));
+        let size = model.denoiser().native_size().or(native).ok_or_else(|| crate::Error::Config {
+            name: "resize".into(),
+            got: "fit".into(),
+            expected: format!("a model that knows images of one size, {} takes any: leave it out", model.name),
+        })?;
+        match self.tile {
+            Some(tile) => Err(crate::Error::Config {
+                name: "tile".into(),
+                got: tile.to_string(),
+                expected: "none where the photo is fitted into one window".into(),
+            }),
+            None => Ok(Some(size)),
+        }
+    }
+}
+
+/// All of an image as one part.
+fn whole_part((height, width): (usize, usize)) -> Part {
+    let region = Region { x: 0, y: 0, width, height };
+    Part { region, fill: Mask::from_fn(width, height, |_, _| true) }
 }
 
 /// A run that is planned and can start: for who shows the plan first.
@@ -154,8 +238,15 @@ impl<'a> Restoration<'a> {
             });
         }
         let unknown = photo.unknown().map_or_else(|| mask.clone(), |unknown| unknown.union(mask));
-        let least = model.native_window().unwrap_or(0);
-        let parts = parts(mask, options.context.unwrap_or(plan::CONTEXT), least);
+        let own_size = options.own_size(model)?;
+        let parts = match own_size {
+            Some(_) if mask.count() == 0 => Vec::new(),
+            Some(size) => vec![whole_part(size)],
+            None => {
+                let least = model.native_window().unwrap_or(0);
+                parts(mask, options.context.unwrap_or(plan::CONTEXT), least)
+            }
+        };
         let facts = Facts {
             damage: Damage::Holes,
             structure: Structure::SingularValues,
@@ -165,7 +256,11 @@ impl<'a> Restoration<'a> {
         };
         let choice = plan::choose(&facts, options)?;
         let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
-        plan::prepare(Source::Holes(photo, unknown), photo, parts, choice, deepest, options, model)
+        let source = match own_size {
+            Some(size) => Source::Fitted(Box::new(Fitted::holes(photo, &unknown, mask.clone(), size)?)),
+            None => Source::Holes(photo, unknown),
+        };
+        plan::prepare(source, parts, choice, deepest, options, model)
     }
 
     /// Plans to restore a whole photo with `model`, whatever model `options` name.
@@ -173,15 +268,16 @@ impl<'a> Restoration<'a> {
     /// # Errors
     /// As [`restore`].
     pub fn new(case: &'a Case, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
-        let (height, width) = case.size;
-        let mut facts = Facts::of(&case.measurement(), (3, height, width))?;
+        let source = Source::of(case, options, model)?;
+        let (measurement, (height, width)) = source.whole().unwrap_or((case.measurement(), case.size));
+        let mut facts = Facts::of(&measurement, (3, height, width))?;
         facts.damage = match facts.damage {
             _ if case.luma.is_some() => Damage::Colours,
             // Who asks for steps asks for a walk.
             Damage::Noise if options.steps.is_some() => Damage::Other,
             damage => damage,
         };
-        Self::with_choice(case, plan::choose(&facts, options)?, options, model)
+        Self::of_source(source, plan::choose(&facts, options)?, options, model)
     }
 
     /// As [`new`](Self::new) with a sampler of the caller's choice, whatever name, quality, steps and settings `options` have.
@@ -189,13 +285,18 @@ impl<'a> Restoration<'a> {
     /// # Errors
     /// As [`restore`].
     pub fn with_choice(case: &'a Case, choice: Choice, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
-        let (height, width) = case.size;
-        let region = Region { x: 0, y: 0, width, height };
-        let parts = vec![Part { region, fill: Mask::from_fn(width, height, |_, _| true) }];
-        for (sampler, _) in Methods::new(&choice, options.samplers)?.drawing(options.samples) {
-            check_suitable(sampler, options.samplers, &case.measurement())?;
+        Self::of_source(Source::of(case, options, model)?, choice, options, model)
+    }
+
+    fn of_source(source: Source<'a>, choice: Choice, options: &RestoreOptions<'_>, model: &'a Model) -> Result<Self> {
+        let mut parts = Vec::new();
+        if let Some((measurement, size)) = source.whole() {
+            parts.push(whole_part(size));
+            for (sampler, _) in Methods::new(&choice, options.samplers)?.drawing(options.samples) {
+                check_suitable(sampler, options.samplers, &measurement)?;
+            }
         }
-        plan::prepare(Source::Whole(case), &case.canvas, parts, choice, 0.0, options, model)
+        plan::prepare(source, parts, choice, 0.0, options, model)
     }
 
     /// The same with another way to call the model: `prior` must denoise as the model does.
@@ -219,10 +320,7 @@ impl<'a> Restoration<'a> {
     /// `NonFinite` if the network fails, `Tensor` if memory runs out, and the observer's.
     pub fn run(self, observer: &mut dyn FnMut(Progress) -> Result<()>) -> Result<Restored> {
         let start = Instant::now();
-        let canvas = match self.source {
-            Source::Holes(photo, _) => photo,
-            Source::Whole(case) => &case.canvas,
-        };
+        let canvas = self.source.canvas();
         let mut samples = vec![canvas.clone(); self.samples];
         let mut moments: Vec<Moments> = Vec::new();
         self.draw(observer, &mut |Drawn { part, sample, target, fill, x }| {
@@ -273,9 +371,12 @@ impl<'a> Restoration<'a> {
             let (target, fill, offset) = match &self.source {
                 Source::Holes(..) => (region, part.fill.clone(), (0, 0)),
                 Source::Whole(case) => {
-                    let (width, height) = (case.canvas.width(), case.canvas.height());
-                    let all = Mask::from_fn(width, height, |_, _| true);
-                    (Region { x: 0, y: 0, width, height }, all, case.offset)
+                    let whole = whole_part((case.canvas.height(), case.canvas.width()));
+                    (whole.region, whole.fill, case.offset)
+                }
+                Source::Fitted(fitted) => {
+                    let whole = whole_part((fitted.canvas.height(), fitted.canvas.width()));
+                    (whole.region, fitted.fill.clone(), fitted.case.map_or((0, 0), |case| case.offset))
                 }
             };
             let mut first = 0;
@@ -287,8 +388,11 @@ impl<'a> Restoration<'a> {
                     observer(Progress { done, total, sample: first, sigma: step.sigma })
                 };
                 let mut x = self.draw_rows(self.methods.of(first), &prior, &seen, region, batch, &mut step)?;
+                if let Source::Fitted(fitted) = &self.source {
+                    x = fitted.fit.enlarged(&x)?;
+                }
                 x = x.narrow(2, offset.0, target.height)?.narrow(3, offset.1, target.width)?;
-                if let Source::Whole(Case { luma: Some(luma), .. }) = &self.source {
+                if let Some(luma) = self.source.luma() {
                     x = colorize::with_luma(&x, &luma.to_device(device)?)?;
                 }
                 for row in 0..rows {
@@ -302,16 +406,15 @@ impl<'a> Restoration<'a> {
     }
 
     /// What was measured of a region, on the device.
-    fn seen(&self, region: Region) -> Result<Seen<'a>> {
+    fn seen(&self, region: Region) -> Result<Seen<'_>> {
         let device = self.model.device();
-        match self.source {
-            Source::Holes(photo, ref unknown) => around(photo, &unknown.crop(region), region, device),
-            Source::Whole(case) => Ok(Seen {
-                by: By::Case(case),
-                y: case.y.to_device(device)?,
-                guess: case.guess.as_ref().map(|guess| guess.to_device(device)).transpose()?,
-            }),
-        }
+        let (by, y, guess) = match &self.source {
+            Source::Holes(photo, unknown) => return around(photo, &unknown.crop(region), region, device),
+            Source::Whole(case) => (By::Case(case), &case.y, &case.guess),
+            Source::Fitted(fitted) => (By::Fitted(fitted), &fitted.y, &fitted.guess),
+        };
+        let guess = guess.as_ref().map(|guess| guess.to_device(device)).transpose()?;
+        Ok(Seen { by, y: y.to_device(device)?, guess })
     }
 
     /// Samples `rows` of a region.
@@ -355,6 +458,7 @@ struct Seen<'a> {
 enum By<'a> {
     Mask(Inpaint, Gaussian),
     Case(&'a Case),
+    Fitted(&'a Fitted<'a>),
 }
 
 impl Seen<'_> {
@@ -362,6 +466,7 @@ impl Seen<'_> {
         match &self.by {
             By::Mask(mask, _) => mask,
             By::Case(case) => &*case.operator,
+            By::Fitted(fitted) => fitted.operator(),
         }
     }
 
@@ -369,6 +474,7 @@ impl Seen<'_> {
         match &self.by {
             By::Mask(_, noise) => noise,
             By::Case(case) => &*case.noise,
+            By::Fitted(fitted) => fitted.noise(),
         }
     }
 }

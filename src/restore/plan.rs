@@ -3,7 +3,6 @@
 use super::methods::Methods;
 use super::region::Part;
 use super::{Restoration, RestoreOptions, Source};
-use crate::image::Photo;
 use crate::models::Model;
 use crate::priors::{Denoiser, Tiled};
 use crate::samplers::{Choice, Facts};
@@ -86,10 +85,9 @@ pub(super) fn choose(facts: &Facts, options: &RestoreOptions<'_>) -> Result<Choi
 
 /// Checks everything, chooses the windows, and measures an evaluation.
 ///
-/// `canvas` is what results are painted on, `deepest` the largest distance in pixels of a masked pixel to a known one.
+/// `deepest` is the largest distance in pixels of a masked pixel to a known one.
 pub(super) fn prepare<'a>(
     source: Source<'a>,
-    canvas: &Photo,
     parts: Vec<Part>,
     choice: Choice,
     deepest: f64,
@@ -97,6 +95,7 @@ pub(super) fn prepare<'a>(
     model: &'a Model,
 ) -> Result<Restoration<'a>> {
     let refuse = |name: &str, got: String, expected: String| Err(Error::Config { name: name.into(), got, expected });
+    let canvas = source.canvas();
     if options.samples == 0 {
         return refuse("samples", "0".into(), "at least 1".into());
     }
@@ -119,6 +118,13 @@ pub(super) fn prepare<'a>(
     let longest = parts.iter().map(|part| part.region.width.max(part.region.height)).max().unwrap_or(0);
     let own = model.native_window();
     let mut window = options.tile.or(own).unwrap_or(if longest <= WHOLE { WHOLE } else { WINDOW });
+    let fitted = match &source {
+        Source::Fitted(fitted) => Some(fitted),
+        Source::Holes(..) | Source::Whole(_) => None,
+    };
+    if fitted.is_some() {
+        window = longest.max(1);
+    }
     let pixels = |part: &Part| part.region.width * part.region.height;
     let largest = parts.iter().map(pixels).max().unwrap_or(0);
     let photo_pixels = canvas.width() * canvas.height();
@@ -133,17 +139,19 @@ pub(super) fn prepare<'a>(
         bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
             + (largest * (STATE_BYTES * particles + moments)) as u64
+            // What was measured stays as large as the photo is.
+            + if fitted.is_some() { (photo_pixels * (STATE_BYTES + moments)) as u64 } else { 0 }
             + (largest.min(window * window) * per_pixel * particles) as u64
     };
     if let Some(limit) = options.memory {
         // A sample depends on its windows, which must therefore not depend on how many samples are drawn.
-        while memory(window, 1) > limit && window > LEAST_WINDOW {
+        while fitted.is_none() && memory(window, 1) > limit && window > LEAST_WINDOW {
             window = (window * 3 / 4).max(LEAST_WINDOW);
         }
         let needed = memory(window, options.samples);
         if needed > limit {
             let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-            let advice = if memory(LEAST_WINDOW, options.samples) <= limit {
+            let advice = if fitted.is_none() && memory(LEAST_WINDOW, options.samples) <= limit {
                 format!("--tile {LEAST_WINDOW} makes it fit; draw fewer samples, or allow more with --memory")
             } else if options.samples > 1 {
                 "draw fewer samples, or allow more with --memory".into()
@@ -195,7 +203,9 @@ pub(super) fn prepare<'a>(
              smooth or invented fill"
         ));
     }
-    if let Some(own) = own {
+    if let Some(fitted) = fitted {
+        warnings.push(fitted.warning());
+    } else if let Some(own) = own {
         let (width, height) = (canvas.width(), canvas.height());
         if width.min(height) < own {
             warnings.push(format!(
@@ -269,8 +279,8 @@ fn seconds_per_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
 }
 
 fn measure_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
-    let size = 96;
-    let x = Tensor::zeros((1, 3, size, size), DType::F32, model.device())?;
+    let (height, width) = model.colour_denoiser().native_size().unwrap_or((96, 96));
+    let x = Tensor::zeros((1, 3, height, width), DType::F32, model.device())?;
     let mut seconds = f64::INFINITY;
     // The first evaluation also finds its memory.
     for _ in 0..2 {
@@ -286,5 +296,5 @@ fn measure_pixel(model: &Model, pullbacks: usize) -> Result<f64> {
         }
         seconds = start.elapsed().as_secs_f64().min(seconds);
     }
-    Ok(seconds / (size * size) as f64)
+    Ok(seconds / (height * width) as f64)
 }

@@ -1,9 +1,10 @@
 //! The memory that reading takes, measured in a process of its own.
 
-use super::writer::{Packed, Pickle, safetensors, zip};
+use super::writer::{Packed, Pickle, safetensors, stream, zip};
 use safetensors::tensor::Dtype;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use tweedie::checkpoints::TensorFile;
@@ -43,34 +44,67 @@ const TENSORS: usize = 10;
 const ELEMENTS: usize = 5_000_000;
 const BYTES: u64 = (TENSORS * ELEMENTS * 4) as u64;
 
-/// A safetensors file of ten tensors, 200 MB of zeros.
-fn write_safetensors(path: &Path) {
+/// A safetensors file of these tensors, zeros.
+fn write_shard(path: &Path, tensors: Range<usize>) {
+    let first = tensors.start;
     let entry = |index: usize| {
-        let (from, to) = (index * ELEMENTS * 4, (index + 1) * ELEMENTS * 4);
+        let (from, to) = ((index - first) * ELEMENTS * 4, (index - first + 1) * ELEMENTS * 4);
         format!(r#""{index}":{{"dtype":"F32","shape":[{ELEMENTS}],"data_offsets":[{from},{to}]}}"#)
     };
-    let entries: Vec<String> = (0..TENSORS).map(entry).collect();
+    let numbers = (tensors.len() * ELEMENTS * 4) as u64;
+    let entries: Vec<String> = tensors.map(entry).collect();
     let header = safetensors(&format!("{{{}}}", entries.join(",")), 0);
     let mut file = File::create(path).unwrap();
     file.write_all(&header).unwrap();
-    file.set_len(header.len() as u64 + BYTES).unwrap();
+    file.set_len(header.len() as u64 + numbers).unwrap();
 }
 
-/// The same as PyTorch would write it, with one storage.
-fn write_archive(path: &Path) {
+/// A safetensors file of ten tensors, 200 MB of zeros.
+fn write_safetensors(path: &Path) {
+    write_shard(path, 0..TENSORS);
+}
+
+/// The same in two files with an index.
+fn write_shards(path: &Path) {
+    let names = ["a-00001-of-00002.safetensors", "a-00002-of-00002.safetensors"];
+    let middle = TENSORS / 2;
+    for (name, tensors) in names.iter().zip([0..middle, middle..TENSORS]) {
+        write_shard(&path.with_file_name(name), tensors);
+    }
+    let map = (0..TENSORS).map(|index| format!(r#""{index}":"{}""#, names[usize::from(index >= middle)]));
+    let map: Vec<String> = map.collect();
+    let text = format!(r#"{{"metadata":{{"total_size":{BYTES}}},"weight_map":{{{}}}}}"#, map.join(","));
+    std::fs::write(path, text).unwrap();
+}
+
+/// A dictionary of views of one storage, `0`.
+fn views() -> Vec<u8> {
     let mut value = Pickle::new().op(b"}");
     let all = (TENSORS * ELEMENTS) as i64;
     for index in 0..TENSORS {
         let offset = (index * ELEMENTS) as i64;
         value = value.text(&index.to_string()).tensor(("0", all), offset, &[ELEMENTS as i64], &[1]).op(b"s");
     }
+    value.stop()
+}
+
+/// The same as PyTorch wrote it before 1.6, with one storage.
+fn write_stream(path: &Path) {
+    let front = stream(&views(), &[("0", (TENSORS * ELEMENTS) as u64, b"")]);
+    let mut file = File::create(path).unwrap();
+    file.write_all(&front).unwrap();
+    file.set_len(front.len() as u64 + BYTES).unwrap();
+}
+
+/// The same as PyTorch would write it, with one storage.
+fn write_archive(path: &Path) {
     let mut sum = crc32fast::Hasher::new();
     for _ in 0..TENSORS {
         sum.update(&vec![0; ELEMENTS * 4]);
     }
     let storage = Packed { size: BYTES as u32, sum: sum.finalize(), ..Packed::new("m/data/0", b"") };
     // The headers say 200 MB, which are put between the last entry and the directory.
-    let whole = zip(&[Packed::new("m/data.pkl", &value.stop()), storage]);
+    let whole = zip(&[Packed::new("m/data.pkl", &views()), storage]);
     let directory = whole.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
     let (front, mut back) = (&whole[..directory], whole[directory..].to_vec());
     let at = back.len() - 6;
@@ -81,6 +115,14 @@ fn write_archive(path: &Path) {
     file.write_all(&back).unwrap();
 }
 
+/// Names, and what writes such a file.
+const CONTAINERS: [(&str, fn(&Path)); 4] = [
+    ("a.safetensors", write_safetensors),
+    ("a.safetensors.index.json", write_shards),
+    ("a.pt", write_archive),
+    ("a.pth", write_stream),
+];
+
 // Reading a checkpoint takes its numbers and a fifth more.
 #[test]
 fn numbers_are_in_memory_once() {
@@ -88,7 +130,7 @@ fn numbers_are_in_memory_once() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for (name, write) in [("a.safetensors", write_safetensors as fn(&Path)), ("a.pt", write_archive)] {
+    for (name, write) in CONTAINERS {
         write(&folder.path().join(name));
         let memory: u64 =
             alone(module_path!(), "all_numbers_of_a_file_alone", &folder.path().join(name)).parse().unwrap();
@@ -105,11 +147,13 @@ fn conversions_hold_no_tensor_as_a_whole() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.pt");
-    write_archive(&path);
-    let memory: u64 = alone(module_path!(), "a_file_written_anew_alone", &path).parse().unwrap();
-    println!("{memory} bytes to write {BYTES} anew");
-    assert!(memory < BYTES / 4, "{memory} bytes for {BYTES}");
+    for (name, write) in CONTAINERS {
+        let path = folder.path().join(name);
+        write(&path);
+        let memory: u64 = alone(module_path!(), "a_file_written_anew_alone", &path).parse().unwrap();
+        println!("{name}: {memory} bytes to write {BYTES} anew");
+        assert!(memory < BYTES / 4, "{name}: {memory} bytes for {BYTES}");
+    }
 }
 
 /// What the first test above runs: all numbers at once, as a network takes them.

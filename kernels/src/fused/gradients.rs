@@ -2,7 +2,7 @@
 
 use super::{ChannelSums, Error, FusedDense, FusedNetwork, FusedStep, Keep, NormState, Tape, forward_offset, planes};
 use crate::map::Map;
-use crate::network::{Dense, Resample, Source, Step};
+use crate::network::{Dense, Features, Resample, Source, Step};
 use crate::precision::Precision;
 use crate::weight_gradient::{PhaseTaps, WeightGradient};
 use std::collections::BTreeMap;
@@ -38,7 +38,8 @@ impl FusedNetwork {
     /// `v`: like the output of that pass
     /// # Errors
     /// `Tape`; `Kept` for a tape of another method; `Length` if `v` has another number of elements than the output;
-    /// `Unsupported` for a network with norms that the embedding modulates, sums times a number, filters or classes.
+    /// `Unsupported` for a network with norms that the embedding modulates, sums times a number, filters, learned features or
+    /// classes.
     pub fn gradients(&self, tape: &Tape, v: &[f32], factor: Option<f32>) -> Result<Gradients, Error> {
         if tape.keep != Keep::ForGradients {
             return Err(Error::Kept);
@@ -54,6 +55,9 @@ impl FusedNetwork {
         let refuse = |what: String| Err(Error::Unsupported(format!("the gradient of the parameters around {what}")));
         if self.network.embedding.classes.is_some() {
             return refuse("the classes of the embedding".into());
+        }
+        if let Features::Learned { table } = &self.network.embedding.features {
+            return refuse(format!("the rows of {}", table.name));
         }
         for step in &self.network.steps {
             match step {
@@ -89,7 +93,7 @@ impl<'a> Collector<'a> {
             .noise
             .iter()
             .map(|&noise| {
-                let mut values = vec![network.waves(noise)];
+                let mut values = vec![network.features(noise)];
                 for layer in &network.layers {
                     values.push(layer.apply(&values[values.len() - 1]));
                 }

@@ -104,21 +104,30 @@ impl Reference {
     /// Sines and cosines, and the result of every layer.
     fn embeddings(&self, noise: f32) -> Vec<Vec<f64>> {
         let Embedding { features, layers, classes } = &self.network.embedding;
-        let Features::Positional { channels, cosine_first, frequency_shift } = features else {
-            panic!("the reference has no other features");
-        };
-        let half = channels / 2;
-        let mut v = vec![0.0; *channels];
-        for k in 0..half {
-            let angle = 10_000_f64.powf(-(k as f64) / (half as f64 - frequency_shift)) * f64::from(noise);
-            let (sine, cosine) = if *cosine_first { (half + k, k) } else { (k, half + k) };
-            (v[sine], v[cosine]) = angle.sin_cos();
+        let mut v = vec![0.0; features.channels()];
+        match features {
+            Features::Positional { channels, cosine_first, frequency_shift } => {
+                let half = channels / 2;
+                for k in 0..half {
+                    let angle = 10_000_f64.powf(-(k as f64) / (half as f64 - frequency_shift)) * f64::from(noise);
+                    let (sine, cosine) = if *cosine_first { (half + k, k) } else { (k, half + k) };
+                    (v[sine], v[cosine]) = angle.sin_cos();
+                }
+            }
+            Features::Learned { table } => {
+                let row = f64::from(noise).round() as usize * v.len();
+                v.iter_mut().zip(&self.get(table)[row..]).for_each(|(v, x)| *v = f64::from(*x));
+            }
+            Features::Fourier { .. } => panic!("the reference has no frequencies"),
         }
         let mut values = vec![v];
         for index in 0..=layers.len() {
-            if let (Some(classes), Some(class)) = (classes.as_ref().filter(|c| c.after == index), self.class) {
-                let row = &self.get(&classes.weight)[class * values[index].len()..];
-                values[index].iter_mut().zip(row).for_each(|(v, x)| *v += f64::from(*x));
+            if let Some(classes) = classes.as_ref().filter(|c| c.after == index) {
+                let bias = classes.bias.iter().flat_map(|bias| self.get(bias));
+                values[index].iter_mut().zip(bias).for_each(|(v, x)| *v += f64::from(*x));
+                let rows = self.class.map(|class| &self.get(&classes.weight)[class * values[index].len()..]);
+                let row = rows.into_iter().flatten();
+                values[index].iter_mut().zip(row).for_each(|(v, x)| *v += classes.scale * f64::from(*x));
             }
             if let Some(layer) = layers.get(index) {
                 values.push(self.dense(layer, &values[index]));
@@ -684,8 +693,13 @@ fn the_reference_gradient_agrees_with_central_differences() {
 pub(crate) fn with_everything(random: &mut Random) -> Reference {
     let taps = vec![1.0, 3.0, 3.5, 1.5];
     let mut sketch = Sketch::new(3);
-    sketch.network.embedding.classes =
-        Some(Classes { weight: Parameter::new("classes", &[4, 10]), after: 1, required: false });
+    sketch.network.embedding.classes = Some(Classes {
+        weight: Parameter::new("classes", &[4, 10]),
+        scale: 1.0,
+        bias: None,
+        after: 1,
+        required: false,
+    });
     let a = sketch.push(vec![sketch.source(&[0], 6, 3, Resample::Same, 0, false)], true, None);
     let mut source = sketch.source(&[a], 6, 3, Resample::Same, 3, true);
     source.norm = sketch.modulated(source.norm);

@@ -2,7 +2,7 @@
 
 use crate::reference::{Image, Random, Reference, Sketch, sum, with_everything};
 use std::collections::HashMap;
-use tweedie_kernels::network::{Filter, Network, Norm, Resample, Step};
+use tweedie_kernels::network::{Classes, Features, Filter, Network, Norm, Parameter, Resample, Step};
 use tweedie_kernels::{Error, FusedNetwork, InstructionSet, Precision};
 
 const RESAMPLES: [Resample; 4] =
@@ -281,6 +281,20 @@ fn a_network_of_everything_agrees_with_plain_loops() {
     for class in [None, Some(0), Some(3)] {
         reference.class = class;
         check(&reference, [3, 3, 10, 26], &mut random, &format!("everything, class {class:?}"));
+    }
+    let mut other = reference.network.clone();
+    other.embedding.features = Features::Learned { table: Parameter::new("levels", &[3, 8]) };
+    other.embedding.classes = Some(Classes {
+        weight: Parameter::new("classes", &[4, 8]),
+        scale: 2.5,
+        bias: Some(Parameter::new("classes.bias", &[8])),
+        after: 0,
+        required: false,
+    });
+    let mut other = Reference::new(other, &mut random);
+    for class in [None, Some(2)] {
+        other.class = class;
+        check(&other, [2, 3, 8, 8], &mut random, &format!("a table and a bias, class {class:?}"));
     }
     let lookup = |name: &str| reference.parameters.get(name).cloned();
     let isa = InstructionSet::detect();

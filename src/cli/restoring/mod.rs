@@ -7,7 +7,7 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, SamplerFlags, WritingFlags, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, ResizeFlags, SamplerFlags, WritingFlags, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
@@ -72,6 +72,8 @@ pub(crate) struct Common {
 
     #[command(flatten)]
     model: ModelFlags,
+    #[command(flatten)]
+    resize: ResizeFlags,
     #[command(flatten)]
     sampler: SamplerFlags,
     #[command(flatten)]
@@ -138,6 +140,7 @@ pub(crate) fn run(
         steps: arguments.sampler.steps,
         settings: arguments.sampler.settings(),
         tile: arguments.sampler.tile,
+        resize: arguments.resize.chosen(),
         memory: arguments.memory.memory,
         ..RestoreOptions::default()
     };
