@@ -90,7 +90,7 @@ impl Layer {
 }
 
 /// Keys of every task.
-const GENERAL: [&str; 18] = [
+const GENERAL: [&str; 19] = [
     "task",
     "seed",
     "samples",
@@ -99,6 +99,7 @@ const GENERAL: [&str; 18] = [
     "steps",
     "set",
     "tile",
+    "resize",
     "photo_time_limit",
     "format",
     "jpeg_quality",

@@ -5,7 +5,7 @@ use super::{BatchError, Naming, sha256, sha256_of_file};
 use crate::image::{DecodeOptions, EncodeOptions, MaskSource, OutputFormat};
 use crate::models::Model;
 use crate::samplers::{Choice, Quality};
-use crate::{Catalog, Error, RestoreOptions, Result, Task};
+use crate::{Catalog, Error, Resize, RestoreOptions, Result, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
@@ -75,6 +75,8 @@ pub struct Sampling {
     pub set: toml::Table,
     /// Largest side of a window in pixels, 64 to 4096; default 512 or 384.
     pub tile: Option<usize>,
+    /// What becomes of photos of another size than the model's own; default windows of it.
+    pub resize: Resize,
     /// Seconds that a photo may take, at least 1: where they are too few, it is drawn with fewer noise levels, and the result
     /// depends on how fast the machine is; default no limit.
     pub photo_time_limit: Option<f64>,
@@ -90,6 +92,7 @@ impl Default for Sampling {
             steps: None,
             set: toml::Table::new(),
             tile: None,
+            resize: Resize::Windows,
             photo_time_limit: None,
         }
     }
@@ -264,7 +267,7 @@ impl Settings {
 
     /// How a photo with this seed is restored.
     pub fn options<'a>(&self, seed: u64, catalog: &'a Catalog) -> RestoreOptions<'a> {
-        let Sampling { samples, sampler, quality, steps, set, tile, .. } = &self.sampling;
+        let Sampling { samples, sampler, quality, steps, set, tile, resize, .. } = &self.sampling;
         RestoreOptions {
             samples: *samples,
             seed,
@@ -274,6 +277,7 @@ impl Settings {
             steps: *steps,
             settings: set.clone(),
             tile: *tile,
+            resize: *resize,
             ..RestoreOptions::default()
         }
     }

@@ -6,7 +6,7 @@
 use crate::batch::{Layer, Settings};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::{range, setting, size};
-use crate::cli::{INPUT_OUTPUT, MASK, MEASUREMENT, SAMPLER, amount};
+use crate::cli::{INPUT_OUTPUT, MASK, MEASUREMENT, MODEL, SAMPLER, amount};
 use crate::samplers::Choice;
 use crate::{Catalog, Task};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
@@ -135,6 +135,10 @@ pub(super) struct SettingsFlags {
     /// Side of a window, 64 to 4096
     #[arg(long, value_name = "PX", value_parser = range(64, 4096), help_heading = SAMPLER)]
     tile: Option<usize>,
+    /// Fit photos to the model's own size: fit
+    #[arg(long, value_name = "HOW", value_parser = ["fit"], hide_possible_values = true, conflicts_with = "tile",
+        help_heading = MODEL)]
+    resize: Option<String>,
 }
 
 impl SettingsFlags {
@@ -164,6 +168,7 @@ impl SettingsFlags {
             ("strip", &self.strip),
             ("keep", &self.keep),
             ("quality", &self.quality),
+            ("resize", &self.resize),
             ("sampler", &self.sampler),
         ];
         for (key, text) in texts {
