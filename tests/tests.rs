@@ -16,6 +16,8 @@ mod cli;
 mod harness;
 // Methods that are exact for every Gaussian.
 mod exactness;
+// Which photos a batch is of, and the record of what was done.
+mod batch_record;
 // Photos, masks, metadata, files.
 mod image;
 // Fetching models from a hub on loopback, with everything that can go wrong.

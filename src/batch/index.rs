@@ -120,9 +120,19 @@ impl Index {
         serde_json::from_slice(&line).map_err(|error| Error::Io { path: path(), source: error.into() })
     }
 
-    /// Whether this manifest was read.
-    pub(super) fn has(&self, path: &Path) -> bool {
-        self.sources.iter().any(|(read, _)| read == path)
+    /// Takes note that a source was written anew, with these of its lines in this order; returns its length.
+    pub(super) fn replace(&mut self, source: usize, file: File, lines: &[Place]) -> u64 {
+        let mut length = 0;
+        let mut moved = HashMap::with_capacity(lines.len());
+        for line in lines {
+            moved.insert(line.offset, length);
+            length += u64::from(line.length);
+        }
+        for place in self.places.values_mut().filter(|place| place.source == source) {
+            place.offset = moved[&place.offset];
+        }
+        self.sources[source].1 = file;
+        length
     }
 
     /// The file of a source.

@@ -116,8 +116,10 @@ impl Except {
 pub(super) fn gather(selection: &Selection, out: &Path, except: &Except) -> Result<Gathered> {
     let mut gathered = Gathered::default();
     let inside = |path: &Path| -> Result<()> {
-        match (&except.out, path.canonicalize()) {
-            (Some(folder), Ok(path_there)) if path_there.starts_with(folder) => {
+        // Nothing is in a folder that is not there.
+        let Some(folder) = &except.out else { return Ok(()) };
+        match path.canonicalize() {
+            Ok(there) if there.starts_with(folder) => {
                 Err(BatchError::InsideOutput { path: path.into(), out: out.into() }.into())
             }
             _ => Ok(()),
@@ -386,13 +388,18 @@ fn is_photo(path: &Path) -> bool {
 
 fn is_read_here(head: &[u8]) -> bool {
     use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Qoi, Tiff, WebP};
-    // Two letters and a digit also begin a text.
-    let is_text = matches!(head, [b'P', b'1'..=b'7', third, ..] if !third.is_ascii_whitespace())
-        || head.starts_with(b"BM") && head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    match image::guess_format(head) {
-        Ok(Png | Jpeg | WebP | Tiff | Gif | Bmp | Pnm | Qoi) => !is_text,
+    let is_known = matches!(image::guess_format(head), Ok(Png | Jpeg | WebP | Tiff | Gif | Bmp | Pnm | Qoi));
+    // Two characters also begin a text.
+    let is_text = match head {
+        [b'P', b'1'..=b'6', rest @ ..] => {
+            let number = rest.trim_ascii_start();
+            number.len() == rest.len() || !matches!(number, [b'0'..=b'9' | b'#', ..])
+        }
+        [b'P', b'7', rest @ ..] => !rest.starts_with(b"\n"),
+        [b'B', b'M', ..] => head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()),
         _ => false,
-    }
+    };
+    is_known && !is_text
 }
 
 /// Whether a file is a regular one; without `follow_links` a link is none.
@@ -432,8 +439,13 @@ mod tests {
 
     #[test]
     fn content_that_is_no_image_is_none() {
-        assert!(is_read_here(b"\x89PNG\r\n\x1a\nmore") && is_read_here(b"P6\n1 1\n") && is_read_here(b"qoif0000"));
-        for other in [&b""[..], b"P", b"P5P is a plan", b"BMW is a car", b"%PDF-1.7", b"#!/bin/sh"] {
+        assert!(
+            is_read_here(b"\x89PNG\r\n\x1a\nmore")
+                && is_read_here(b"P6\n# x\n1 1\n")
+                && is_read_here(b"P7\nWIDTH 1\n")
+                && is_read_here(b"qoif0000")
+        );
+        for other in [&b""[..], b"P", b"P5P is a plan", b"P5 is one", b"BMW is a car", b"%PDF-1.7", b"#!/bin/sh"] {
             assert!(!is_read_here(other), "{other:?}");
         }
     }

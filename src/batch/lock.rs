@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How often it is looked whether the others are done.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// "No locks available", of Linux.
+const ENOLCK: i32 = 37;
+
 /// The right to work on an output folder: of one process alone, or of different shards of one division.
 ///
 /// The operating system takes it back when the process ends, however that happens. Where a file system has no locks,
@@ -116,11 +119,15 @@ fn holder(state: &Path) -> Option<Holder> {
 fn attempt(state: &Path, shard: Shard) -> Result<Attempt> {
     let open = |name: &str| {
         let path = state.join(name);
-        let opened = File::options().write(true).create(true).truncate(false).open(&path);
+        // Over NFS, a shared lock needs a file that can be read, an exclusive one a file that can be written.
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         opened.map(|file| (file, path.clone())).map_err(|source| Error::Io { path, source })
     };
-    // Not every file system has locks.
-    let is_unsupported = |error: &io::Error| error.kind() == io::ErrorKind::Unsupported;
+    // Not every file system has locks, nor every NFS its lock daemon.
+    let is_unsupported = |error: &io::Error| {
+        let has_no_daemon = cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK);
+        has_no_daemon || error.kind() == io::ErrorKind::Unsupported
+    };
     let (gate, path) = open("lock-gate")?;
     match gate.try_lock() {
         Ok(()) => {}

@@ -20,7 +20,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Manifest {
     out: PathBuf,
-    shard: Shard,
     path: PathBuf,
     state: Mutex<State>,
     /// The mask that was hashed last: one mask for all photos is read once.
@@ -144,7 +143,7 @@ impl Manifest {
         }
         folder::sync(&folder)?;
         let state = Mutex::new(State { index, own, length });
-        Ok(Self { out: out.into(), shard, path, state, mask: Mutex::new(None) })
+        Ok(Self { out: out.into(), path, state, mask: Mutex::new(None) })
     }
 
     /// The output folder.
@@ -340,17 +339,8 @@ impl Manifest {
         let own = state.own;
         let places = state.index.sorted(|place| place.source == own);
         write_lines(&self.path, &state.index, &places)?;
-        // The places of all records have changed.
-        let mut index = Index::default();
-        for (other, path) in folder::shards(&folder::manifests(&self.out))? {
-            if other != self.shard && state.index.has(&path) {
-                index.read_path(&path)?;
-            }
-        }
         let file = open(&self.path).map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        let (own, length) = index.read(&self.path, file)?;
-        index.damaged = std::mem::take(&mut state.index.damaged);
-        *state = State { index, own, length };
+        state.length = state.index.replace(own, file, &places);
         Ok(())
     }
 
