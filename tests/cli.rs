@@ -120,7 +120,7 @@ fn a_name_that_leaves_no_room_for_the_suffix_is_refused_before_work() {
 
 // --- refusals --------------------------------------------------------------------------------------------------------
 
-/// The model does not exist, so exit code 2 instead of 4 shows that nothing was loaded.
+/// 31, 38, 59, 60, 67. The model does not exist, so exit code 2 instead of 4 shows that nothing was loaded.
 #[test]
 fn what_makes_no_sense_is_refused_before_the_model_is_loaded() {
     let folder = Folder::with_photo(24, 16);
@@ -392,7 +392,7 @@ fn an_empty_mask_copies_the_photo_with_a_warning() {
     assert!(ran.stderr.contains("warning: nothing masked"), "{}", ran.stderr);
 }
 
-/// 33, 9
+/// 33, 9, 10
 #[test]
 fn everything_may_be_masked_and_the_photo_may_be_one_pixel() {
     let folder = Folder::new();
@@ -657,6 +657,7 @@ fn a_second_interrupt_stops_at_once() {
     assert_eq!(folder.names(), ["mask.png", "photo.png"]);
 }
 
+/// 62, 63
 #[cfg(unix)]
 #[test]
 fn a_signal_stops_the_run_and_leaves_nothing() {

@@ -8,6 +8,7 @@ use tweedie::image::{DecodeOptions, EncodeOptions, ImageError, OutputFormat, Pho
 
 mod containers;
 mod faults;
+mod formats;
 mod masks;
 mod metadata;
 mod pixels;

@@ -189,6 +189,7 @@ fn transparent_pixels_come_back_as_they_were_and_their_hidden_colour_is_not_used
     assert_known_is_untouched(&from_black, &black, &mask);
 }
 
+/// Fault 59.
 #[test]
 fn options_out_of_range_are_refused_with_what_is_allowed() {
     let (model, photo, mask) = (gaussian(), crop(), small_hole());
@@ -248,6 +249,7 @@ fn a_deadline_takes_levels_away_or_is_an_error_that_says_how_much_is_missing() {
     assert_eq!(fewer.total_steps, 2 * fewer.steps);
 }
 
+/// Fault 65.
 #[test]
 fn memory_makes_windows_smaller_and_is_an_error_where_the_smallest_do_not_fit() {
     let (model, photo) = (gaussian(), chelsea(0, 0, 240, 240));
@@ -269,6 +271,21 @@ fn memory_makes_windows_smaller_and_is_an_error_where_the_smallest_do_not_fit() 
             }
             other => panic!("{other}"),
         }
+    }
+}
+
+/// Fault 14.
+#[test]
+fn a_photo_of_120_megapixels_is_planned_in_windows_or_refused_before_work() {
+    let model = gaussian();
+    let photo = Photo::from_u8(12_000, 10_000, 1, vec![128; 120_000_000]).unwrap();
+    let mask = Mask::from_fn(12_000, 10_000, |x, y| (4000..5500).contains(&x) && (7000..7040).contains(&y));
+    let plan = plan_inpaint(&photo, &mask, &analytic(&model)).unwrap();
+    assert!(plan.windows > 1, "{plan:?}");
+    let options = RestoreOptions { memory: Some(64 << 20), ..analytic(&model) };
+    match plan_inpaint(&photo, &mask, &options).unwrap_err() {
+        Error::Memory { needs, limit, .. } => assert_eq!((limit.as_str(), needs.ends_with("iB")), ("64 MiB", true)),
+        other => panic!("{other}"),
     }
 }
 
@@ -306,6 +323,7 @@ fn nothing_to_fill_is_the_photo_and_nothing_known_is_a_draw_from_the_prior() {
     assert_eq!(all.plan.warnings, [warning]);
 }
 
+/// Fault 55, where the result is finite.
 #[test]
 fn deep_holes_and_saturated_samples_are_said() {
     let photo = crop();

@@ -472,6 +472,7 @@ fn looks_once_a_level(sampler: &dyn Sampler, sigmas: &[f64]) -> bool {
     steps == sigmas.len() - 1 && sampler.evaluations(&range) == steps * sampler.particles()
 }
 
+/// Fault 55.
 #[test]
 fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level() {
     let (operator, noise) = (chessboard(), Gaussian::new(0.0).unwrap());

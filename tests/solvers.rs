@@ -193,6 +193,7 @@ fn an_observer_sees_every_level_and_its_error_ends_the_run() {
     }
 }
 
+/// Fault 55.
 #[test]
 fn a_prior_that_stops_giving_numbers_ends_the_run_with_its_step_and_noise_level() {
     for entry in SOLVERS {

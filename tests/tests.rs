@@ -12,6 +12,8 @@ mod checkpoints;
 mod batch_pipeline;
 // The binary, from the outside.
 mod cli;
+// What fuzzing starts from and what it found.
+mod fuzz;
 // A folder to run the binary in, photos and masks.
 mod harness;
 // Methods that are exact for every Gaussian.
@@ -27,6 +29,8 @@ mod hub;
 mod inpaint;
 // Tables of methods.
 mod evaluate;
+// The list of what can be wrong, and whether each item has its test.
+mod faults;
 // How good a restoration is.
 mod metrics;
 // Networks and their files.

@@ -253,6 +253,7 @@ fn broken(operator: &dyn ForwardOperator, image: (usize, usize, usize), dtype: D
     report.laws.iter().filter(|law| !law.passed()).map(|law| law.name).collect()
 }
 
+/// Fault 58.
 #[test]
 fn an_adjoint_that_is_twice_too_large_fails_with_its_ratio() {
     for dtype in [DType::F32, DType::F64] {

@@ -1,9 +1,10 @@
 //! What a photo of a batch will cost, before it is restored.
 
+use super::pipeline::memory_of_photo;
 use super::recipe::{Prepared, Recipe};
 use super::{BySettings, Item};
 use crate::image::{ImageError, Photo};
-use crate::{Restoration, RestoreOptions, Result, Work};
+use crate::{Restoration, RestoreOptions, Result, Work, program_memory};
 use std::collections::HashMap;
 
 /// What a photo will cost.
@@ -32,8 +33,9 @@ pub struct Forecaster<'a> {
 }
 
 impl<'a> Forecaster<'a> {
-    /// For photos that may use so many bytes of memory.
+    /// For a run that may use so many bytes of memory.
     pub fn new(recipe: &'a BySettings<'a>, memory: Option<u64>) -> Self {
+        let memory = memory_of_photo(memory, program_memory(recipe.model));
         Self { recipe, memory, known: HashMap::new() }
     }
 

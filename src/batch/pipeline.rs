@@ -124,6 +124,14 @@ const AHEAD: u64 = 512 << 20;
 /// The part of the memory that is for photos decoded ahead, where it has a limit.
 const AHEAD_SHARE: u64 = 8;
 
+/// Bytes that the plan of one photo may come to in a run that may use `memory` bytes; both with the program's `own`.
+pub(super) fn memory_of_photo(memory: Option<u64>, own: u64) -> Option<u64> {
+    memory.map(|memory| {
+        let bytes = memory.saturating_sub(own);
+        own + bytes - bytes / AHEAD_SHARE
+    })
+}
+
 /// Bytes that photos may fill together where that makes them only faster.
 const SPARE: u64 = 3 << 29;
 

@@ -229,6 +229,9 @@ impl Settings {
     /// As [`Task::check`], and those of building the sampler.
     pub fn check_with(&self, catalog: &Catalog) -> Result<()> {
         self.task.check()?;
+        if let Task::Restore(task) = &self.task {
+            task.needs_operator()?;
+        }
         if self.sampling.sampler != "auto" {
             let choice = Choice::of(&self.sampling.sampler, self.sampling.set.clone());
             let steps = self.sampling.steps;
@@ -282,7 +285,7 @@ impl Settings {
 
     /// SHA-256 of all that decides the bytes of an output but for the photo, the content of its mask and the weights: of these
     /// settings as JSON, with the content of the files that they name in the place of their names; the kind of the mask; the
-    /// instruction set, the precision and the class of the model.
+    /// instruction set, the precision and the class of the model, and its name if it has no hash.
     ///
     /// # Errors
     /// `Image` if a file cannot be read that the settings name.
@@ -317,6 +320,8 @@ impl Settings {
             "instruction_set": model.instruction_set().to_string(),
             "precision": model.precision().to_string(),
             "class": model.class(),
+            // A formula, or a folder, has no hash that would tell it from another.
+            "model": model.hash.is_empty().then_some(&model.name),
         });
         Ok(sha256(sorted(&canonical).to_string().as_bytes()))
     }

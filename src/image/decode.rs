@@ -50,6 +50,16 @@ pub(super) struct Source<'a> {
     pub(super) options: DecodeOptions,
 }
 
+impl DecodeOptions {
+    /// Bytes of the largest file that is read: twice what the pixels take with 16 bits and four channels.
+    fn max_file(&self) -> u64 {
+        self.max_pixels.saturating_mul(16).saturating_add(64 << 20)
+    }
+}
+
+/// Bytes from which the format is known.
+const HEAD: u64 = 8192;
+
 const EXPORT_AGAIN: &str = "get the whole file again";
 
 impl Source<'_> {
@@ -106,8 +116,17 @@ impl Photo {
             let kind = if kind.is_dir() { "a folder" } else { "a pipe, a socket or a device" };
             return Err(ImageError::NotAFile { path: path.into(), kind });
         }
+        let mut file = File::open(path).map_err(unreadable)?;
         let mut bytes = Vec::new();
-        File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(unreadable)?;
+        // What a video or an archive is, its first bytes say: the rest is not read.
+        file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(unreadable)?;
+        sniff(&bytes, path)?;
+        let (length, limit) = (file.metadata().map_err(unreadable)?.len(), options.max_file());
+        if length > limit {
+            return Err(ImageError::FileTooLarge { path: path.into(), length, limit });
+        }
+        // A file that grows meanwhile is read up to the limit.
+        file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
         Self::decode(&bytes, path, options)
     }
 
@@ -121,12 +140,15 @@ impl Photo {
         let source = Source { bytes, path: name, options: *options };
         let format = sniff(bytes, name)?;
         // Decoders are other people's code fed with hostile bytes: a panic there costs this file, not the program.
-        let decoded = catch_unwind(AssertUnwindSafe(|| match format {
-            SourceFormat::Png => png::decode(source),
-            SourceFormat::Jpeg => jpeg::decode(source),
-            SourceFormat::WebP => webp::decode(source),
-            SourceFormat::Tiff => tiff::decode(source),
-            _ => raster::decode(source, format),
+        catch_unwind(AssertUnwindSafe(|| {
+            let decoded = match format {
+                SourceFormat::Png => png::decode(source),
+                SourceFormat::Jpeg => jpeg::decode(source),
+                SourceFormat::WebP => webp::decode(source),
+                SourceFormat::Tiff => tiff::decode(source),
+                _ => raster::decode(source, format),
+            }?;
+            Ok(upright(decoded, format, name))
         }))
         .unwrap_or_else(|panic| {
             let reason = panic
@@ -135,8 +157,7 @@ impl Photo {
                 .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
                 .unwrap_or_default();
             Err(ImageError::DecoderPanicked { path: name.into(), reason })
-        })?;
-        Ok(upright(decoded, format, name))
+        })
     }
 }
 

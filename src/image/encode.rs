@@ -181,7 +181,7 @@ fn lost_blocks(format: OutputFormat, metadata: &Metadata) -> Vec<&'static str> {
         OutputFormat::Png => return Vec::new(),
         OutputFormat::Jpeg => return jpeg::losses(metadata),
         OutputFormat::WebP => &["ICC profile", "EXIF", "XMP"],
-        OutputFormat::Tiff => &["ICC profile", "XMP", "IPTC"],
+        OutputFormat::Tiff => &["ICC profile", "EXIF", "XMP", "IPTC"],
         OutputFormat::Bmp | OutputFormat::Pnm | OutputFormat::Qoi => &[],
     };
     [("ICC profile", &metadata.icc), ("EXIF", &metadata.exif), ("XMP", &metadata.xmp), ("IPTC", &metadata.iptc)]

@@ -81,6 +81,16 @@ pub enum ImageError {
         /// [`DecodeOptions::max_pixels`](super::DecodeOptions::max_pixels).
         limit: u64,
     },
+    /// The file is longer than a photo of the allowed size can be.
+    #[error("{path}: {length} bytes, at most {limit} are read; --max-pixels raises that, too")]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// What [`DecodeOptions::max_pixels`](super::DecodeOptions::max_pixels) allows.
+        limit: u64,
+    },
     /// Decoding would need more memory than the size of the image explains.
     #[error("{path}: decoding needs more memory than an image of this size should; the file is refused")]
     TooMuchMemory {

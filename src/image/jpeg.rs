@@ -16,6 +16,8 @@ use super::{ImageError, Photo, SourceFormat};
 
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+/// Parts of a packet that is too long for one segment; the first one has what programs look for.
+const EXTENDED_XMP: &[u8] = b"http://ns.adobe.com/xmp/extension/\0";
 const ICC: &[u8] = b"ICC_PROFILE\0";
 const PHOTOSHOP: &[u8] = b"Photoshop 3.0\0";
 const IPTC_RESOURCE: u16 = 0x0404;
@@ -33,7 +35,10 @@ struct Survey {
     /// Colour transform of Adobe's segment.
     adobe: Option<u8>,
     size: Option<(u64, u64)>,
+    /// The number of the process in the frame's marker, and the bits of a sample.
+    process: (u8, u8),
     has_c2pa: bool,
+    has_extended_xmp: bool,
     is_whole: bool,
 }
 
@@ -75,9 +80,11 @@ impl Survey {
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) && data.len() >= 5 => {
                 let side = |at: usize| u64::from(u16::from_be_bytes([data[at], data[at + 1]]));
                 self.size = Some((side(3), side(1)));
+                self.process = (marker, data[0]);
             }
             0xe1 if self.exif.is_none() && data.starts_with(EXIF) => self.exif = Some(data[EXIF.len()..].into()),
             0xe1 if self.xmp.is_none() && data.starts_with(XMP) => self.xmp = Some(data[XMP.len()..].into()),
+            0xe1 => self.has_extended_xmp |= data.starts_with(EXTENDED_XMP),
             0xe2 if data.starts_with(ICC) && data.len() > 14 => self.icc.push((data[12], data[14..].into())),
             0xeb => self.has_c2pa |= data.windows(4).any(|window| window == b"c2pa"),
             0xed if data.starts_with(PHOTOSHOP) => {
@@ -85,6 +92,19 @@ impl Survey {
             }
             0xee if data.starts_with(b"Adobe") && data.len() >= 12 => self.adobe = Some(data[11]),
             _ => {}
+        }
+    }
+
+    /// The name of a process that is not read here.
+    fn foreign(&self) -> Option<String> {
+        let (marker, bits) = self.process;
+        match marker {
+            0xc3 => Some("lossless JPEG".into()),
+            0xc5..=0xc7 => Some("hierarchical JPEG".into()),
+            0xc9 | 0xca => Some("JPEG with arithmetic coding".into()),
+            0xcb => Some("lossless JPEG with arithmetic coding".into()),
+            0xcd..=0xcf => Some("hierarchical JPEG with arithmetic coding".into()),
+            _ => (bits != 8).then(|| format!("JPEG of {bits} bits")),
         }
     }
 
@@ -136,9 +156,15 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         }
         return Err(error);
     }
+    if let Some(what) = survey.foreign() {
+        return Err(source.unsupported(what));
+    }
     let mut warnings = Vec::new();
     if survey.has_c2pa {
         warnings.push(C2PA_WARNING.into());
+    }
+    if survey.has_extended_xmp {
+        warnings.push("extended XMP dropped: only the main packet is kept".into());
     }
     let mut icc = survey.profile();
 

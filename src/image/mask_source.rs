@@ -128,21 +128,40 @@ impl Mask {
     /// As [`Photo::open`] for a file; [`ImageError::MaskSize`], [`ImageError::MaskIsPhoto`] or [`ImageError::NoAlpha`] if
     /// it cannot be the mask of this photo.
     pub fn open(source: &MaskSource, photo: &Photo, options: &MaskOptions) -> Result<Self, ImageError> {
-        if !options.grow.is_finite() || options.grow < 0.0 {
-            let got = options.grow.to_string();
-            return Err(ImageError::Setting { name: "mask grow", got, expected: "a number of pixels, 0 or more" });
-        }
-        let mut mask = match source {
+        options.check()?;
+        Ok(options.finish(match source {
             MaskSource::File(path) => from_file(&Photo::open(path, &options.decode)?, photo, options)?,
             MaskSource::Alpha => from_alpha(photo, options.threshold)?,
             MaskSource::Color { rgb, tolerance } => from_color(photo, *rgb, *tolerance),
-        };
-        if options.invert {
+        }))
+    }
+
+    /// The mask that a decoded `file` is for a photo; see [`Mask::open`].
+    /// # Errors
+    /// As [`Mask::open`].
+    pub fn of(file: &Photo, photo: &Photo, options: &MaskOptions) -> Result<Self, ImageError> {
+        options.check()?;
+        Ok(options.finish(from_file(file, photo, options)?))
+    }
+}
+
+impl MaskOptions {
+    fn check(&self) -> Result<(), ImageError> {
+        if !self.grow.is_finite() || self.grow < 0.0 {
+            let got = self.grow.to_string();
+            return Err(ImageError::Setting { name: "mask grow", got, expected: "a number of pixels, 0 or more" });
+        }
+        Ok(())
+    }
+
+    /// What is done to a mask wherever it came from.
+    fn finish(&self, mut mask: Mask) -> Mask {
+        if self.invert {
             mask = mask.invert();
         }
-        mask = mask.grow(options.grow);
+        mask = mask.grow(self.grow);
         mask.remark_on_extent();
-        Ok(mask)
+        mask
     }
 }
 

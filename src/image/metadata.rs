@@ -28,15 +28,19 @@ impl Metadata {
     pub(super) fn stripped(&self, strip: Strip) -> Self {
         let mut kept = self.clone();
         let kinds = strip.kinds();
-        for (goes, block) in [
-            (kinds.exif, &mut kept.exif),
-            (kinds.icc, &mut kept.icc),
-            (kinds.iptc, &mut kept.iptc),
-            (kinds.xmp, &mut kept.xmp),
+        for (goes, block, raw) in [
+            (kinds.exif, &mut kept.exif, &["exif", "APP1"][..]),
+            (kinds.icc, &mut kept.icc, &["icc", "icm"]),
+            (kinds.iptc, &mut kept.iptc, &["iptc", "8bim"]),
+            (kinds.xmp, &mut kept.xmp, &["xmp", "APP1"]),
         ] {
             if goes {
                 *block = None;
+                kept.png_text.retain(|(_, text)| raw.iter().all(|name| !is_raw_profile(text, name)));
             }
+        }
+        if kinds.icc {
+            kept.png_colour.retain(|(name, _)| name == b"pHYs");
         }
         if kinds.text {
             kept.png_text.clear();
@@ -47,7 +51,7 @@ impl Metadata {
             }
             // A packet that names a position goes as a whole: cutting XML by hand may leave half of it.
             kept.xmp = kept.xmp.filter(|xmp| !has_position(xmp));
-            kept.png_text.retain(|(_, text)| !text.starts_with(b"Raw profile type") && !has_position(text));
+            kept.png_text.retain(|(_, text)| !text.starts_with(RAW_PROFILE) && !has_position(text));
         }
         kept
     }
@@ -68,6 +72,13 @@ impl Metadata {
             }
         }
     }
+}
+
+/// Keyword under which some programs keep other metadata in a text chunk, followed by its name.
+const RAW_PROFILE: &[u8] = b"Raw profile type ";
+
+fn is_raw_profile(text: &[u8], name: &str) -> bool {
+    text.strip_prefix(RAW_PROFILE).is_some_and(|rest| rest.starts_with(name.as_bytes()))
 }
 
 fn has_position(text: &[u8]) -> bool {

@@ -2,18 +2,18 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::encoder::colortype as stored;
 use tiff::encoder::{TiffEncoder, TiffValue};
-use tiff::tags::{ExtraSamples, Tag};
-use tiff::{ColorType, TiffError};
+use tiff::tags::{ExtraSamples, PlanarConfiguration, Tag};
+use tiff::{ColorType, TiffError, TiffFormatError};
 
 use super::cmyk;
 use super::decode::{Decoded, Source};
 use super::metadata::{MAX_BLOCK, Metadata};
 use super::photo::Samples;
 use super::png::C2PA_WARNING;
-use super::{ImageError, Photo, SourceFormat, exif};
+use super::{ImageError, Photo, SourceFormat, directory, exif};
 
 const XMP: Tag = Tag::Unknown(700);
 const IPTC: Tag = Tag::Unknown(33723);
@@ -55,11 +55,13 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
     if decoder.find_tag(C2PA).is_ok_and(|tag| tag.is_some()) {
         warnings.push(C2PA_WARNING.into());
     }
-    if EXIF_DIRECTORIES.into_iter().any(|tag| decoder.find_tag(tag).is_ok_and(|tag| tag.is_some())) {
-        warnings.push("EXIF of a TIFF file is not kept".into());
+    let exif = directory::exif_of_tiff(source.bytes);
+    if exif.is_none() && EXIF_DIRECTORIES.into_iter().any(|tag| decoder.find_tag(tag).is_ok_and(|tag| tag.is_some())) {
+        warnings.push("EXIF dropped: it is damaged, too large, or of a BigTIFF".into());
     }
     let block = |decoder: &mut Decoder<_>, tag| decoder.get_tag_u8_vec(tag).ok().filter(|block| !block.is_empty());
     let mut metadata = Metadata {
+        exif,
         icc: block(&mut decoder, Tag::IccProfile),
         xmp: block(&mut decoder, XMP),
         iptc: block(&mut decoder, IPTC),
@@ -84,13 +86,20 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
     if strips.is_some_and(|counts| counts.iter().any(|&count| count > source.bytes.len() as u64)) {
         return Err(source.truncated("a strip of pixels is longer than the file"));
     }
-    let mut buffer = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut buffer).map_err(refuse)?;
-    if buffer.as_buffer(0).as_bytes().len() < layout.complete_len {
-        return Err(source.too_much_memory());
-    }
+    let has_planes = per_pixel > 1
+        && decoder.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten()
+            == Some(PlanarConfiguration::Planar.to_u16());
+    let (buffer, planes) = if has_planes && decoder.get_chunk_type() == ChunkType::Tile {
+        (tiled_planes(&mut decoder, (width, height), per_pixel).map_err(refuse)?, per_pixel)
+    } else {
+        let mut buffer = DecodingResult::U8(Vec::new());
+        let layout = decoder.read_image_to_buffer(&mut buffer).map_err(refuse)?;
+        if buffer.as_buffer(0).as_bytes().len() < layout.complete_len {
+            return Err(source.too_much_memory());
+        }
+        (buffer, layout.planes)
+    };
     let bits = color.bit_depth();
-    let (buffer, planes) = (buffer, layout.planes);
     let count = width * height * per_pixel;
     let wrong_count = || source.corrupt(SourceFormat::Tiff, "the number of samples does not fit the size");
     let mut samples = match buffer {
@@ -102,6 +111,10 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         }
         DecodingResult::U8(values) if bits == 8 => Samples::U8(interleave(values, planes, per_pixel)),
         DecodingResult::U16(values) if bits == 16 => Samples::U16(interleave(values, planes, per_pixel)),
+        DecodingResult::F16(values) => {
+            let values: Vec<f32> = interleave(values, planes, per_pixel).into_iter().map(f32::from).collect();
+            Samples::U16(from_float(source, &values, &mut warnings)?)
+        }
         DecodingResult::F32(values) => {
             let values = interleave(values, planes, per_pixel);
             Samples::U16(from_float(source, &values, &mut warnings)?)
@@ -150,6 +163,62 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         _ => {}
     }
     Ok(Decoded { width, height, channels, samples, metadata, orientation, missing: None, warnings })
+}
+
+/// All planes one after another of a file that keeps each in tiles of its own, which the crate does not put together.
+fn tiled_planes(
+    decoder: &mut Decoder<Cursor<&[u8]>>,
+    (width, height): (usize, usize),
+    planes: usize,
+) -> Result<DecodingResult, TiffError> {
+    let (tile_width, tile_height) = decoder.chunk_dimensions();
+    let tile = (tile_width.max(1) as usize, tile_height.max(1) as usize);
+    let tiles = planes * width.div_ceil(tile.0) * height.div_ceil(tile.1);
+    let tiles = u32::try_from(tiles).map_err(|_| TiffError::IntSizeError)?;
+    let parts: Vec<DecodingResult> = (0..tiles).map(|number| decoder.read_chunk(number)).collect::<Result<_, _>>()?;
+    let sizes = (width, height);
+    match parts.first() {
+        Some(DecodingResult::U8(_)) => {
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::U8(part) = part { part } else { Vec::new() });
+            joined(parts, sizes, tile, planes).map(DecodingResult::U8)
+        }
+        Some(DecodingResult::U16(_)) => {
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::U16(part) = part { part } else { Vec::new() });
+            joined(parts, sizes, tile, planes).map(DecodingResult::U16)
+        }
+        Some(DecodingResult::F32(_)) => {
+            let parts =
+                parts.into_iter().map(|part| if let DecodingResult::F32(part) = part { part } else { Vec::new() });
+            joined(parts, sizes, tile, planes).map(DecodingResult::F32)
+        }
+        _ => None,
+    }
+    .ok_or(TiffError::FormatError(TiffFormatError::InconsistentSizesEncountered))
+}
+
+/// Planes of `(width, height)` from their tiles, row by row of each plane, those at the edges cut to what lies inside.
+fn joined<T: Copy + Default>(
+    mut tiles: impl Iterator<Item = Vec<T>>,
+    (width, height): (usize, usize),
+    (tile_width, tile_height): (usize, usize),
+    planes: usize,
+) -> Option<Vec<T>> {
+    let mut values = vec![T::default(); planes * width * height];
+    for plane in values.chunks_exact_mut(width * height) {
+        for top in (0..height).step_by(tile_height) {
+            for left in (0..width).step_by(tile_width) {
+                let tile = tiles.next()?;
+                let across = tile_width.min(width - left);
+                for (row, y) in (top..height.min(top + tile_height)).enumerate() {
+                    let from = tile.get(row * across..(row + 1) * across)?;
+                    plane[y * width + left..][..across].copy_from_slice(from);
+                }
+            }
+        }
+    }
+    Some(values)
 }
 
 /// Rows of packed small samples; grey is stretched to 0–255, indices are not.
@@ -231,15 +300,19 @@ fn refuse(source: Source<'_>, error: TiffError) -> ImageError {
     }
 }
 
-/// A TIFF (deflate) with the photo's samples and the given metadata, EXIF left out.
+/// A TIFF (deflate) with the photo's samples and the given metadata.
 pub(super) fn encode(photo: &Photo, metadata: &Metadata) -> Result<Vec<u8>, ImageError> {
-    match (&photo.samples, photo.channels) {
+    let mut file = match (&photo.samples, photo.channels) {
         (Samples::U8(samples), 1 | 2) => write::<stored::Gray8>(photo, metadata, samples),
         (Samples::U8(samples), _) => write::<stored::RGB8>(photo, metadata, samples),
         (Samples::U16(samples), 1 | 2) => write::<stored::Gray16>(photo, metadata, samples),
         (Samples::U16(samples), _) => write::<stored::RGB16>(photo, metadata, samples),
     }
-    .map_err(|error| ImageError::Encode { format: "TIFF", reason: error.to_string() })
+    .map_err(|error| ImageError::Encode { format: "TIFF", reason: error.to_string() })?;
+    if let Some(exif) = &metadata.exif {
+        directory::put_exif(&mut file, exif);
+    }
+    Ok(file)
 }
 
 fn write<C>(photo: &Photo, metadata: &Metadata, samples: &[C::Inner]) -> Result<Vec<u8>, TiffError>

@@ -652,6 +652,7 @@ fn attacks() -> Vec<Attack> {
 const TIME: Duration = Duration::from_secs(1);
 const MEMORY: u64 = 200_000_000;
 
+/// Items 41 to 43, 45, 46 and 48 of the list of faults.
 #[test]
 fn hostile_files_are_refused_by_name() {
     let all = attacks();
@@ -669,7 +670,7 @@ fn hostile_files_are_refused_by_name() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-// Runs in a process of its own, which nothing else takes memory of.
+// Items 41 and 43. Runs in a process of its own, which nothing else takes memory of.
 #[test]
 fn hostile_files_take_neither_time_nor_memory() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
 //! Files that are damaged, hostile, or no images.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tweedie::image::{DecodeOptions, ImageError, OutputFormat, Photo, write_atomically};
+use tweedie::image::{DecodeOptions, ImageError, OutputFormat, Photo, write_atomically, write_atomically_with};
 
 use super::{
     chunk, chunks, data, decode, decode_truncated, encode, raw_png, refusal, samples, varied, with_chunks, write,
@@ -319,6 +320,29 @@ fn a_large_header_without_pixels_is_refused_at_once() {
     assert_eq!(error.to_string(), "a.png: 3x2 is 6 pixels, at most 5 allowed; raise it with --max-pixels");
 }
 
+/// Fault 11, for the length of the file: what cannot be a photo of the allowed size is not read.
+#[test]
+fn a_file_longer_than_any_allowed_photo_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = encode(&varied(3, 2, 3, false), OutputFormat::Png);
+    let path = write(folder.path(), "a.png", &png);
+    let options = DecodeOptions { max_pixels: 6, ..Default::default() };
+    assert!(Photo::open(&path, &options).is_ok());
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 32).unwrap();
+    let start = Instant::now();
+    let error = Photo::open(&path, &options).unwrap_err().to_string();
+    assert!(
+        error.ends_with("a.png: 4294967296 bytes, at most 67108960 are read; --max-pixels raises that, too"),
+        "{error}"
+    );
+    // What is no image is told by its first bytes.
+    let video = write(folder.path(), "a.mp4", b"\0\0\0\x20ftypisom\0\0\0\0");
+    std::fs::OpenOptions::new().write(true).open(&video).unwrap().set_len(1 << 40).unwrap();
+    let error = Photo::open(&video, &DecodeOptions::default()).unwrap_err().to_string();
+    assert!(error.ends_with("a.mp4: not an image (looks like a video)"), "{error}");
+    assert!(start.elapsed() < Duration::from_millis(500));
+}
+
 /// Fault 12.
 #[test]
 fn a_bomb_of_text_chunks_is_dropped() {
@@ -372,6 +396,76 @@ fn files_are_written_whole_and_never_over_others_without_being_told() {
         // The mode of any other new file here, whatever the creation mask.
         let other = write(folder.path(), "other", b"");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions(), std::fs::metadata(other).unwrap().permissions());
+    }
+}
+
+/// Fault 64: what writes the new content fails half-way, and the old one stays with nothing beside it.
+#[test]
+fn a_save_that_fails_half_way_leaves_the_old_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "out.png", b"old");
+    let failed = write_atomically_with(&path, true, |file, temporary| {
+        file.write_all(b"half of the new").unwrap();
+        assert_eq!(temporary.parent(), path.parent());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        Err(ImageError::Write { path: path.clone(), source: std::io::ErrorKind::StorageFull.into() })
+    });
+    assert!(failed.unwrap_err().is_resource());
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+const SAVED: usize = 4 << 20;
+const FOLDER: &str = "TWEEDIE_TEST_SAVES";
+
+/// Fault 64: a process that saves one content over another is killed at thirty moments; the file is one of the two, and
+/// what else is left has the name of a temporary file. `scripts/check-kill.sh` does it at every system call.
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.png");
+    let mut interrupted = 0;
+    for moment in 0..30 {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "image::faults::saves_until_it_is_killed", "--ignored"]).env(FOLDER, folder.path());
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        while !path.exists() {
+            assert!(
+                start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+                "nothing is saved"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(10 + moment * 7 % 31));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let content = std::fs::read(&path).unwrap();
+        assert!(content.len() == SAVED && content.iter().all(|&byte| byte == content[0]), "moment {moment}");
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name != "out.png" {
+                assert!(name.starts_with(".tweedie-") && name.ends_with(".part"), "{name}");
+                std::fs::remove_file(folder.path().join(name)).unwrap();
+                interrupted += 1;
+            }
+        }
+        // A temporary file that was left does not stand in the way of the next save.
+        write_atomically(&path, &vec![3; SAVED], true).unwrap();
+    }
+    assert!(interrupted > 0, "no save was interrupted: the test shows nothing");
+}
+
+/// The child of the test above.
+#[test]
+#[ignore = "runs until it is killed"]
+fn saves_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let path = Path::new(&folder).join("out.png");
+    let contents = [vec![1; SAVED], vec![2; SAVED]];
+    for content in contents.iter().cycle() {
+        write_atomically(&path, content, true).unwrap();
     }
 }
 

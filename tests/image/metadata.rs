@@ -137,7 +137,7 @@ fn profile_exif_and_xmp_survive_in_png_jpeg_and_webp() {
     let back = decode(&encode(&first, OutputFormat::Tiff)).unwrap();
     assert_eq!((back.icc_profile(), back.xmp()), (first.icc_profile(), first.xmp()));
     let options = EncodeOptions::default();
-    assert_eq!(first.encode_warnings(OutputFormat::Tiff, &options), ["TIFF cannot keep the photo's EXIF"]);
+    assert!(first.encode_warnings(OutputFormat::Tiff, &options).is_empty());
     assert_eq!(first.encode_warnings(OutputFormat::WebP, &options), ["WebP cannot keep the photo's IPTC"]);
     assert_eq!(
         first.encode_warnings(OutputFormat::Bmp, &options),
@@ -234,8 +234,49 @@ fn strip_all_leaves_the_profile_and_nothing_else() {
     let mut kinds: Vec<_> = chunks(&file).iter().map(|(kind, _)| String::from_utf8_lossy(kind).into_owned()).collect();
     kinds.dedup();
     assert_eq!(kinds, ["IHDR", "iCCP", "IDAT", "IEND"]);
-    assert_eq!("gps".parse::<Strip>().unwrap(), Strip::Gps);
-    assert_eq!("x".parse::<Strip>().unwrap_err().to_string(), "strip is x, expected none, gps or all");
+}
+
+#[test]
+fn a_list_says_what_is_stripped_or_what_is_kept() {
+    let png = with_chunks(
+        &png_with_profile(&varied(3, 2, 3, false), &profile(b"RGB ")),
+        &[
+            chunk(b"gAMA", &45455u32.to_be_bytes()),
+            chunk(b"eXIf", &exif(1)),
+            chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>"),
+            chunk(b"tEXt", b"Comment\0a note"),
+            chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 4\n00000000\n"),
+            chunk(b"tEXt", b"Raw profile type iptc\0\niptc\n 4\n00000000\n"),
+        ],
+    );
+    let photo = decode(&png).unwrap();
+    let written = |strip: Strip| {
+        let file = photo.encode(OutputFormat::Png, &EncodeOptions { strip, ..Default::default() }).unwrap();
+        let name = |(kind, data): &([u8; 4], Vec<u8>)| match kind {
+            b"tEXt" | b"iTXt" => String::from_utf8_lossy(data.split(|byte| *byte == 0).next().unwrap()).into_owned(),
+            _ => String::from_utf8_lossy(kind).into_owned(),
+        };
+        let names: Vec<String> = chunks(&file).iter().map(name).filter(|name| !name.starts_with('I')).collect();
+        names.join(" ")
+    };
+    let (raw_exif, raw_iptc) = ("Raw profile type exif", "Raw profile type iptc");
+    let strip = |names: &str| names.parse::<Strip>().unwrap();
+    let everything = format!("iCCP eXIf gAMA Comment {raw_exif} {raw_iptc} XML:com.adobe.xmp");
+    assert_eq!(written(strip("none")), everything);
+    assert_eq!(written(strip("exif")), format!("iCCP gAMA Comment {raw_iptc} XML:com.adobe.xmp"));
+    assert_eq!(written(strip("xmp,iptc")), format!("iCCP eXIf gAMA Comment {raw_exif}"));
+    assert_eq!(written(strip("text")), "iCCP eXIf gAMA XML:com.adobe.xmp");
+    assert_eq!(written(strip("icc, text")), "eXIf XML:com.adobe.xmp");
+    // A raw profile may hold a position.
+    assert_eq!(written(strip("gps")), "iCCP eXIf gAMA Comment XML:com.adobe.xmp");
+    assert_eq!(written(strip("all")), "iCCP gAMA");
+    assert_eq!(written(Strip::all_but("exif").unwrap()), "iCCP eXIf gAMA");
+    assert_eq!(written(Strip::all_but("text, xmp").unwrap()), "iCCP gAMA Comment XML:com.adobe.xmp");
+
+    assert_eq!(
+        "x".parse::<Strip>().unwrap_err().to_string(),
+        "strip is x, expected none, all, or some of exif, gps, icc, iptc, text, xmp, separated by commas"
+    );
 }
 
 #[test]

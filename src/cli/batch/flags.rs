@@ -28,7 +28,7 @@ pub(super) struct SettingsFlags {
     /// Settings with a name, or a TOML file of settings
     ///
     /// Flags stand above it, and files of settings beside the photos above these.
-    #[arg(short, long, value_name = "PRESET")]
+    #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
 
     /// Pixels to fill around masks, too

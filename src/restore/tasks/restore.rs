@@ -22,8 +22,17 @@ impl Restore {
         Ok(self.operator.as_deref().map(Description::open).transpose()?)
     }
 
-    fn told(&self) -> Option<String> {
-        self.operator.as_ref().map(|path| format!("operator of {}", path.display()))
+    /// The operator, which a photo needs and a measurement brings along.
+    ///
+    /// # Errors
+    /// `Config` if there is none.
+    pub fn needs_operator(&self) -> Result<&Path> {
+        self.operator.as_deref().ok_or_else(|| Error::Config {
+            name: "operator".into(),
+            got: "not given".into(),
+            expected: "a TOML file that says what happened to the photo; `tweedie operators` lists what there is"
+                .into(),
+        })
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -38,16 +47,9 @@ impl Restore {
     }
 
     pub(super) fn work(&self, photo: &Photo, catalog: &Catalog) -> Result<(Work, String)> {
-        let (Some(description), Some(told)) = (self.description()?, self.told()) else {
-            return Err(Error::Config {
-                name: "operator".into(),
-                got: "not given".into(),
-                expected: "a TOML file that says what happened to the photo; `tweedie operators` lists what there is"
-                    .into(),
-            });
-        };
-        let case = Case::described(photo, &description, self.size, catalog)?;
-        Ok((Work::Whole(Box::new(case)), told))
+        let path = self.needs_operator()?;
+        let case = Case::described(photo, &Description::open(path)?, self.size, catalog)?;
+        Ok((Work::Whole(Box::new(case)), told(path)))
     }
 
     /// The work that a measurement in a file is, and the black photo of the image's size that it stands for.
@@ -65,7 +67,11 @@ impl Restore {
         };
         let case = Case::measured(&measured, &description, catalog)?;
         let blank = case.canvas.clone();
-        let told = self.told().unwrap_or("operator of the measurement".into());
+        let told = self.operator.as_deref().map_or("operator of the measurement".into(), told);
         Ok((blank, Work::Whole(Box::new(case)), told))
     }
+}
+
+fn told(path: &Path) -> String {
+    format!("operator of {}", path.display())
 }
