@@ -74,12 +74,12 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--systemcalls", action="store_true")
-    parser.add_argument("arguments", nargs="*")
-    options = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, arguments = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1:]
     random.seed(0)
 
     def command(out):
-        return [str(options.program.resolve()), "batch", str(options.inputs), str(out), *options.arguments]
+        return [str(options.program.resolve()), "batch", str(options.inputs), str(out), *arguments]
 
     undisturbed, killed = options.work / "undisturbed", options.work / "killed"
     options.work.mkdir(parents=True)

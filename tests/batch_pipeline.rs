@@ -253,7 +253,7 @@ fn the_seed_of_the_record_repeats_a_photo_alone() {
     harness::mask(size.0, size.1).save(folder.path("mask.png")).unwrap();
     let seed = batch.records()["b.png"].seed;
     folder.succeed(&format!(
-        "inpaint b.png mask.png --model {} --sampler score_sde --steps 3 --seed {seed} -o alone.png",
+        "inpaint b.png --mask mask.png --model {} --sampler score_sde --steps 3 --seed {seed} -o alone.png",
         batch.model
     ));
     assert_eq!(folder.bytes("alone.png"), batch.outputs()["b.png"]);

@@ -246,7 +246,7 @@ mod tests {
     static STEPS: AtomicUsize = AtomicUsize::new(0);
 
     pub(super) fn step(_: &str) {
-        let Some(last) = std::env::var(LAST).ok().and_then(|last| last.parse().ok()) else { return };
+        let Some(last) = std::env::var(LAST).ok().and_then(|last| last.parse::<usize>().ok()) else { return };
         if STEPS.fetch_add(1, Ordering::SeqCst) + 1 == last {
             // As SIGKILL does: nothing is cleaned up.
             std::process::exit(9);
