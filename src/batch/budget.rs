@@ -155,7 +155,8 @@ mod tests {
             drop(first);
         });
         assert_eq!(served.lock().unwrap()[0], 0);
-        assert_eq!((budget.lock().lent, budget.most()), (0, 90));
+        let most = budget.most();
+        assert_eq!((budget.lock().lent, most), (0, 90));
     }
 
     #[test]

@@ -39,9 +39,9 @@ pub(super) struct Run {
     /// Follow symbolic links in folders
     #[arg(long, help_heading = INPUT_OUTPUT)]
     follow_links: bool,
-    /// Masks: a folder, a file, alpha or color:#RRGGBB[,TOL]
+    /// A folder, a file, alpha or color:#RRGGBB
     ///
-    /// A folder has the tree of the photos: the mask of a/cat.jpg is a/cat.jpg there, or the only a/cat.*; anything else is the
+    /// Where the masks are. A folder has the tree of the photos: the mask of a/cat.jpg is a/cat.jpg there, or the only a/cat.*; anything else is the
     /// mask of every photo.
     #[arg(short, long, value_name = "MASKS", conflicts_with = "mask_suffix", help_heading = MASK)]
     masks: Option<OsString>,
@@ -50,7 +50,7 @@ pub(super) struct Run {
     /// With it the mask of cat.jpg is cat.jpg.mask.png or cat.mask.png.
     #[arg(long, value_name = "SUFFIX", help_heading = MASK)]
     mask_suffix: Option<String>,
-    /// Photos without a mask: refuse or skip
+    /// Photos without one: refuse or skip
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true, help_heading = MASK)]
     missing_mask: MissingMask,
     /// Do everything anew, and replace files of others
@@ -59,7 +59,9 @@ pub(super) struct Run {
     /// Try again what failed
     #[arg(long, help_heading = INPUT_OUTPUT)]
     retry_failed: bool,
-    /// What was made with other settings: redo or refuse
+    /// What was made otherwise: redo or refuse
+    ///
+    /// Outputs of other settings, another model or seed.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true,
         help_heading = INPUT_OUTPUT)]
     changed: ChangedFlag,
