@@ -30,6 +30,20 @@ pub(super) fn merged(out: &Path) -> PathBuf {
     out.join("manifest.jsonl")
 }
 
+/// Removes what a killed process left half written of the record; only for who works on the folder alone.
+pub(super) fn remove_incomplete(out: &Path) {
+    for folder in [state(out), manifests(out), plans(out)] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if name.starts_with(b".tweedie-") && name.ends_with(b".part") {
+                // Litter is no reason to stop: the next run tries again.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
 /// The shards that have a file in `folder`, with it, sorted by name; none if there is no such folder.
 pub(super) fn shards(folder: &Path) -> Result<Vec<(Shard, PathBuf)>> {
     let failed = |source| Error::Io { path: folder.into(), source };

@@ -83,7 +83,12 @@ impl FolderLock {
         let mut is_first = true;
         loop {
             match attempt(&state, shard)? {
-                Attempt::Held(held) => return Ok(Self { out: out.into(), shard, held }),
+                Attempt::Held(held) => {
+                    if shard == Shard::All && !held.is_empty() {
+                        folder::remove_incomplete(out);
+                    }
+                    return Ok(Self { out: out.into(), shard, held });
+                }
                 Attempt::Busy if begun.elapsed() >= limit => {
                     return Err(Error::Locked { path: state.join("lock"), seconds: limit.as_secs() });
                 }
