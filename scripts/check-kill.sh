@@ -7,6 +7,7 @@
 # call of its kind in the main thread, which saves, by SIGKILL; calls before the temporary file is made belong to the
 # restoration and are passed over. Item 64 of the list of faults (docs/faults.md).
 set -euo pipefail
+shopt -s nullglob
 
 fail() {
     printf 'check-kill: %s\n' "$1" >&2

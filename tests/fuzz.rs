@@ -62,16 +62,17 @@ fn seeds_of_manifests_are_read_line_by_line() {
 #[test]
 fn most_seeds_are_accepted() {
     use tweedie::image::{DecodeOptions, Photo};
-    let accepted = |folder: &str, is_read: &dyn Fn(&[u8]) -> bool| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(folder);
-        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let accepted = |folder: &str, least: usize, is_read: &dyn Fn(&[u8]) -> bool| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(folder);
+        let files: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         let read = files.iter().filter(|path| is_read(&std::fs::read(path).unwrap())).count();
-        assert!(read * 3 >= files.len() * 2, "{read} of {}", files.len());
+        assert!(read >= least, "{read} of {} in {folder}", files.len());
     };
-    accepted("photo", &|data| Photo::decode(data, Path::new("photo"), &DecodeOptions::default()).is_ok());
-    accepted("operator", &|data| {
+    accepted("photo", 28, &|data| Photo::decode(data, Path::new("photo"), &DecodeOptions::default()).is_ok());
+    accepted("operator", 40, &|data| {
         let text = std::str::from_utf8(data).unwrap();
         tweedie_operators::Description::parse(text, "").is_ok()
     });
-    accepted("checkpoint", &|data| tweedie::checkpoints::TensorFile::from_bytes(data.to_vec(), "").is_ok());
+    // The others are a configuration, an index of several files, and pickles without tensors.
+    accepted("checkpoint", 4, &|data| tweedie::checkpoints::TensorFile::from_bytes(data.to_vec(), "").is_ok());
 }

@@ -458,6 +458,8 @@ fn settings_of_projections_that_make_no_sense_are_refused() {
     assert_eq!(refused("angles = []"), "radon: there are 0 angles, expected at least 1");
     assert_eq!(refused("angles = [0.0, nan]"), "radon: an angle is NaN, expected finite numbers of degrees");
     assert_eq!(refused("detectors = 0"), "radon: detectors is 0, expected 1 to 2097152");
+    assert_eq!(refused("angles = 1000000000000000"), "radon: angles is 1000000000000000, expected 1 to 16777216");
+    assert_eq!(refused("angles = 2000000"), "radon: 2000000 angles of 12 detectors, expected at most 16777216 numbers");
     assert!(refused("angles = 'many'").contains("angles must be a whole number or an array of degrees"));
     let entry = find(OPERATORS, "radon").unwrap();
     let operator = entry.create("angles = [0, 90]".parse().unwrap(), site((3, 8, 8), DType::F32)).unwrap();

@@ -112,16 +112,13 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         DecodingResult::U8(values) if bits == 8 => Samples::U8(interleave(values, planes, per_pixel)),
         DecodingResult::U16(values) if bits == 16 => Samples::U16(interleave(values, planes, per_pixel)),
         DecodingResult::F16(values) => {
-            let values: Vec<f32> = interleave(values, planes, per_pixel).into_iter().map(f32::from).collect();
-            Samples::U16(from_float(source, &values, &mut warnings)?)
+            Samples::U16(from_float(source, &interleave(values, planes, per_pixel), &mut warnings)?)
         }
         DecodingResult::F32(values) => {
-            let values = interleave(values, planes, per_pixel);
-            Samples::U16(from_float(source, &values, &mut warnings)?)
+            Samples::U16(from_float(source, &interleave(values, planes, per_pixel), &mut warnings)?)
         }
         DecodingResult::F64(values) => {
-            let values: Vec<f32> = interleave(values, planes, per_pixel).into_iter().map(|v| v as f32).collect();
-            Samples::U16(from_float(source, &values, &mut warnings)?)
+            Samples::U16(from_float(source, &interleave(values, planes, per_pixel), &mut warnings)?)
         }
         _ => return Err(source.unsupported(format!("TIFF with {color:?} pixels of {bits} bits"))),
     };
@@ -247,17 +244,22 @@ fn interleave<T: Copy>(values: Vec<T>, planes: usize, per_pixel: usize) -> Vec<T
 }
 
 /// Samples of `[0, 1]` as 16-bit levels.
-fn from_float(source: Source<'_>, values: &[f32], warnings: &mut Vec<String>) -> Result<Vec<u16>, ImageError> {
-    let count = values.iter().filter(|value| !value.is_finite()).count();
+fn from_float<T: Copy + Into<f64>>(
+    source: Source<'_>,
+    values: &[T],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<u16>, ImageError> {
+    let numbers = || values.iter().map(|&value| value.into());
+    let count = numbers().filter(|value| !value.is_finite()).count();
     if count > 0 {
         return Err(ImageError::NotFinite { path: source.path.into(), count, total: values.len() });
     }
-    let outside = values.iter().filter(|value| !(0.0..=1.0).contains(*value)).count();
+    let outside = numbers().filter(|value| !(0.0..=1.0).contains(value)).count();
     warnings.push(format!(
         "floating-point samples converted to 16 bits; {outside} of {} outside [0, 1] were clipped",
         values.len()
     ));
-    Ok(values.iter().map(|value| (value.clamp(0.0, 1.0) * 65535.0).round() as u16).collect())
+    Ok(numbers().map(|value| (value.clamp(0.0, 1.0) * 65535.0).round() as u16).collect())
 }
 
 fn look_up(indices: &[u8], palette: &[u16]) -> Option<Vec<u8>> {

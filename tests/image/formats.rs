@@ -144,7 +144,12 @@ fn what_no_decoder_here_knows_is_refused_by_name() {
 /// A packet of XMP that goes on in further segments loses these, and that is said.
 #[test]
 fn extended_xmp_is_dropped_with_a_warning() {
-    let jpeg = with_segment(&data("formats/444.jpg"), 0xe1, b"http://ns.adobe.com/xmp/extension/\0the rest");
+    // The digest of the whole, its length, and where the part begins.
+    let mut part = b"http://ns.adobe.com/xmp/extension/\0".to_vec();
+    part.extend([b'0'; 32]);
+    part.extend([8u32, 0].map(u32::to_be_bytes).concat());
+    part.extend(b"the rest");
+    let jpeg = with_segment(&data("formats/444.jpg"), 0xe1, &part);
     assert_eq!(decode(&jpeg).unwrap().warnings(), ["extended XMP dropped: only the main packet is kept"]);
 }
 

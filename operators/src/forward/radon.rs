@@ -35,6 +35,8 @@ pub struct Radon {
 
 /// Fractions of a pixel in a fixed-point position; steps of this size are added up without rounding.
 const FRACTION: u32 = 40;
+/// Numbers of a measurement in each channel; a number of angles alone must not take memory without measure.
+const LARGEST: usize = 1 << 24;
 const ONE: f64 = (1u64 << FRACTION) as f64;
 
 /// Angles whose projections read a line of the image while it is in the cache, and lines that read a projection.
@@ -360,7 +362,8 @@ impl Radon {
     /// Projections under these angles on `detectors` detectors; none means `⌈√2 max(H, W)⌉`, which sees every pixel.
     ///
     /// # Errors
-    /// [`Error::Config`] unless there is an angle, a detector and a pixel, and all angles are finite.
+    /// [`Error::Config`] unless there is an angle, a detector and a pixel, all angles are finite, and there are at most 2²⁴ pairs
+    /// of an angle and a detector.
     pub fn new(degrees: Vec<f64>, detectors: Option<usize>, site: Site<'_>) -> Result<Self> {
         let (_, height, width) = site.image;
         let refuse = |reason: String| Err(Error::config("radon", reason));
@@ -379,6 +382,10 @@ impl Radon {
         if detectors == 0 || detectors > 2 * SIDE {
             return refuse(format!("detectors is {detectors}, expected 1 to {}", 2 * SIDE));
         }
+        if degrees.len().saturating_mul(detectors) > LARGEST {
+            let angles = degrees.len();
+            return refuse(format!("{angles} angles of {detectors} detectors, expected at most {LARGEST} numbers"));
+        }
         Ok(Self { projection: Arc::new(Projection { height, width, detectors, degrees }) })
     }
 
@@ -387,6 +394,9 @@ impl Radon {
     /// # Errors
     /// [`Error::Config`] as for [`new`](Self::new).
     pub fn equidistant(angles: usize, detectors: Option<usize>, site: Site<'_>) -> Result<Self> {
+        if angles > LARGEST {
+            return Err(Error::config("radon", format!("angles is {angles}, expected 1 to {LARGEST}")));
+        }
         Self::new((0..angles).map(|i| 180.0 * i as f64 / angles as f64).collect(), detectors, site)
     }
 
