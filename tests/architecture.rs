@@ -64,7 +64,7 @@ fn module(name: &str) -> &str {
         "Error" | "Result" => "error",
         "Catalog" => "catalog",
         "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels" => "restore",
-        "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" => "restore",
+        "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" | "Resize" => "restore",
         name if name.starts_with("Restor") => "restore",
         name => name,
     }
