@@ -68,7 +68,7 @@ fn module(name: &str) -> &str {
         "Catalog" => "catalog",
         "inpaint" | "inpaint_observed" | "plan_inpaint" | "restore" | "degrade" | "estimate_levels"
         | "program_memory" => "restore",
-        "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" => "restore",
+        "Case" | "Degraded" | "Interpolation" | "Measured" | "Plan" | "Progress" | "Resize" => "restore",
         "Picture" | "Provenance" | "Task" | "Work" | "tasks" => "restore",
         name if name.starts_with("Restor") => "restore",
         name => name,
