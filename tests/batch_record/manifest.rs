@@ -188,6 +188,51 @@ fn what_is_done_and_unchanged_is_skipped() {
 }
 
 #[test]
+fn records_are_found_after_sorting_and_behind_it() {
+    let place = Place::with(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"]);
+    std::fs::create_dir(place.out()).unwrap();
+    let plan = place.plan();
+    let lock = lock(&place.out(), Shard::All);
+    let manifest = Manifest::open(&lock).unwrap();
+    let record = |at: usize, steps: usize| Record { steps: Some(steps), ..work(&plan, &plan.items[at], &place.out()) };
+    let made = [record(2, 22), record(0, 1), record(1, 333), record(0, 4444)];
+    manifest.append(&made).unwrap();
+    manifest.sort().unwrap();
+    let (b, c, a) = (&made[2], &made[0], &made[3]);
+    assert_eq!(records(&std::fs::read(manifest.path()).unwrap()), [a.clone(), b.clone(), c.clone()]);
+    let d = record(3, 5);
+    manifest.append(std::slice::from_ref(&d)).unwrap();
+    for record in [a, b, c, &d] {
+        assert_eq!(manifest.get(record.input.path()).unwrap().as_ref(), Some(record));
+    }
+    assert_eq!(records(&std::fs::read(manifest.path()).unwrap()).len(), 4);
+}
+
+#[test]
+fn of_two_manifests_what_was_finished_later_counts() {
+    let place = Place::with(&["a.jpg"]);
+    std::fs::create_dir(place.out()).unwrap();
+    let plan = place.plan();
+    let done = work(&plan, &plan.items[0], &place.out());
+    let slice = Shard::Slice { index: 1, count: 1 };
+    // The first number is when everything's run finished the photo, the second when the shard's did.
+    for (everything, shard, counts) in [(5, 6, 6), (6, 5, 6), (5, 5, 5)] {
+        let _ = std::fs::remove_dir_all(place.path("out/.tweedie"));
+        for (of, finished, status) in [(Shard::All, everything, Status::Done), (slice, shard, Status::Failed)] {
+            let manifest = Manifest::open(&lock(&place.out(), of)).unwrap();
+            manifest.append(&[Record { finished, status, ..done.clone() }]).unwrap();
+        }
+        let expected = if shard > everything { Status::Failed } else { Status::Done };
+        for of in [Shard::All, slice] {
+            let manifest = Manifest::open(&lock(&place.out(), of)).unwrap();
+            let record = manifest.get(Path::new("a.jpg")).unwrap().unwrap();
+            assert_eq!((record.finished, record.status), (counts, expected), "{everything} {shard} {of}");
+        }
+        assert_eq!(merge(&place.out()).unwrap().done, usize::from(expected == Status::Done));
+    }
+}
+
+#[test]
 fn a_failed_photo_is_tried_again_on_request_only() {
     let place = Place::with(&["a.jpg", "b.jpg"]);
     std::fs::create_dir(place.out()).unwrap();

@@ -69,6 +69,13 @@ fn fault_37_the_same_number_of_masks_is_not_enough() {
 }
 
 #[test]
+fn fault_37_an_extra_mask_alone_is_refused() {
+    let place = place(&["a.jpg"], &["a.png", "b.png"]);
+    let text = refusal(&place, &Masks::Folder(place.path("masks")));
+    assert!(text.starts_with("1 masks have no photo: @/masks/b.png; "), "{text}");
+}
+
+#[test]
 fn two_masks_of_a_stem_are_refused_even_if_missing_ones_are_skipped() {
     let place = place(&["a.jpg"], &["a.png", "a.tiff"]);
     let error = paired(&place, &Masks::Folder(place.path("masks")), Unpaired::Skip).unwrap_err().to_string();

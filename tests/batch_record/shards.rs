@@ -59,6 +59,22 @@ fn hashes_spread_evenly_and_do_not_move_when_photos_come() {
     assert!(before.iter().zip(parts()).all(|(before, after)| after.is_superset(before)));
 }
 
+// python3 -c "import hashlib; p = lambda b: len(b).to_bytes(8, 'little') + b; \
+//   h = hashlib.sha256(p(b'tweedie batch shard') + p('a/b.jpg'.encode())).digest(); \
+//   print([int.from_bytes(h[:8], 'little') % count + 1 for count in (3, 7, 1000)])"
+#[test]
+fn the_hash_of_a_path_is_the_same_everywhere() {
+    for (path, indices) in [("a/b.jpg", [3, 7, 796]), ("a.jpg", [2, 5, 19]), ("cafe\u{301}.jpg", [1, 7, 443])] {
+        let item = tweedie::batch::Item::new(std::path::Path::new("").into(), path.into(), 0);
+        for (count, index) in [3, 7, 1000].into_iter().zip(indices) {
+            for shard in division(false, count) {
+                let expected = shard == Shard::Hash { index, count };
+                assert_eq!(shard.takes(&item, 0), expected, "{path} {shard}");
+            }
+        }
+    }
+}
+
 #[test]
 fn names_of_shards_are_read_as_they_are_written() {
     for shard in [Shard::All].into_iter().chain(division(false, 12)).chain(division(true, 3)) {
