@@ -50,7 +50,7 @@ pub(super) struct Run {
     /// With it the mask of cat.jpg is cat.jpg.mask.png or cat.mask.png.
     #[arg(long, value_name = "SUFFIX", help_heading = MASK)]
     mask_suffix: Option<String>,
-    /// Photos without one: refuse or skip
+    /// Without a mask: refuse or skip
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true, help_heading = MASK)]
     missing_mask: MissingMask,
     /// Do everything anew, and replace files of others
@@ -59,7 +59,7 @@ pub(super) struct Run {
     /// Try again what failed
     #[arg(long, help_heading = INPUT_OUTPUT)]
     retry_failed: bool,
-    /// What was made otherwise: redo or refuse
+    /// Other settings before: redo or refuse
     ///
     /// Outputs of other settings, another model or seed.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true,
