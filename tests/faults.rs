@@ -1,10 +1,11 @@
-//! The tables of `docs/faults.md`: every number has its row, and every test named there exists and names the number.
+//! The tables of `docs/faults.md`: every number has its row, and every test named there exists and has the number in its
+//! name or in the comment above it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The comments above each test, by its name.
+/// The comments above each test and its name, by its name.
 fn comments(folder: &Path, found: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -21,7 +22,8 @@ fn comments(folder: &Path, found: &mut BTreeMap<String, String>) {
                     is_test |= line == "#[test]";
                 } else {
                     if let Some(name) = line.strip_prefix("fn ").filter(|_| is_test) {
-                        found.insert(name.split('(').next().unwrap().to_owned(), comment.clone());
+                        let name = name.split('(').next().unwrap();
+                        found.insert(name.to_owned(), format!("{comment} {name}"));
                     }
                     (comment, is_test) = (String::new(), false);
                 }
