@@ -280,21 +280,20 @@ mod tests {
         let ramp = |height: usize, width: usize, y: f64, x: f64| {
             (2.0 * (y + 0.5) / height as f64 - (x + 0.5) / width as f64) as f32
         };
-        let small = rows(&fit.shrunk(&image(24, 36, |y, x| ramp(24, 36, y as f64, x as f64))).unwrap());
-        for y in 1..7 {
-            for x in 1..11 {
-                let expected = ramp(8, 12, y as f64, x as f64);
-                assert!((small[y + 2][x] - expected).abs() < 1e-5, "{} and {expected}", small[y + 2][x]);
+        let agrees = |got: &Tensor, within: Region, expected: &dyn Fn(f64, f64) -> f32| {
+            for (y, row) in rows(got).into_iter().enumerate().skip(within.y).take(within.height) {
+                for (x, value) in row.into_iter().enumerate().skip(within.x).take(within.width) {
+                    let expected = expected(y as f64, x as f64);
+                    assert!((value - expected).abs() < 1e-5, "({x}, {y}): {value} and {expected}");
+                }
             }
-        }
-        assert_eq!([small[1][4], small[10][4]], [0.0; 2], "around the picture there is nothing");
-        let large = rows(&fit.enlarged(&image(12, 12, |y, x| ramp(8, 12, y as f64 - 2.0, x as f64))).unwrap());
-        for y in 5..19 {
-            for x in 5..31 {
-                let expected = ramp(24, 36, y as f64, x as f64);
-                assert!((large[y][x] - expected).abs() < 1e-5, "{} and {expected}", large[y][x]);
-            }
-        }
+        };
+        let small = fit.shrunk(&image(24, 36, |y, x| ramp(24, 36, y as f64, x as f64))).unwrap();
+        agrees(&small, Region { x: 1, y: 3, width: 10, height: 6 }, &|y, x| ramp(8, 12, y - 2.0, x));
+        let around = rows(&small);
+        assert_eq!([around[1][4], around[10][4]], [0.0; 2], "around the picture there is nothing");
+        let large = fit.enlarged(&image(12, 12, |y, x| ramp(8, 12, y as f64 - 2.0, x as f64))).unwrap();
+        agrees(&large, Region { x: 5, y: 5, width: 26, height: 14 }, &|y, x| ramp(24, 36, y, x));
     }
 
     #[test]

@@ -115,8 +115,11 @@ fn write_archive(path: &Path) {
     file.write_all(&back).unwrap();
 }
 
+/// What writes a file.
+type Writer = fn(&Path);
+
 /// Names, and what writes such a file.
-const CONTAINERS: [(&str, fn(&Path)); 4] = [
+const CONTAINERS: [(&str, Writer); 4] = [
     ("a.safetensors", write_safetensors),
     ("a.safetensors.index.json", write_shards),
     ("a.pt", write_archive),
