@@ -72,6 +72,11 @@ impl Index {
         }
     }
 
+    /// Makes room for so many photos at once: growing on the way would need both tables for a moment, each time.
+    pub(super) fn reserve(&mut self, photos: usize) {
+        self.places.reserve(photos.saturating_sub(self.places.len()));
+    }
+
     /// Notes a record that lies there.
     pub(super) fn add(&mut self, source: usize, offset: u64, length: u64, record: &Record) {
         let Ok(length) = u32::try_from(length) else { return };

@@ -196,7 +196,8 @@ impl Manifest {
         if !strange.is_empty() {
             return Err(BatchError::Exist { paths: strange.into_iter().map(|(_, path)| path).collect() }.into());
         }
-        let state = self.state();
+        let mut state = self.state();
+        state.index.reserve(plan.items.len());
         Planned::write(&self.out, plan, &|key| state.index.get(key).is_some())
     }
 
