@@ -222,7 +222,7 @@ fn camera(big_endian: bool) -> Vec<u8> {
     }
     out.extend(u32(0));
     assert_eq!(out.len(), 122);
-    out.extend(b"Cameras\02020\0\0\0\0\0\0");
+    out.extend(b"Cameras\x002020\0\0\0\0\0\0");
     assert_eq!(out.len(), 140);
     out.extend([10, 200]);
     // The directory of EXIF: the original's date.
