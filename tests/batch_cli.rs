@@ -247,6 +247,68 @@ fn one_bad_photo_stops_no_other_and_the_status_tells() {
 }
 
 #[test]
+fn files_that_no_batch_wrote_are_replaced_by_force_only() {
+    let folder = Folder::new();
+    put(&folder, "in/a.png");
+    let line = format!("batch in out --task denoise --noise 5 {GAUSSIAN}");
+    folder.succeed(&line);
+    let done = folder.bytes("out/a.png");
+
+    folder.write("out/a.jpg", "mine");
+    ended(&folder.tweedie(&format!("{line} --format jpg")), 1, "out/a.jpg exists, and no batch has written it");
+    assert_eq!(folder.bytes("out/a.jpg"), b"mine");
+    folder.succeed(&format!("{line} --format jpg -f"));
+    assert_ne!(folder.bytes("out/a.jpg"), b"mine");
+    // The first format is still a batch's.
+    folder.succeed(&line);
+    assert_eq!(folder.bytes("out/a.png"), done);
+
+    // A slip in the settings of the photo does not make its output anybody's.
+    folder.write("in/a.png.tweedie.toml", "nose = 3");
+    ended(&folder.tweedie(&line), 1, "unknown key `nose`");
+    folder.write("in/a.png.tweedie.toml", "noise = 40");
+    folder.succeed(&line);
+    assert_ne!(folder.bytes("out/a.png"), done);
+
+    folder.write("out/a.png", "hand work");
+    for flags in ["--noise 12", "--noise 5", "--noise 5 --retry-failed"] {
+        let ran = folder.tweedie(&format!("batch in out --task denoise {flags} {GAUSSIAN}"));
+        ended(&ran, 1, "out/a.png has 9 bytes");
+    }
+    assert_eq!(folder.bytes("out/a.png"), b"hand work");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_failed_photo_is_not_replaced() {
+    let folder = Folder::new();
+    folder.write("in/bad.png", "");
+    let line = format!("batch in out --task denoise --noise 5 {GAUSSIAN}");
+    ended(&folder.tweedie(&line), 1, "empty file");
+    folder.write("out/bad.png", "mine");
+    photo(24, 16, Kind::Rgb8).save(folder.path("in/bad.png")).unwrap();
+    for flags in ["", "--retry-failed"] {
+        ended(&folder.tweedie(&format!("{line} {flags}")), 1, "out/bad.png exists, and no batch has written it");
+        assert_eq!(folder.bytes("out/bad.png"), b"mine");
+    }
+}
+
+#[test]
+fn a_second_folder_of_photos_does_not_replace_the_results_of_the_first() {
+    let folder = Folder::new();
+    put(&folder, "in/a.png");
+    let task = format!("out --task denoise --noise 5 {GAUSSIAN}");
+    folder.succeed(&format!("batch in {task}"));
+    let done = folder.bytes("out/a.png");
+    std::fs::create_dir(folder.path("second")).unwrap();
+    photo(30, 16, Kind::Rgb8).save(folder.path("second/a.png")).unwrap();
+    let ran = folder.tweedie(&format!("batch second {task}"));
+    ended(&ran, 1, "out/a.png is the result of in/a.png, not of second/a.png");
+    assert_eq!(folder.bytes("out/a.png"), done);
+    folder.succeed(&format!("batch second {task} -f"));
+    assert_ne!(folder.bytes("out/a.png"), done);
+}
+
+#[test]
 fn the_first_failure_ends_the_run_if_asked() {
     let folder = Folder::new();
     for name in ["in/b.png", "in/c.png"] {

@@ -16,6 +16,7 @@ mod locks;
 mod manifest;
 mod masks;
 mod names;
+mod owned;
 mod scale;
 mod shards;
 
@@ -152,7 +153,7 @@ fn run_with(selection: &Selection, out: &Path, shard: Shard, limit: usize, polic
     manifest.begin(&plan, policy.force).unwrap();
     let mut worked = Vec::new();
     for item in &plan.items {
-        if !matches!(manifest.decide(item, WANTED, policy).unwrap(), Decision::Do(_)) {
+        if !matches!(manifest.decide(item, &plan.outputs(item), WANTED, policy).unwrap(), Decision::Do(_)) {
             continue;
         }
         if worked.len() == limit {

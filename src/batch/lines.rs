@@ -125,10 +125,10 @@ fn parse(line: &[u8]) -> Content {
 /// What the types do not say about a record.
 pub(super) fn check(record: &Record) -> Result<(), &'static str> {
     let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_plain(record.input.path()) || !record.outputs.iter().all(|output| is_plain(output.name.path())) {
+    if !is_plain(record.input.path()) || !record.written().all(|output| is_plain(output.name.path())) {
         return Err("a name that is no path below a folder");
     }
-    if !record.sha256.as_deref().is_none_or(is_hash) || !record.outputs.iter().all(|output| is_hash(&output.sha256)) {
+    if !record.sha256.as_deref().is_none_or(is_hash) || !record.written().all(|output| is_hash(&output.sha256)) {
         return Err("a hash that is not 64 hexadecimal digits");
     }
     if !record.mask.iter().all(|mask| is_hash(&mask.sha256)) {

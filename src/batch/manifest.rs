@@ -3,10 +3,14 @@
 use super::digest::sha256_of_file;
 use super::index::{Damaged, Index, Place};
 use super::lines::check;
+use super::plan::is_same_file;
 use super::planned::Planned;
-use super::{BatchError, FolderLock, Item, MaskFile, Modified, Plan, Record, Shard, Status, folder, relative};
+use super::{
+    BatchError, FolderLock, Item, MaskFile, Modified, Outputs, Plan, Record, Shard, Status, Written, folder, relative,
+};
 use crate::image::{ImageError, MaskSource, write_atomically_with};
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -170,90 +174,139 @@ impl Manifest {
         state.index.get(&relative::key(relative)).map(|place| state.index.record(place)).transpose()
     }
 
-    /// Notes on the disk what `plan` is going to write, after making sure that it replaces nothing but outputs of a batch.
+    /// Notes on the disk what `plan` is going to write, after making sure that for photos without a record it replaces nothing
+    /// but outputs of a batch; those with a record are decided one by one.
     ///
-    /// An output without a record is of a batch if an earlier plan meant to write it: its run was stopped between the file and
-    /// its line. Everything else belongs to someone.
+    /// An output without a record is of a batch if an earlier plan meant to write a file of this name: its run was stopped
+    /// between the file and its line. Everything else belongs to someone.
     ///
     /// # Errors
     /// [`BatchError::Exist`] with the files that would be replaced, unless `force`; `Io`.
     pub fn begin(&self, plan: &Plan, force: bool) -> Result<()> {
-        let mut strange = Vec::new();
+        let mut strange: BTreeMap<Vec<u8>, Vec<PathBuf>> = BTreeMap::new();
         if !force {
             let state = self.state();
             for item in plan.items.iter().filter(|item| state.index.get(&relative::key(&item.relative)).is_none()) {
                 let outputs = plan.outputs(item);
                 // Not `exists`: a dangling link would be replaced, too.
-                let there =
-                    outputs.files().map(|name| self.out.join(name)).filter(|path| path.symlink_metadata().is_ok());
-                strange.extend(there.map(|path| (relative::key(&item.relative), path)));
+                let there = outputs.files().filter(|name| self.out.join(name).symlink_metadata().is_ok());
+                let there: Vec<PathBuf> = there.map(Path::to_path_buf).collect();
+                if !there.is_empty() {
+                    strange.insert(relative::key(&item.relative), there);
+                }
             }
         }
         if !strange.is_empty() {
-            let planned = Planned::names_of_all(&self.out)?;
-            strange.retain(|(key, _)| !planned.contains(key));
+            Planned::names_of_all(&self.out, |name, naming| {
+                if let Some(there) = strange.get_mut(&relative::key(name.path())) {
+                    let meant = naming.outputs(name.path());
+                    there.retain(|file| meant.files().all(|name| name != file));
+                }
+            })?;
         }
-        if !strange.is_empty() {
-            return Err(BatchError::Exist { paths: strange.into_iter().map(|(_, path)| path).collect() }.into());
+        let paths: Vec<PathBuf> = strange.into_values().flatten().map(|name| self.out.join(name)).collect();
+        if !paths.is_empty() {
+            return Err(BatchError::Exist { paths }.into());
         }
         let mut state = self.state();
         state.index.reserve(plan.items.len());
         Planned::write(&self.out, plan, &|key| state.index.get(key).is_some())
     }
 
-    /// What is to be done with a photo. Reads the photo, and its mask, unless size and time are enough.
+    /// What is to be done with a photo that becomes `outputs`. Reads the photo, and its mask, unless size and time are enough.
     ///
     /// * No record, or `force`: it is done.
     /// * Other settings, another model or another seed: done, or refused if there are outputs and the policy says so.
     /// * Another content of the photo or its mask: done.
-    /// * Failed: left alone, or done with `retry_failed`.
-    /// * An output is gone: done. An output that has another size than was written: refused, someone has worked on it.
+    /// * Failed: left alone; done with `retry_failed`, or if memory, disk or time had run out.
+    /// * An output is gone: done.
+    ///
+    /// Without `force`, what would be done is refused if that would replace a file that no batch wrote, one that has another
+    /// size than was written (someone has worked on it), or the result of another photo that is still there.
     ///
     /// # Errors
     /// `Io` if the record cannot be read again. What is wrong with the photo is for who does the work.
-    pub fn decide(&self, item: &Item, wanted: Wanted<'_>, policy: Policy) -> Result<Decision> {
+    pub fn decide(&self, item: &Item, outputs: &Outputs, wanted: Wanted<'_>, policy: Policy) -> Result<Decision> {
         let Some(record) = self.get(&item.relative)? else { return Ok(Decision::Do(Cause::New)) };
         if policy.force {
             return Ok(Decision::Do(Cause::Forced));
         }
+        Ok(match self.compare(item, &record, wanted, policy) {
+            Decision::Do(cause) => match self.obstacle(item, outputs, &record) {
+                Some(reason) => Decision::Refuse(reason),
+                None => Decision::Do(cause),
+            },
+            decision => decision,
+        })
+    }
+
+    /// What is to be done by the record, whatever it would replace.
+    fn compare(&self, item: &Item, record: &Record, wanted: Wanted<'_>, policy: Policy) -> Decision {
         let is_same = record.options_hash == wanted.options_hash
             && record.model_hash == wanted.model_hash
             && record.seed == item.seed;
         if !is_same {
-            return Ok(match (record.status, policy.changed) {
+            return match (record.status, policy.changed) {
                 (Status::Done, Changed::Refuse) => Decision::Refuse(format!(
                     "made with other settings ({}); --changed redo makes it anew",
-                    difference(&record, item, wanted)
+                    difference(record, item, wanted)
                 )),
                 _ => Decision::Do(Cause::Settings),
-            });
+            };
         }
-        if !self.is_same_input(item, &record, policy.fast_check) {
-            return Ok(Decision::Do(Cause::Input));
+        if !self.is_same_input(item, record, policy.fast_check) {
+            return Decision::Do(Cause::Input);
         }
         if record.status == Status::Failed {
-            return Ok(match policy.retry_failed {
+            // What memory, disk or time were too little for may fit now.
+            return match policy.retry_failed || record.code == 5 {
                 true => Decision::Do(Cause::Retry),
-                false => Decision::Failed { error: record.error.unwrap_or_default(), code: record.code },
-            });
+                false => Decision::Failed { error: record.error.clone().unwrap_or_default(), code: record.code },
+            };
         }
-        for output in &record.outputs {
-            let path = self.out.join(output.name.path());
-            match path.symlink_metadata() {
-                Ok(metadata) if metadata.is_file() && metadata.len() == output.size => {}
-                Ok(metadata) => {
-                    return Ok(Decision::Refuse(format!(
-                        "{} has {} bytes, {} were written: someone has changed it; delete it to have it made anew, or use \
-                         --force",
-                        path.display(),
-                        metadata.len(),
-                        output.size
-                    )));
-                }
-                Err(_) => return Ok(Decision::Do(Cause::OutputMissing)),
-            }
+        if let Some(reason) = record.outputs.iter().find_map(|output| self.changed(output.name.path(), record)) {
+            return Decision::Refuse(reason);
         }
-        Ok(Decision::Done)
+        let is_gone = |output: &Written| self.out.join(output.name.path()).symlink_metadata().is_err();
+        match record.outputs.iter().any(is_gone) {
+            true => Decision::Do(Cause::OutputMissing),
+            false => Decision::Done,
+        }
+    }
+
+    /// Why the photo's outputs must not be replaced, if there is a reason.
+    fn obstacle(&self, item: &Item, outputs: &Outputs, record: &Record) -> Option<String> {
+        let of_other = || {
+            let (source, path) = (record.source.path(), item.path());
+            let metadata = source.metadata().ok()?;
+            let is_as_recorded = record.size == Some(metadata.len()) && record.modified == Modified::of(&metadata);
+            let file = record.written().map(|file| self.out.join(file.name.path())).find(|file| file.exists())?;
+            (is_as_recorded && !is_same_file(source, &path)).then(|| {
+                format!(
+                    "{} is the result of {}, not of {}; choose another output folder, or use --force",
+                    file.display(),
+                    source.display(),
+                    path.display()
+                )
+            })
+        };
+        of_other().or_else(|| outputs.files().find_map(|name| self.changed(name, record)))
+    }
+
+    /// In what way a file is not what a batch wrote; `None` if it is, or is not there.
+    fn changed(&self, name: &Path, record: &Record) -> Option<String> {
+        let path = self.out.join(name);
+        let metadata = path.symlink_metadata().ok()?;
+        let sizes = || record.written().filter(|file| file.name.path() == name).map(|file| file.size);
+        match sizes().next() {
+            None => Some(format!("{} exists, and no batch has written it; --force replaces it", path.display())),
+            Some(_) if metadata.is_file() && sizes().any(|size| size == metadata.len()) => None,
+            Some(size) => Some(format!(
+                "{} has {} bytes, {size} were written: someone has changed it; delete it to have it made anew, or use --force",
+                path.display(),
+                metadata.len()
+            )),
+        }
     }
 
     fn is_same_input(&self, item: &Item, record: &Record, fast: bool) -> bool {

@@ -1,5 +1,6 @@
 //! What the outputs of a photo are called.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ pub(super) const LONGEST: usize = 255;
 /// | several | `a/cat-0000.png`, `a/cat-0001.png`, … |
 ///
 /// Mean, spread and sheet are called `-mean`, `-std` and `-sheet` where a sample is called `-0000`; the sheet is a PNG.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Naming {
     /// Without the dot.
     pub extension: String,

@@ -321,7 +321,12 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Decision> {
         halt.check()?;
         *options_hash = guarded(item, || self.recipe.options_hash(item))?;
-        manifest.decide(item, Wanted { options_hash, model_hash: &self.model.hash }, self.policy)
+        manifest.decide(
+            item,
+            &self.plan.outputs(item),
+            Wanted { options_hash, model_hash: &self.model.hash },
+            self.policy,
+        )
     }
 
     fn prepare<'b>(
@@ -393,6 +398,7 @@ impl<'a> Pipeline<'a> {
                     height: Some(photo.height()),
                     sampler: Some(restored.plan.sampler.into()),
                     steps: Some(restored.plan.steps),
+                    tile: Some(restored.plan.tile),
                     evaluations: Some(restored.plan.evaluations),
                     residual,
                     ..Record::new(item, &options_hash, &self.model.hash, Status::Done)
@@ -484,19 +490,33 @@ impl<'a> Pipeline<'a> {
             jobs.push(Job { files, error: None });
             waiting.push((item, source, state));
         }
+        let mut before = Vec::with_capacity(jobs.len());
+        for (item, ..) in &waiting {
+            before.push(manifest.get(&item.relative)?);
+        }
+        let replacing = jobs.iter().zip(&waiting).zip(&before).filter(|((job, _), _)| !job.files.is_empty());
+        let replacing =
+            replacing.filter_map(|((_, (_, _, (record, ..))), before)| Some(record.replacing(before.as_ref()?)));
+        let replacing: Vec<Record> = replacing.collect();
+        if !replacing.is_empty() {
+            manifest.append(&replacing)?;
+        }
         writer.commit(&mut jobs);
 
         let mut items = Vec::with_capacity(jobs.len());
         let mut records = Vec::with_capacity(jobs.len());
         let mut loans = Vec::with_capacity(jobs.len());
-        for (Job { error, .. }, (item, source, (mut record, earlier, drawn))) in jobs.into_iter().zip(waiting) {
+        let ended = jobs.into_iter().zip(waiting).zip(before);
+        for ((Job { error, .. }, (item, source, (mut record, earlier, drawn))), before) in ended {
             if let Some(source) = source {
                 (record.size, record.modified) = (Some(source.stamp.size), source.stamp.modified);
                 record.sha256 = Some(source.sha256);
                 record.mask = source.mask;
             }
-            if earlier.is_none() {
-                disk.count(error.as_ref());
+            match earlier.is_none() {
+                true => disk.count(error.as_ref()),
+                // Nothing of it was to be written.
+                false => record.outputs.clear(),
             }
             match earlier.or(error.map(Error::Image)) {
                 None => {
@@ -512,8 +532,11 @@ impl<'a> Pipeline<'a> {
                     record.status = Status::Failed;
                     record.code = if is_resource { 5 } else { 1 };
                     record.error = Some(message);
-                    record.outputs.clear();
+                    record.unsettle();
                 }
+            }
+            if let Some(before) = before {
+                record.succeed(&before);
             }
             loans.push(drawn);
             items.push(item);

@@ -155,7 +155,7 @@ impl Plan {
 }
 
 /// Whether two paths lead to one file.
-fn is_same_file(one: &Path, other: &Path) -> bool {
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     let there = |path: &Path| path.canonicalize().ok();
     one == other || there(one).is_some_and(|one| there(other) == Some(one))
 }

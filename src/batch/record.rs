@@ -55,6 +55,10 @@ pub struct Record {
     /// The files written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Written>,
+    /// Files that runs before this one wrote, or began to write, for the photo, and that this one did not replace. A name can
+    /// stand here with several sizes: each of them is a run's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Written>,
     /// Width of the photo in pixels, upright.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
@@ -67,6 +71,9 @@ pub struct Record {
     /// Noise levels of a sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
+    /// Largest side of a window in pixels, which `--memory` can make smaller; the bytes depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tile: Option<usize>,
     /// Network calls (NFE), of all samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluations: Option<usize>,
@@ -101,15 +108,51 @@ impl Record {
             code: 0,
             warnings: Vec::new(),
             outputs: Vec::new(),
+            earlier: Vec::new(),
             width: None,
             height: None,
             sampler: None,
             steps: None,
+            tile: None,
             evaluations: None,
             residual: None,
             seconds: 0.0,
             finished: since_1970.as_millis().try_into().unwrap_or(u64::MAX),
         }
+    }
+
+    /// All files that are of a batch: those of this record and of the ones before it.
+    pub fn written(&self) -> impl Iterator<Item = &Written> {
+        self.outputs.iter().chain(&self.earlier)
+    }
+
+    /// Takes over the files of the record that this one replaces, but for names that it writes itself.
+    pub(super) fn succeed(&mut self, before: &Self) {
+        for file in before.written() {
+            if self.outputs.iter().all(|output| output.name != file.name) && !self.earlier.contains(file) {
+                self.earlier.push(file.clone());
+            }
+        }
+    }
+
+    /// Says that the outputs may be there, whole or in part, and may not.
+    pub(super) fn unsettle(&mut self) {
+        let outputs = std::mem::take(&mut self.outputs);
+        self.earlier.splice(0..0, outputs);
+    }
+
+    /// What stands in the manifest while outputs take the place of those of `before`: whichever of them a stopped run leaves,
+    /// the next one knows them for its own and makes the photo again.
+    pub(super) fn replacing(&self, before: &Self) -> Self {
+        let mut record = Self {
+            status: Status::Failed,
+            code: 5,
+            error: Some("the run was stopped while the outputs were replaced".into()),
+            ..self.clone()
+        };
+        record.unsettle();
+        record.succeed(before);
+        record
     }
 
     /// The record without what the clock decides.

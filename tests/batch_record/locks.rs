@@ -115,7 +115,9 @@ fn take_part() -> bool {
     let manifest = super::Manifest::open(&lock).unwrap();
     manifest.begin(&plan, false).unwrap();
     for item in &plan.items {
-        if let super::Decision::Do(_) = manifest.decide(item, super::WANTED, super::Policy::default()).unwrap() {
+        if let super::Decision::Do(_) =
+            manifest.decide(item, &plan.outputs(item), super::WANTED, super::Policy::default()).unwrap()
+        {
             manifest.append(&[super::work(&plan, item, &out)]).unwrap();
             println!("worked {}", item.relative.display());
         }

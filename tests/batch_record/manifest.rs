@@ -26,7 +26,8 @@ fn done(count: usize) -> Place {
 
 fn decide(place: &Place, wanted: Wanted<'_>, policy: Policy) -> Vec<Decision> {
     let manifest = Manifest::open(&lock(&place.out(), Shard::All)).unwrap();
-    place.plan().items.iter().map(|item| manifest.decide(item, wanted, policy).unwrap()).collect()
+    let plan = place.plan();
+    plan.items.iter().map(|item| manifest.decide(item, &plan.outputs(item), wanted, policy).unwrap()).collect()
 }
 
 fn records(content: &[u8]) -> Vec<Record> {
@@ -99,7 +100,8 @@ fn damaged_lines_are_told_and_cost_their_own_photo_only() {
         assert_eq!(damaged.len(), 1, "{what}");
         assert_eq!((damaged[0].offset, damaged[0].path.as_path()), (at, &*place.path(MANIFEST)), "{what}");
         let plan = place.plan();
-        let decisions = plan.items.iter().map(|item| manifest.decide(item, WANTED, POLICY).unwrap());
+        let decisions =
+            plan.items.iter().map(|item| manifest.decide(item, &plan.outputs(item), WANTED, POLICY).unwrap());
         let expected = [Decision::Done, Decision::Do(Cause::New), Decision::Done, Decision::Done, Decision::Done];
         assert_eq!(decisions.collect::<Vec<_>>(), expected, "{what}");
         assert_eq!(status(&place.out()).unwrap().missing(), 1, "{what}");
@@ -252,7 +254,11 @@ fn a_failed_photo_is_tried_again_on_request_only() {
     let lock = lock(&place.out(), Shard::All);
     let manifest = Manifest::open(&lock).unwrap();
     manifest.append(&[work(&plan, &plan.items[0], &place.out())]).unwrap();
-    assert_eq!(manifest.decide(&plan.items[0], WANTED, POLICY).unwrap(), Decision::Done, "the later line counts");
+    assert_eq!(
+        manifest.decide(&plan.items[0], &plan.outputs(&plan.items[0]), WANTED, POLICY).unwrap(),
+        Decision::Done,
+        "the later line counts"
+    );
 }
 
 #[test]
@@ -267,7 +273,7 @@ fn a_photo_that_could_not_be_read_is_tried_again_once_it_changes() {
         let lock = lock(&place.out(), Shard::All);
         let manifest = Manifest::open(&lock).unwrap();
         manifest.append(&[record]).unwrap();
-        let decision = manifest.decide(&plan.items[0], WANTED, POLICY).unwrap();
+        let decision = manifest.decide(&plan.items[0], &plan.outputs(&plan.items[0]), WANTED, POLICY).unwrap();
         assert_eq!(matches!(decision, Decision::Do(Cause::Input)), again, "{decision:?}");
     }
     assert!(Modified::of(&metadata).is_some());
@@ -287,13 +293,16 @@ fn other_settings_are_done_anew_or_refused() {
         assert_eq!(decide(&place, wanted, refuse), [Decision::Refuse(expected)]);
     }
     let manifest = Manifest::open(&lock(&place.out(), Shard::All)).unwrap();
-    let mut item = place.plan().items[0].clone();
+    let plan = place.plan();
+    let mut item = plan.items[0].clone();
+    let outputs = plan.outputs(&item);
     item.seed += 1;
-    assert_eq!(manifest.decide(&item, WANTED, POLICY).unwrap(), Decision::Do(Cause::Settings));
+    assert_eq!(manifest.decide(&item, &outputs, WANTED, POLICY).unwrap(), Decision::Do(Cause::Settings));
     // A failure has nothing that could be lost.
-    manifest.append(&[failure(&place.plan().items[0])]).unwrap();
+    manifest.append(&[failure(&plan.items[0])]).unwrap();
+    std::fs::remove_file(place.path("out/0.png")).unwrap();
     let wanted = Wanted { options_hash: "other", ..WANTED };
-    assert_eq!(manifest.decide(&place.plan().items[0], wanted, refuse).unwrap(), Decision::Do(Cause::Settings));
+    assert_eq!(manifest.decide(&plan.items[0], &outputs, wanted, refuse).unwrap(), Decision::Do(Cause::Settings));
 }
 
 #[test]
@@ -317,7 +326,10 @@ fn fault_67_an_input_that_changed_is_done_anew() {
     let plan = place.plan();
     std::fs::remove_file(place.path("in/0.jpg")).unwrap();
     let manifest = Manifest::open(&lock(&place.out(), Shard::All)).unwrap();
-    assert_eq!(manifest.decide(&plan.items[0], WANTED, POLICY).unwrap(), Decision::Do(Cause::Input));
+    assert_eq!(
+        manifest.decide(&plan.items[0], &plan.outputs(&plan.items[0]), WANTED, POLICY).unwrap(),
+        Decision::Do(Cause::Input)
+    );
 }
 
 #[test]
@@ -338,7 +350,7 @@ fn a_mask_that_changed_is_an_input_that_changed() {
     let lock = lock(&place.out(), Shard::All);
     let manifest = Manifest::open(&lock).unwrap();
     manifest.append(&[Record { mask: Some(file), ..work(&plan, &item, &place.out()) }]).unwrap();
-    let decide = |item: &tweedie::batch::Item| manifest.decide(item, WANTED, POLICY).unwrap();
+    let decide = |item: &tweedie::batch::Item| manifest.decide(item, &plan.outputs(item), WANTED, POLICY).unwrap();
     assert_eq!(decide(&item), Decision::Done);
     assert_eq!(decide(&plan.items[0]), Decision::Do(Cause::Input), "it has no mask any more");
     std::fs::rename(place.path("m.png"), place.path("n.png")).unwrap();
@@ -520,7 +532,7 @@ fn fault_64_a_killed_process_loses_no_line_that_it_promised() {
         let manifest = Manifest::open(&lock).unwrap();
         manifest.begin(&plan, false).unwrap();
         for item in plan.items.iter().cycle() {
-            let decision = manifest.decide(item, WANTED, POLICY).unwrap();
+            let decision = manifest.decide(item, &plan.outputs(item), WANTED, POLICY).unwrap();
             if decision == Decision::Done {
                 manifest.sort().unwrap();
                 continue;

@@ -69,7 +69,9 @@ fn fault_70_many_photos_take_little_time_and_memory() {
     assert!(grown < 400 * count + (4 << 20), "{grown} bytes for {count} records");
     let begun = Instant::now();
     let undecided = plan.items.iter().filter(|item| {
-        let decision = manifest.decide(item, WANTED, Policy { fast_check: true, ..Policy::default() }).unwrap();
+        let decision = manifest
+            .decide(item, &plan.outputs(item), WANTED, Policy { fast_check: true, ..Policy::default() })
+            .unwrap();
         !matches!(decision, Decision::Do(_))
     });
     assert_eq!(undecided.count(), 1, "the records are of another content");
