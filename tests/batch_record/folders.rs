@@ -99,11 +99,11 @@ fn a_list_keeps_its_paths() {
     assert_eq!(names(&plan), ["b.txt"]);
     assert!(plan.has_errors(), "a listed photo that is not there was asked for");
     assert_eq!(skipped(&plan)["gone.jpg"], "no such file");
-    assert_eq!(skipped(&plan)["x"], "a folder, not a file");
+    assert_eq!(skipped(&plan)["x"], "is a folder, expected a photo; name the folder among the inputs, or list what is in it");
     let text = refusal(&place, &listed(b"../in/b.txt", &base));
     assert!(text.starts_with("../in/b.txt in the list: leads out of a folder"), "{text}");
     let text = refusal(&place, &listed(b"/etc/hostname", &base));
-    assert!(text.starts_with("/etc/hostname in the list: lies outside of the base folder"), "{text}");
+    assert!(text.starts_with("/etc/hostname in the list: lies outside of the --base folder"), "{text}");
 }
 
 #[test]

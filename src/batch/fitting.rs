@@ -1,0 +1,62 @@
+//! Plans of restorations within what the run may use, whose errors name the run's own limits.
+
+use super::pipeline::{AHEAD_SHARE, memory_of_photo};
+use crate::image::Photo;
+use crate::models::Model;
+use crate::{Error, Restoration, RestoreOptions, Result, Work, program_memory};
+
+/// Plans what fits into a run that may use `memory` bytes.
+///
+/// # Errors
+/// Those of [`Restoration::of`]; `Memory` says what the whole run would have to be allowed, and `Time` names the limit of one
+/// photo.
+pub(super) fn fitted<'a>(
+    work: &'a Work,
+    photo: &'a Photo,
+    options: &RestoreOptions<'_>,
+    model: &'a Model,
+    memory: Option<u64>,
+) -> Result<Restoration<'a>> {
+    let own = program_memory(model);
+    let options = RestoreOptions { memory: memory_of_photo(memory, own), ..options.clone() };
+    Restoration::of(work, photo, &options, model).map_err(|error| match (error, memory) {
+        (Error::Memory { needs, limit, advice }, Some(memory)) => {
+            let least = RestoreOptions { memory: None, spare: Some(0), tile: Some(64), deadline: None, ..options };
+            match Restoration::of(work, photo, &least, model) {
+                Ok(least) => lacking(run_for(least.plan().memory, own), memory, advice),
+                Err(_) => Error::Memory { needs, limit, advice },
+            }
+        }
+        (Error::Time { needs, limit, advice }, _) => {
+            Error::Time { needs, limit, advice: advice.replace("--time-limit", "--photo-time-limit") }
+        }
+        (error, _) => error,
+    })
+}
+
+/// A run that would have to be allowed `needed` bytes, and may use `memory`.
+pub(super) fn lacking(needed: u64, memory: u64, advice: String) -> Error {
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
+    Error::Memory { needs: mebibytes(needed), limit: mebibytes(memory), advice }
+}
+
+/// Bytes that a run must be allowed so that the plan of one photo may come to `bytes`: the inverse of [`memory_of_photo`].
+fn run_for(bytes: u64, own: u64) -> u64 {
+    own + (bytes.saturating_sub(own) * AHEAD_SHARE).div_ceil(AHEAD_SHARE - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_allowed_what_was_named_has_room_for_the_photo() {
+        for own in [0, 5, 1 << 20] {
+            for bytes in (own..own + 100).chain([own + 123_456_789]) {
+                let run = run_for(bytes, own);
+                assert!(memory_of_photo(Some(run), own).unwrap() >= bytes, "{own} {bytes}");
+                assert!(run == own || memory_of_photo(Some(run - 1), own).unwrap() < bytes, "{own} {bytes}");
+            }
+        }
+    }
+}
