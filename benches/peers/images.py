@@ -30,6 +30,8 @@ from PIL import Image, ImageCms, ImageOps
 
 # Two decoders of JPEG differ by rounding in the inverse transform and in the interpolation of chroma.
 JPEG = 3
+# What the crate behind the program does not put together.
+TILED_PLANES = {"tile": (16, 16), "planarconfig": "separate", "compression": "zlib"}
 
 
 def picture(size, channels=3):
@@ -257,6 +259,11 @@ def reading(size):
         data = tiff((deep(rgb) / 65535).astype(dtype), photometric="rgb", metadata=None)
         reference = (tifffile.imread(io.BytesIO(data)).astype(np.float64).clip(0, 1) * 65535).round()
         yield f"{np.dtype(dtype).name}.tiff", data, reference.astype(np.uint16), 0
+        planes = np.moveaxis((deep(rgb) / 65535).astype(dtype), -1, 0)
+        data = tiff(planes, photometric="rgb", metadata=None, **TILED_PLANES)
+        yield f"{np.dtype(dtype).name}-tiled-planes.tiff", data, reference.astype(np.uint16), 0
+    data = tiff(np.moveaxis(deep(rgb).astype(np.uint32), -1, 0), photometric="rgb", metadata=None, **TILED_PLANES)
+    yield "uint32-tiled-planes.tiff", data, None, 0
     pages = tiff(np.stack([rgb, 255 - rgb]), photometric="rgb", metadata=None)
     yield "pages.tiff", pages, rgb, 0
     for dtype in (np.uint32, np.int16):
@@ -326,6 +333,7 @@ FIXTURES = re.compile(
     r"|rgb-(lzw|packbits)\.tiff|rgba-adobe_deflate\.tiff|bilevel-(group4|group3|none)\.tiff|(palette|jpeg|cmyk|lab)\.tiff"
     r"|16-bit-rgb-(byteorder_big|tile_\(16,16\)|rowsperstrip_5|bigtiff_True|planarconfig_separate|.*predictor_True)\.tiff"
     r"|16-bit-rgb-tile.*separate.*|16-bit-rgba-plain\.tiff|white-is-zero\.tiff|float(16|32|64)\.tiff|pages\.tiff|uint32\.tiff"
+    r"|(float16|float64|uint32)-tiled-planes\.tiff"
     r"|(rgb|grey|palette|palette-1|32-bit)\.bmp|gif\.gif|animated\.gif|transparent\.gif"
     r"|(grey-ascii|rgb-16|rgb-ascii|rgb-1023|grey-100|bitmap|bitmap-ascii)\.pnm|rgba\.(pam|qoi)|rgb\.qoi"
 )

@@ -52,8 +52,18 @@ pub(super) struct Source<'a> {
 
 impl DecodeOptions {
     /// Bytes of the largest file that is read: twice what the pixels take with 16 bits and four channels.
-    fn max_file(&self) -> u64 {
+    pub(crate) fn max_file(&self) -> u64 {
         self.max_pixels.saturating_mul(16).saturating_add(64 << 20)
+    }
+
+    /// # Errors
+    /// [`ImageError::FileTooLarge`].
+    pub(crate) fn check_length(&self, name: &Path, length: u64) -> Result<(), ImageError> {
+        let limit = self.max_file();
+        if length > limit {
+            return Err(ImageError::FileTooLarge { path: name.into(), length, limit });
+        }
+        Ok(())
     }
 }
 
@@ -121,12 +131,9 @@ impl Photo {
         // What a video or an archive is, its first bytes say: the rest is not read.
         file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(unreadable)?;
         sniff(&bytes, path)?;
-        let (length, limit) = (file.metadata().map_err(unreadable)?.len(), options.max_file());
-        if length > limit {
-            return Err(ImageError::FileTooLarge { path: path.into(), length, limit });
-        }
+        options.check_length(path, file.metadata().map_err(unreadable)?.len())?;
         // A file that grows meanwhile is read up to the limit.
-        file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(options.max_file()).read_to_end(&mut bytes).map_err(unreadable)?;
         Self::decode(&bytes, path, options)
     }
 
@@ -202,5 +209,10 @@ fn upright(decoded: Decoded, format: SourceFormat, path: &Path) -> Photo {
     };
     let missing = missing.map(|missing| orientation.turn(missing, width, height, 1));
     let (width, height) = orientation.size(width, height);
+    if orientation.swaps_sides()
+        && let Some(block) = &mut metadata.exif
+    {
+        exif::set_size(block, width, height);
+    }
     Photo { path: path.into(), format, width, height, channels, samples, metadata, orientation, missing, warnings }
 }

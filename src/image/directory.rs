@@ -1,5 +1,5 @@
-//! EXIF in the directory of a TIFF file: there the tags stand among those of the pixels, so that they are taken out into
-//! a block of their own, and put back.
+//! EXIF in the directory of a TIFF file: there the tags stand among those of the pixels, so that they are taken out
+//! into a block of their own, and put back.
 //!
 //! Tags that describe the photo are kept, those that describe the stored pixels are not. What a maker's note points at
 //! inside of itself is known to its maker alone: the note keeps its bytes, but no longer its place.
@@ -14,6 +14,7 @@ const MOST_ENTRIES: usize = 1024;
 const EXIF: u16 = 0x8769;
 const GPS: u16 = 0x8825;
 const INTEROPERABILITY: u16 = 0xA005;
+const POINTERS: [u16; 3] = [EXIF, GPS, INTEROPERABILITY];
 const RESOLUTION: [u16; 3] = [0x011A, 0x011B, RESOLUTION_UNIT];
 const RESOLUTION_UNIT: u16 = 0x0128;
 /// Name, description, maker, model, software, date, artist, computer, rating, copyright, the texts of Windows.
@@ -89,13 +90,20 @@ impl<'a> Reader<'a> {
         self.u32(4).map(|at| at as usize)
     }
 
-    /// The entries of the directory at `at` that are whole; what is not is left out.
-    fn entries(self, at: usize) -> Vec<Entry> {
+    /// The tags of the directory at `at`, and where their entries begin.
+    fn tags(self, at: usize) -> impl Iterator<Item = (u16, usize)> {
         let count = self.u16(at).map_or(0, usize::from).min(MOST_ENTRIES);
-        let mut total = 0;
-        let mut entry = |i: usize| {
+        (0..count).map_while(move |i| {
             let at = at.checked_add(2 + i * ENTRY)?;
-            let (tag, kind, count) = (self.u16(at)?, self.u16(at + 2)?, self.u32(at + 4)?);
+            Some((self.u16(at)?, at))
+        })
+    }
+
+    /// The entries of the directory at `at` that are `wanted` and whole; what is not is left out.
+    fn entries(self, at: usize, wanted: impl Fn(u16) -> bool) -> Vec<Entry> {
+        let mut total = 0;
+        let mut entry = |(tag, at): (u16, usize)| {
+            let (kind, count) = (self.u16(at + 2)?, self.u32(at + 4)?);
             let length = size(kind)?.checked_mul(count as usize)?;
             let from = if length <= 4 { at + 8 } else { self.u32(at + 8)? as usize };
             let value = self.bytes.get(from..from.checked_add(length)?)?;
@@ -103,18 +111,23 @@ impl<'a> Reader<'a> {
             total += length;
             (total <= MAX_BLOCK).then(|| Entry { tag, kind, count, value: value.to_vec() })
         };
-        (0..count).filter_map(&mut entry).collect()
+        self.tags(at).filter(|&(tag, _)| wanted(tag)).filter_map(&mut entry).collect()
     }
 
-    /// The directory at `at` with those of `children` that it points at; each of these has the next ones.
-    fn directory(self, at: usize, children: &[(u16, &[u16])]) -> Directory {
-        let (pointers, entries): (Vec<_>, Vec<_>) =
-            self.entries(at).into_iter().partition(|entry| [EXIF, GPS, INTEROPERABILITY].contains(&entry.tag));
+    /// The directory at `at` with those of `children` that it points at; each of these has the next ones. Of the first
+    /// one only what describes the photo is wanted.
+    fn directory(self, at: usize, is_first: bool, children: &[(u16, &[u16])]) -> Directory {
+        // In a file the pixels, the profile and packets stand beside, which are no part of the block and of its size.
+        let is_described = |tag| DESCRIPTIVE.contains(&tag) || RESOLUTION.contains(&tag);
+        let (pointers, entries): (Vec<_>, Vec<_>) = self
+            .entries(at, |tag| !is_first || is_described(tag) || POINTERS.contains(&tag))
+            .into_iter()
+            .partition(|entry| POINTERS.contains(&entry.tag));
         let children = children.iter().filter_map(|&(tag, below)| {
             let pointer = pointers.iter().find(|entry| entry.tag == tag && [LONG, 13].contains(&entry.kind))?;
             let at = self.number(pointer)? as usize;
             let below: Vec<(u16, &[u16])> = below.iter().map(|&tag| (tag, &[][..])).collect();
-            let child = self.directory(at, &below);
+            let child = self.directory(at, false, &below);
             (!child.entries.is_empty()).then_some((tag, child))
         });
         Directory { entries, children: children.collect() }
@@ -127,13 +140,11 @@ impl<'a> Reader<'a> {
 
     /// What the first directory says of the photo.
     fn description(self) -> Option<Directory> {
-        let mut directory = self.directory(self.first()?, &[(EXIF, &[INTEROPERABILITY]), (GPS, &[])]);
+        let mut directory = self.directory(self.first()?, true, &[(EXIF, &[INTEROPERABILITY]), (GPS, &[])]);
         // Without a unit the resolution is the shape of a pixel, and every writer puts a square one.
         let inch = |entry: &Entry| entry.tag == RESOLUTION_UNIT && !matches!(entry.value[..], [1, 0] | [0, 1]);
         let has_unit = directory.entries.iter().any(inch);
-        directory
-            .entries
-            .retain(|entry| DESCRIPTIVE.contains(&entry.tag) || has_unit && RESOLUTION.contains(&entry.tag));
+        directory.entries.retain(|entry| has_unit || !RESOLUTION.contains(&entry.tag));
         (!directory.entries.is_empty() || !directory.children.is_empty()).then_some(directory)
     }
 }
@@ -146,36 +157,42 @@ impl Directory {
         self.children.iter_mut().for_each(|(_, child)| child.swap());
     }
 
-    /// Appends the directory and all below it to a structure; where it begins in it.
+    /// Appends the directory and all below it to a structure, with entries of that structure's `own` as they are; where
+    /// it begins in it.
     ///
     /// `None` if the structure becomes too long for its offsets.
-    fn append(mut self, out: &mut Vec<u8>, is_big_endian: bool) -> Option<u32> {
+    fn append(mut self, own: Vec<(u16, [u8; ENTRY])>, out: &mut Vec<u8>, is_big_endian: bool) -> Option<u32> {
         let two = |value: u16| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         let four = |value: u32| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         for (tag, child) in std::mem::take(&mut self.children) {
-            let at = child.append(out, is_big_endian)?;
+            let at = child.append(Vec::new(), out, is_big_endian)?;
             self.entries.push(Entry { tag, kind: LONG, count: 1, value: four(at).to_vec() });
         }
-        // The format wants them sorted.
         self.entries.sort_by_key(|entry| entry.tag);
         self.entries.dedup_by_key(|entry| entry.tag);
-        let mut table = two(self.entries.len() as u16).to_vec();
+        let mut table = own;
         for entry in &self.entries {
-            table.extend(two(entry.tag));
-            table.extend(two(entry.kind));
-            table.extend(four(entry.count));
+            let mut value = [0; 4];
             if entry.value.len() <= 4 {
-                table.extend_from_slice(&entry.value);
-                table.resize(table.len() + 4 - entry.value.len(), 0);
+                value[..entry.value.len()].copy_from_slice(&entry.value);
             } else {
                 even(out);
-                table.extend(four(u32::try_from(out.len()).ok()?));
+                value = four(u32::try_from(out.len()).ok()?);
                 out.extend_from_slice(&entry.value);
             }
+            let mut raw = [0; ENTRY];
+            raw[..2].copy_from_slice(&two(entry.tag));
+            raw[2..4].copy_from_slice(&two(entry.kind));
+            raw[4..8].copy_from_slice(&four(entry.count));
+            raw[8..].copy_from_slice(&value);
+            table.push((entry.tag, raw));
         }
+        // The format wants them sorted.
+        table.sort_by_key(|(tag, _)| *tag);
         even(out);
         let at = u32::try_from(out.len()).ok()?;
-        out.extend(table);
+        out.extend(two(table.len() as u16));
+        table.iter().for_each(|(_, raw)| out.extend(raw));
         out.extend(four(0));
         Some(at)
     }
@@ -192,7 +209,7 @@ pub(super) fn exif_of_tiff(tiff: &[u8]) -> Option<Vec<u8>> {
     let reader = Reader::new(tiff)?;
     let directory = reader.description()?;
     let mut block = tiff[..HEADER].to_vec();
-    let first = directory.append(&mut block, reader.is_big_endian)?;
+    let first = directory.append(Vec::new(), &mut block, reader.is_big_endian)?;
     let first = if reader.is_big_endian { first.to_be_bytes() } else { first.to_le_bytes() };
     block[4..HEADER].copy_from_slice(&first);
     (block.len() <= MAX_BLOCK).then_some(block)
@@ -205,12 +222,17 @@ pub(super) fn put_exif(tiff: &mut Vec<u8>, exif: &[u8]) {
     if block.is_big_endian != reader.is_big_endian {
         described.swap();
     }
-    let mut directory = Directory { entries: reader.entries(first), children: described.children };
-    directory.entries.retain(|entry| described.entries.iter().all(|other| other.tag != entry.tag));
-    directory.entries.append(&mut described.entries);
+    // What the file's own entries point at stays where it is, whatever its length.
+    let is_described = |tag| {
+        let mut tags =
+            described.entries.iter().map(|entry| entry.tag).chain(described.children.iter().map(|child| child.0));
+        tags.any(|other| other == tag)
+    };
+    let own = reader.tags(first).filter(|&(tag, _)| !is_described(tag));
+    let own = own.filter_map(|(tag, at)| Some((tag, tiff.get(at..at + ENTRY)?.try_into().ok()?))).collect();
     let is_big_endian = reader.is_big_endian;
     let length = tiff.len();
-    match directory.append(tiff, is_big_endian) {
+    match described.append(own, tiff, is_big_endian) {
         Some(at) => tiff[4..HEADER].copy_from_slice(&if is_big_endian { at.to_be_bytes() } else { at.to_le_bytes() }),
         None => tiff.truncate(length),
     }
@@ -266,7 +288,7 @@ mod tests {
         let mut block = Reader::new(&structure()).unwrap().description().unwrap();
         block.swap();
         let mut exif = b"MM\0*\0\0\0\0".to_vec();
-        let first = block.append(&mut exif, true).unwrap();
+        let first = block.append(Vec::new(), &mut exif, true).unwrap();
         exif[4..8].copy_from_slice(&first.to_be_bytes());
 
         // A file of one row with no tag but its width and another maker.
@@ -275,7 +297,7 @@ mod tests {
         put_exif(&mut tiff, &exif);
         let reader = Reader::new(&tiff).unwrap();
         assert_eq!(reader.description(), Reader::new(&structure()).unwrap().description());
-        let entries = reader.entries(reader.first().unwrap());
+        let entries = reader.entries(reader.first().unwrap(), |_| true);
         assert_eq!(entries[0], Entry { tag: 0x0100, kind: SHORT, count: 1, value: vec![7, 0] });
         assert!(entries.windows(2).all(|pair| pair[0].tag < pair[1].tag));
     }

@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 impl Photo {
-    /// Pixels that the header of a file's `bytes` announces, width times height; see [`announced_size`](Self::announced_size).
+    /// Pixels that the header of a file's `bytes` announces, width times height; see
+    /// [`announced_size`](Self::announced_size).
     ///
     /// # Errors
     /// As that.
@@ -17,8 +18,8 @@ impl Photo {
         Ok(size.map(|(width, height)| u64::from(width) * u64::from(height)))
     }
 
-    /// Width and height that the header of a file's `bytes` announces, as stored, before the picture is turned; `None` where the header cannot be read,
-    /// which decoding will then say.
+    /// Width and height that the header of a file's `bytes` announces, as stored, before the picture is turned; `None`
+    /// where the header cannot be read, which decoding will then say.
     ///
     /// # Errors
     /// If the content is of no format that is read here.

@@ -116,7 +116,7 @@ impl Survey {
 }
 
 /// The IPTC records among Photoshop's resources.
-fn find_iptc(mut resources: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn find_iptc(mut resources: &[u8]) -> Option<Vec<u8>> {
     while let [b'8', b'B', b'I', b'M', high, low, name, ..] = *resources {
         // The name with its length byte, and the data, are each padded to an even length.
         let data = 6 + (usize::from(name) + 2) / 2 * 2;

@@ -51,7 +51,9 @@ impl Metadata {
             }
             // A packet that names a position goes as a whole: cutting XML by hand may leave half of it.
             kept.xmp = kept.xmp.filter(|xmp| !has_position(xmp));
-            kept.png_text.retain(|(_, text)| !text.starts_with(RAW_PROFILE) && !has_position(text));
+            kept.png_text.retain(|(kind, text)| {
+                !is_compressed(*kind, text) && !text.starts_with(RAW_PROFILE) && !has_position(text)
+            });
         }
         kept
     }
@@ -79,6 +81,12 @@ const RAW_PROFILE: &[u8] = b"Raw profile type ";
 
 fn is_raw_profile(text: &[u8], name: &str) -> bool {
     text.strip_prefix(RAW_PROFILE).is_some_and(|rest| rest.starts_with(name.as_bytes()))
+}
+
+/// Whether a text chunk hides what it says, a position perhaps.
+fn is_compressed(kind: [u8; 4], text: &[u8]) -> bool {
+    let flag = || text.iter().position(|&byte| byte == 0).and_then(|end| text.get(end + 1));
+    kind == *b"zTXt" || kind == *b"iTXt" && flag() != Some(&0)
 }
 
 fn has_position(text: &[u8]) -> bool {

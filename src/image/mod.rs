@@ -43,6 +43,7 @@ mod orientation;
 mod photo;
 mod png;
 mod raster;
+mod raw_profile;
 mod sniff;
 mod strip;
 mod tiff;

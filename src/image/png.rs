@@ -9,7 +9,7 @@ use png::{BitDepth, ColorType, DecodingError, InterlaceInfo, Transformations};
 use super::decode::{Decoded, Source};
 use super::metadata::{MAX_BLOCK, Metadata};
 use super::photo::Samples;
-use super::{ImageError, Photo, SourceFormat};
+use super::{ImageError, Photo, SourceFormat, raw_profile};
 
 const SIGNATURE: usize = 8;
 /// Text that is kept in all; more is a bomb, or nothing anybody reads.
@@ -199,6 +199,7 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
             Err(_) => warnings.push("XMP dropped: it is damaged or too large".into()),
         }
     }
+    take_iptc(&mut metadata, late);
 
     let mut samples = pixels.into_samples(width * height * channels);
     if let Some(missing) = &missing
@@ -213,6 +214,23 @@ pub(super) fn decode(source: Source<'_>) -> Result<Decoded, ImageError> {
         }
     }
     Ok(Decoded { width, height, channels, samples, metadata, orientation: None, missing, warnings })
+}
+
+/// Moves IPTC out of the text chunks: what is not found in it stays text.
+fn take_iptc(metadata: &mut Metadata, info: &png::Info<'_>) {
+    for keyword in raw_profile::IPTC_KEYWORDS {
+        let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
+        let deflated = || {
+            let mut chunk = info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword)?.clone();
+            chunk.decompress_text_with_limit(MAX_BLOCK).and_then(|()| chunk.get_text()).ok()
+        };
+        let text = plain.map(|chunk| chunk.text.clone()).or_else(deflated);
+        if let Some(iptc) = text.and_then(|text| raw_profile::iptc(&text)) {
+            metadata.iptc.get_or_insert(iptc);
+            let start = [keyword.as_bytes(), b"\0"].concat();
+            metadata.png_text.retain(|(_, data)| !data.starts_with(&start));
+        }
+    }
 }
 
 pub(super) const C2PA_WARNING: &str = "C2PA content credentials are dropped: the signature would not be valid any more";
@@ -322,7 +340,7 @@ pub(super) fn encode(photo: &Photo, metadata: &Metadata, software: Option<&str>)
         writer.write_chunk(png::chunk::iTXt, &international_text(XMP_KEYWORD, xmp)).map_err(refuse)?;
     }
     if let Some(iptc) = &metadata.iptc {
-        writer.write_chunk(png::chunk::tEXt, &raw_profile_iptc(iptc)).map_err(refuse)?;
+        writer.write_chunk(png::chunk::tEXt, &raw_profile::of_iptc(iptc)).map_err(refuse)?;
     }
     let mut stream = writer.stream_writer_with_size(1 << 18).map_err(refuse)?;
     let line = photo.width * photo.channels;
@@ -342,18 +360,4 @@ pub(super) fn encode(photo: &Photo, metadata: &Metadata, software: Option<&str>)
 /// The content of an uncompressed iTXt chunk without language.
 fn international_text(keyword: &[u8], text: &[u8]) -> Vec<u8> {
     [keyword, &[0, 0, 0, 0, 0], text].concat()
-}
-
-/// IPTC in the form that ImageMagick made common: the Photoshop resource in hexadecimal, 36 bytes a line.
-fn raw_profile_iptc(iptc: &[u8]) -> Vec<u8> {
-    let resource = super::jpeg::photoshop_resource(iptc);
-    let mut text = format!("Raw profile type iptc\0\niptc\n{:8}", resource.len());
-    for (i, byte) in resource.iter().enumerate() {
-        if i % 36 == 0 {
-            text.push('\n');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push('\n');
-    text.into_bytes()
 }

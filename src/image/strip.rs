@@ -10,7 +10,8 @@ pub enum Strip {
     /// Everything is kept.
     #[default]
     None,
-    /// The position: the GPS directory of EXIF, and XMP packets or raw profiles that mention one.
+    /// The position: the GPS directory of EXIF, XMP packets and text that mention one, and of PNG the text that is not
+    /// searched: all that is compressed, and raw profiles.
     Gps,
     /// EXIF, XMP, IPTC and text; the colour profile stays, because pixels mean nothing without it.
     All,

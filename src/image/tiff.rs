@@ -173,26 +173,22 @@ fn tiled_planes(
     let tiles = planes * width.div_ceil(tile.0) * height.div_ceil(tile.1);
     let tiles = u32::try_from(tiles).map_err(|_| TiffError::IntSizeError)?;
     let parts: Vec<DecodingResult> = (0..tiles).map(|number| decoder.read_chunk(number)).collect::<Result<_, _>>()?;
-    let sizes = (width, height);
-    match parts.first() {
-        Some(DecodingResult::U8(_)) => {
-            let parts =
-                parts.into_iter().map(|part| if let DecodingResult::U8(part) = part { part } else { Vec::new() });
-            joined(parts, sizes, tile, planes).map(DecodingResult::U8)
-        }
-        Some(DecodingResult::U16(_)) => {
-            let parts =
-                parts.into_iter().map(|part| if let DecodingResult::U16(part) = part { part } else { Vec::new() });
-            joined(parts, sizes, tile, planes).map(DecodingResult::U16)
-        }
-        Some(DecodingResult::F32(_)) => {
-            let parts =
-                parts.into_iter().map(|part| if let DecodingResult::F32(part) = part { part } else { Vec::new() });
-            joined(parts, sizes, tile, planes).map(DecodingResult::F32)
-        }
-        _ => None,
+    /// The tiles of each of the given kinds as planes of that kind; others are left to whoever refuses them.
+    macro_rules! planes_of {
+        ($($kind:ident),*) => {
+            match parts.first() {
+                $(Some(DecodingResult::$kind(_)) => {
+                    let parts = parts.into_iter().map_while(|part| match part {
+                        DecodingResult::$kind(part) => Some(part),
+                        _ => None,
+                    });
+                    joined(parts, (width, height), tile, planes).map(DecodingResult::$kind)
+                })*
+                _ => parts.into_iter().next(),
+            }
+        };
     }
-    .ok_or(TiffError::FormatError(TiffFormatError::InconsistentSizesEncountered))
+    planes_of!(U8, U16, F16, F32, F64).ok_or(TiffError::FormatError(TiffFormatError::InconsistentSizesEncountered))
 }
 
 /// Planes of `(width, height)` from their tiles, row by row of each plane, those at the edges cut to what lies inside.

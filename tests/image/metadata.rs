@@ -41,6 +41,28 @@ fn all_eight_orientations_are_turned_upright() {
 }
 
 /// Fault 23, for interleaved channels and other containers.
+/// Fault 23. The size that EXIF repeats is that of the upright pixels.
+#[test]
+fn the_size_in_exif_is_turned_with_the_pixels() {
+    // An orientation; below it the width 3 in two bytes, and the height 2 in four.
+    let block = |orientation: u8| {
+        let mut block =
+            b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\0\0\0\x87\x69\0\x04\0\0\0\x01\0\0\0\x26\0\0\0\0\
+            \0\x02\xa0\x02\0\x03\0\0\0\x01\0\x03\0\0\xa0\x03\0\x04\0\0\0\x01\0\0\0\x02\0\0\0\0"
+                .to_vec();
+        block[19] = orientation;
+        block
+    };
+    let png = encode(&Photo::from_u8(3, 2, 1, b"abcdef".to_vec()).unwrap(), OutputFormat::Png);
+    for orientation in 1..=8 {
+        let photo = decode(&with_chunks(&png, &[chunk(b"eXIf", &block(orientation))])).unwrap();
+        let exif = photo.exif().unwrap();
+        let size = (usize::from(exif[49]), usize::from(exif[63]));
+        assert_eq!(size, (photo.width(), photo.height()), "orientation {orientation}");
+        assert_eq!(exif[19], 1);
+    }
+}
+
 #[test]
 fn a_turned_pixel_keeps_its_channels_together() {
     let photo = varied(5, 3, 3, false);
@@ -145,6 +167,32 @@ fn profile_exif_and_xmp_survive_in_png_jpeg_and_webp() {
     );
 }
 
+/// IPTC goes through a PNG, which has no place of its own for it, however often the photo is written again.
+#[test]
+fn iptc_survives_from_jpeg_to_png_to_jpeg() {
+    let iptc = b"\x1c\x02\x78\x00\x03sea";
+    let resource = [b"Photoshop 3.0\08BIM\x04\x04\0\0\0\0\0\x08", &iptc[..]].concat();
+    let first = with_segment(&encode(&varied(8, 8, 3, false), OutputFormat::Jpeg), 0xed, &resource);
+    let options = EncodeOptions { strip: Strip::all_but("iptc").unwrap(), ..Default::default() };
+    let profile = "Raw profile type iptc\0\niptc\n      20\n3842494d04040000000000081c02780003736561\n";
+    let mut photo = decode(&first).unwrap();
+    for _ in 0..2 {
+        let png = photo.encode(OutputFormat::Png, &options).unwrap();
+        let texts: Vec<_> = chunks(&png).into_iter().filter(|(kind, _)| kind == b"tEXt").collect();
+        assert_eq!(texts, [(*b"tEXt", profile.as_bytes().to_vec())]);
+        photo = decode(&png).unwrap();
+        let jpeg = photo.encode(OutputFormat::Jpeg, &options).unwrap();
+        assert!(jpeg.windows(resource.len()).any(|window| window == resource));
+    }
+    // The position is not in it, so that it stays without one.
+    let options = EncodeOptions { strip: Strip::Gps, ..Default::default() };
+    assert!(chunks(&photo.encode(OutputFormat::Png, &options).unwrap()).iter().any(|(kind, _)| kind == b"tEXt"));
+    // What is no IPTC stays the text it is.
+    let text = chunk(b"tEXt", b"Raw profile type iptc\0\niptc\n 4\n00000000\n");
+    let odd = decode(&with_chunks(&encode(&varied(3, 2, 3, false), OutputFormat::Png), &[text.clone()])).unwrap();
+    assert!(encode(&odd, OutputFormat::Png).windows(text.len()).any(|window| window == text));
+}
+
 /// A profile longer than one segment of a JPEG.
 #[test]
 fn a_long_profile_is_split_and_joined() {
@@ -155,6 +203,27 @@ fn a_long_profile_is_split_and_joined() {
     let photo = decode(&png_with_profile(&varied(8, 8, 3, false), &icc)).unwrap();
     assert_eq!(photo.icc_profile().unwrap(), icc);
     assert_eq!(decode(&encode(&photo, OutputFormat::Jpeg)).unwrap().icc_profile().unwrap(), icc);
+}
+
+/// Profile and packet are more than a block may be, together, and the tags of EXIF stand between and behind them.
+#[test]
+fn a_tiff_keeps_metadata_that_are_large_together() {
+    let mut icc = profile(b"RGB ");
+    icc.resize(12 << 20, 0);
+    icc[..4].copy_from_slice(&(12u32 << 20).to_be_bytes());
+    let packet = [&b"XML:com.adobe.xmp\0\0\0\0\0<x>"[..], &vec![b'.'; 6 << 20], b"</x>"].concat();
+    let png = png_with_profile(&varied(8, 8, 3, false), &icc);
+    let first = decode(&with_chunks(&png, &[chunk(b"eXIf", &exif(1)), chunk(b"iTXt", &packet)])).unwrap();
+    assert!(first.warnings().is_empty(), "{:?}", first.warnings());
+    let mut photo = first.clone();
+    for _ in 0..2 {
+        photo = decode(&encode(&photo, OutputFormat::Tiff)).unwrap();
+        assert!(photo.warnings().is_empty(), "{:?}", photo.warnings());
+        assert!(photo.icc_profile() == Some(&icc[..]) && photo.xmp() == first.xmp());
+        let block = photo.exif().unwrap();
+        assert!(block.windows(4).any(|window| window == b"Cam\0") && block.windows(8).any(|window| window == [7; 8]));
+        assert_eq!(samples(&photo), samples(&first));
+    }
 }
 
 /// Fault 25: processing is on encoded values, so the profile is kept and no pixel changes.
@@ -194,17 +263,33 @@ fn a_damaged_or_foreign_profile_is_dropped_with_a_warning() {
     }
 }
 
-/// Fault 29.
+/// `GPS 51.5 N 0.1 W`, deflated by zlib.
+const HIDDEN_POSITION: &[u8] =
+    b"\x78\xda\x73\x0f\x08\x56\x30\x35\xd4\x33\x55\xf0\x53\x30\xd0\x33\x54\x08\x07\x00\x1e\x4e\x03\x68";
+
+/// Fault 29. What is compressed hides its position from a search of its bytes.
 #[test]
 fn the_position_is_kept_unless_stripped() {
     let png = with_chunks(
         &turned(1),
-        &[chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x exif:GPSLatitude='54'/>"), chunk(b"tEXt", b"Comment\0a note")],
+        &[
+            chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x exif:GPSLatitude='54'/>"),
+            chunk(b"tEXt", b"Comment\0a note"),
+            chunk(b"iTXt", "Title\0\0\0de\0Titel\0Hafen".as_bytes()),
+            chunk(b"tEXt", b"Place\0GPS 51.5 N 0.1 W"),
+            chunk(b"zTXt", &[b"Location\0\0", HIDDEN_POSITION].concat()),
+            chunk(b"iTXt", &[b"Location\0\x01\0\0\0", HIDDEN_POSITION].concat()),
+        ],
     );
     let photo = decode(&png).unwrap();
     let kept = decode(&encode(&photo, OutputFormat::Png)).unwrap();
     assert_eq!(kept.exif(), photo.exif());
     assert!(kept.exif().unwrap().contains(&7) && kept.xmp().is_some());
+    let places = |file: &[u8]| {
+        let is_place = |data: &[u8]| data.starts_with(b"Location\0") || data.starts_with(b"Place\0");
+        chunks(file).iter().filter(|(_, data)| is_place(data)).count()
+    };
+    assert_eq!(places(&encode(&photo, OutputFormat::Png)), 3);
 
     let options = EncodeOptions { strip: Strip::Gps, ..Default::default() };
     let warnings = photo.encode_warnings(OutputFormat::Png, &options);
@@ -216,6 +301,8 @@ fn the_position_is_kept_unless_stripped() {
     assert!(block.windows(4).any(|window| window == b"Cam\0"));
     assert!(stripped.xmp().is_none());
     assert!(chunks(&file).iter().any(|(_, data)| data == b"Comment\0a note"));
+    assert!(chunks(&file).iter().any(|(_, data)| data.starts_with(b"Title\0")));
+    assert_eq!(places(&file), 0);
 }
 
 #[test]
