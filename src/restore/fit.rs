@@ -62,7 +62,8 @@ impl Fit {
         separably(v, &down.t()?, &across.t()?)
     }
 
-    /// Means over the area of a pixel, zero around the picture's place: `[B, C, h, w]` of `[B, C, H, W]`.
+    /// Means weighted by a triangle two pixels wide, of the prior's or of the picture's, whichever are larger; zero around the
+    /// picture's place: `[B, C, h, w]` of `[B, C, H, W]`.
     pub(super) fn shrunk(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let [up, back] = &self.shrinking;
         separably(x, up, back)
@@ -173,7 +174,7 @@ enum Noise<'a> {
     Own(&'a dyn NoiseModel),
 }
 
-/// A pixel of the prior's is known where so much of it is.
+/// A pixel of the prior's is known where so much of its weight is.
 const KNOWN: f64 = 0.5;
 
 impl<'a> Fitted<'a> {
