@@ -233,6 +233,13 @@ fn one_bad_photo_stops_no_other_and_the_status_tells() {
     let status = folder.tweedie("batch status out");
     ended(&status, 1, "1 of 3 photos not done");
     assert_eq!(status.text(), "2 of 3 photos done, 1 failed, 0 missing\nfailed bad.png: in/bad.png: empty file\n");
+    let b = folder.bytes("out/b.png");
+    std::fs::remove_file(folder.path("out/b.png")).unwrap();
+    let gone = folder.tweedie("batch status out --missing");
+    ended(&gone, 1, "2 of 3 photos not done");
+    assert!(gone.text().starts_with("1 of 3 photos done, 1 failed, 1 missing\n"), "{}", gone.text());
+    assert!(gone.text().ends_with("missing b.png\n"), "{}", gone.text());
+    folder.write("out/b.png", b);
     let told = folder.tweedie("batch status out --json").event("status");
     assert_eq!(
         (told["done"].as_u64(), told["failed"].as_u64(), told["complete"].as_bool()),
@@ -245,6 +252,12 @@ fn one_bad_photo_stops_no_other_and_the_status_tells() {
     photo(24, 16, Kind::Rgb8).save(folder.path("in/bad.png")).unwrap();
     folder.succeed(&line);
     assert_eq!(folder.succeed("batch status out").text(), "3 of 3 photos done, 0 failed, 0 missing\n");
+    // What the last run left out is not forgotten.
+    folder.succeed(&line.replace("in out", "in/a.png out"));
+    assert_eq!(
+        folder.succeed("batch status out").text(),
+        "1 of 1 photo done, 0 failed, 0 missing\n2 photos of earlier runs not in the last one\n"
+    );
 }
 
 #[test]
@@ -270,6 +283,9 @@ fn files_that_no_batch_wrote_are_replaced_by_force_only() {
     folder.write("in/a.png.tweedie.toml", "noise = 40");
     folder.succeed(&line);
     assert_ne!(folder.bytes("out/a.png"), done);
+    std::fs::remove_file(folder.path("in/a.png.tweedie.toml")).unwrap();
+    folder.succeed(&line);
+    assert_eq!(folder.bytes("out/a.png"), done);
 
     folder.write("out/a.png", "hand work");
     for flags in ["--noise 12", "--noise 5", "--noise 5 --retry-failed"] {

@@ -4,7 +4,7 @@ use super::index::{Damaged, Index};
 use super::planned::Planned;
 use super::{BatchError, Name, Record, Shard, Status, folder, relative};
 use crate::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// How far a batch is, by what lies on the disk. Other processes may be at work meanwhile.
@@ -60,13 +60,15 @@ pub fn status(out: &Path) -> Result<Progress> {
     status_with(out, |_| (), |_| ())
 }
 
-/// As [`status`], and tells the records of photos that failed, and the photos without a record, both in the order of their
-/// relative paths.
+/// As [`status`], and tells the records of photos that failed, and the photos without a record or without the outputs that it
+/// names, both in the order of their relative paths.
 ///
 /// # Errors
 /// The same.
 pub fn status_with(out: &Path, mut failed: impl FnMut(Record), mut missing: impl FnMut(&Name)) -> Result<Progress> {
     let index = read(out)?;
+    let gone = without_outputs(out, &index)?;
+    let status = |key: &[u8]| index.get(key).map(|place| place.status).filter(|_| !gone.contains(key));
     let mut plans = folder::shards(&folder::plans(out))?;
     let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
     let latest = plans.iter().max_by_key(|(_, path)| written(path)).map(|(shard, _)| shard.division());
@@ -83,7 +85,7 @@ pub fn status_with(out: &Path, mut failed: impl FnMut(Record), mut missing: impl
         let head = Planned::read(out, shard, |name| {
             let key = relative::key(name.path());
             of.planned += 1;
-            match index.get(&key).map(|place| place.status) {
+            match status(&key) {
                 Some(Status::Done) => of.done += 1,
                 Some(Status::Failed) => of.failed += 1,
                 None => {}
@@ -112,7 +114,7 @@ pub fn status_with(out: &Path, mut failed: impl FnMut(Record), mut missing: impl
     for (key, place) in index.places() {
         match place.status {
             _ if !is_planned(key) => progress.unplanned += 1,
-            Status::Done => progress.done += 1,
+            Status::Done => progress.done += usize::from(!gone.contains(key)),
             Status::Failed => progress.failed += 1,
         }
     }
@@ -122,8 +124,20 @@ pub fn status_with(out: &Path, mut failed: impl FnMut(Record), mut missing: impl
             failed(record);
         }
     }
-    names.iter().filter(|(key, _)| index.get(key).is_none()).for_each(|(_, name)| missing(name));
+    names.iter().filter(|(key, _)| status(key).is_none()).for_each(|(_, name)| missing(name));
     Ok(progress)
+}
+
+/// The keys of the photos that were done and of whose outputs one is not there any more.
+fn without_outputs(out: &Path, index: &Index) -> Result<HashSet<Vec<u8>>> {
+    let mut gone = HashSet::new();
+    for (key, place) in index.places().filter(|(_, place)| place.status == Status::Done) {
+        let record = index.record(place)?;
+        if record.outputs.iter().any(|output| out.join(output.name.path()).symlink_metadata().is_err()) {
+            gone.insert(key.to_vec());
+        }
+    }
+    Ok(gone)
 }
 
 /// All manifests of a folder.

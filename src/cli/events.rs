@@ -78,6 +78,8 @@ pub(crate) enum Event<'a> {
         done: usize,
         failed: usize,
         missing: usize,
+        /// Photos of earlier runs that the last one did not take.
+        unplanned: usize,
         complete: bool,
         shards: Vec<ShardState>,
     },

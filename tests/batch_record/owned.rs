@@ -106,9 +106,8 @@ fn a_plan_frees_the_names_that_it_meant_to_write_alone() {
     };
     begin(Naming::default()).unwrap();
     place.write("out/a.jpg", "mine");
-    let expected =
-        format!("1 exist already in the output folder: {}; --force replaces it", place.path("out/a.jpg").display());
-    assert_eq!(begin(jpeg()).unwrap_err(), expected);
+    let error = begin(jpeg()).unwrap_err();
+    assert!(error.contains(&place.path("out/a.jpg").display().to_string()) && error.contains("--force"), "{error}");
     // A stopped run may have left the other.
     place.write("out/a.png", "of the run");
     begin(Naming::default()).unwrap();

@@ -224,6 +224,14 @@ fn status_counts_what_is_done_failed_and_missing() {
     assert_eq!(failed, [Some("damaged".to_owned())]);
     let merged = merge(&out).unwrap();
     assert_eq!((merged.done, merged.failed), (39, 1));
+    // An output that is gone is not done.
+    let gone = out.join("0/0.png");
+    std::fs::rename(&gone, out.join("kept")).unwrap();
+    let mut missing = Vec::new();
+    let progress = status_with(&out, |_| (), |name| missing.push(name.path().to_owned())).unwrap();
+    assert_eq!((progress.planned, progress.done, progress.failed, progress.missing()), (40, 38, 1, 1));
+    assert_eq!(missing, [std::path::Path::new("0/0.jpg")]);
+    std::fs::rename(out.join("kept"), gone).unwrap();
     // A run of a part makes the part the plan.
     let one = tweedie::batch::Selection { inputs: vec![place.path("in/0/0.jpg")], ..Default::default() };
     run(&one, &out, Shard::All, usize::MAX);

@@ -37,6 +37,7 @@ pub(super) fn run(arguments: &Status, session: Session<'_>) -> Outcome<()> {
             done: progress.done,
             failed: progress.failed,
             missing: progress.missing(),
+            unplanned: progress.unplanned,
             complete: progress.is_complete(),
             shards: progress
                 .shards
@@ -57,6 +58,9 @@ pub(super) fn run(arguments: &Status, session: Session<'_>) -> Outcome<()> {
             progress.failed,
             progress.missing()
         );
+        if progress.unplanned > 0 {
+            text += &format!("{} of earlier runs not in the last one\n", count(progress.unplanned, "photo"));
+        }
         if progress.shards.len() > 1 {
             for shard in &progress.shards {
                 text += &format!(
