@@ -170,7 +170,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
     }
     let before = folder.names();
     for (line, message) in [
-        ("in out", "--task"),
+        ("in out", "--task NAME with one of inpaint, colorize, upscale, deblur, denoise and restore, or --preset NAME"),
+        ("in out --task denoise --base in", "--files-from"),
         ("in out --task paint", "inpaint"),
         ("out --task denoise", "is the output folder, and no input was given"),
         ("in out --task inpaint", "inpaint needs masks, none were given"),
@@ -197,7 +198,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ("none out --task denoise", "none: no such file, folder or pattern"),
         ("twins out --task denoise", "would both become"),
         ("in in --task denoise", "lies in the output folder"),
-        ("in out --task inpaint --masks twins", "have no mask"),
+        ("in out --task inpaint --masks twins", "1 photo has no mask: in/b.png"),
         ("in out --task inpaint --masks none.png", "no such file or folder"),
         ("in out --task denoise --files-from none.txt", "list none.txt"),
         ("status in", "has no record of a batch"),
@@ -255,6 +256,94 @@ fn the_first_failure_ends_the_run_if_asked() {
     folder.write("in/a.png", "");
     let ran = folder.tweedie(&format!("batch in out --task denoise --noise 5 --fail-fast --jobs 1 {GAUSSIAN}"));
     ended(&ran, 1, "a photo failed, and ");
+    assert!(ran.stderr.contains("hint: the same command continues"), "{}", ran.stderr);
+    // It does: what failed then is no failure of this run's.
+    let again = folder.tweedie(&format!("batch in out --task denoise --noise 5 --fail-fast --jobs 1 {GAUSSIAN}"));
+    ended(&again, 1, "1 of 3 photos failed");
+    assert!(folder.path("out/b.png").exists() && folder.path("out/c.png").exists());
+    let forced = folder.tweedie(&format!("batch in out --task denoise --noise 5 --fail-fast --jobs 1 -f {GAUSSIAN}"));
+    ended(&forced, 1, "hint: without --force the same command continues");
+}
+
+#[test]
+fn warnings_about_photos_are_told_once_for_all_of_them() {
+    let folder = photos();
+    let ran = folder.succeed(&format!("batch in out --task denoise --noise 5 --format jpg -r {GAUSSIAN}"));
+    let told = "warning: 3 photos: JPEG is lossy: every pixel changes a little, outside a mask too (";
+    assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("is lossy").count(), 1, "{}", ran.stderr);
+    let clean = folder.succeed(&format!("batch in clean --task denoise --noise 5 -r {GAUSSIAN}"));
+    assert!(!clean.stderr.contains("warning:"), "{}", clean.stderr);
+}
+
+#[test]
+fn every_photo_has_an_event() {
+    let folder = photos();
+    folder.write("in/bad.png", "");
+    let line = format!("batch in out --task denoise --noise 5 --json {GAUSSIAN}");
+    let told = |ran: &Ran| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let name = |event: &Value| match event["event"].as_str() {
+            Some("file") => text(&event["record"]["input"]),
+            _ => text(&event["input"]),
+        };
+        let mut told: Vec<_> = ran.events().iter().map(|event| (text(&event["event"]), name(event))).collect();
+        told.retain(|(_, name)| !name.is_empty());
+        told.sort();
+        told
+    };
+    let pairs = |pairs: [(&str, &str); 3]| pairs.map(|(event, name)| (event.to_owned(), name.to_owned())).to_vec();
+    let first = folder.tweedie(&line);
+    assert_eq!(told(&first), pairs([("file", "a.png"), ("file", "b.png"), ("file", "bad.png")]));
+    let second = folder.tweedie(&line);
+    assert_eq!(told(&second), pairs([("refused", "bad.png"), ("skipped", "a.png"), ("skipped", "b.png")]));
+    let refused = second.event("refused");
+    assert!(refused["reason"].as_str().unwrap().contains("empty file"), "{refused}");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_merged_record_stays() {
+    let folder = photos();
+    folder.succeed(&format!("batch in out --task denoise --noise 5 {GAUSSIAN}"));
+    folder.write("out/manifest.jsonl", "{\"mine\": 1}\n");
+    ended(&folder.tweedie("batch merge out"), 2, "rename it or move it away");
+    assert_eq!(folder.bytes("out/manifest.jsonl"), b"{\"mine\": 1}\n");
+    std::fs::remove_file(folder.path("out/manifest.jsonl")).unwrap();
+    folder.succeed("batch merge out");
+    folder.succeed("batch merge out");
+    assert_eq!(records(&folder, "out/manifest.jsonl").len(), 2);
+}
+
+#[test]
+fn a_merge_without_all_shards_says_so() {
+    let folder = Folder::new();
+    (0..7).for_each(|k| put(&folder, &format!("in/{k}.png")));
+    let run =
+        |shard: &str| folder.succeed(&format!("batch in out --task denoise --noise 5 --shard {shard} {GAUSSIAN}"));
+    run("slice:1/2");
+    ended(&folder.tweedie("batch merge out"), 1, "3 of 7 photos have no record yet");
+    assert_eq!(records(&folder, "out/manifest.jsonl").len(), 4);
+    run("slice:2/2");
+    folder.succeed("batch merge out");
+    assert_eq!(records(&folder, "out/manifest.jsonl").len(), 7);
+}
+
+#[test]
+fn what_a_list_names_and_cannot_be_done_is_an_error() {
+    let folder = photos();
+    folder.write("list", "in/a.png\nin/deep\n");
+    let line = format!("batch out --task denoise --noise 5 --files-from list {GAUSSIAN}");
+    ended(&folder.tweedie(&line), 1, "in/deep: is a folder, expected a photo");
+    assert!(folder.path("out/in/a.png").exists());
+    folder.write("list", "../a.png\n");
+    ended(&folder.tweedie(&line), 2, "paths below a --base folder");
+
+    folder.write("list", format!("a.png\n{}\n", folder.path("in/deep/c.png").display()));
+    folder.succeed(&format!("batch based --base in --task denoise --noise 5 --files-from list {GAUSSIAN}"));
+    assert!(folder.path("based/a.png").exists() && folder.path("based/deep/c.png").exists());
+    folder.write("list", "/else/a.png\n");
+    let outside = format!("batch based --base in --task denoise --noise 5 --files-from list {GAUSSIAN}");
+    ended(&folder.tweedie(&outside), 2, "lies outside of the --base folder");
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub enum BatchError {
         ambiguous: Vec<(PathBuf, [PathBuf; 2])>,
     },
     /// Files lie where outputs would go, and no run of a batch meant to write them.
-    #[error("{}; --force replaces {}", listed("exist already in the output folder", .paths), if .paths.len() == 1 { "it" } else { "them" })]
+    #[error("{}; --force replaces {}", listed("file exists already in the output folder", "files exist already in the output folder", .paths), if .paths.len() == 1 { "it" } else { "them" })]
     Exist {
         /// The files.
         paths: Vec<PathBuf>,
@@ -116,6 +116,21 @@ pub enum BatchError {
         /// The schema of this version.
         known: u32,
     },
+    /// The file system of the output folder has no locks.
+    #[error(
+        "{path}: the file system has no locks, and two runs at once would destroy each other's work; --no-lock goes on if no \
+         other process works there"
+    )]
+    NoLocks {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file that is no record stands where that of all shards would go.
+    #[error("{path}: is not of `tweedie batch merge`, which would replace it; rename it or move it away")]
+    NotMerged {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no record in a folder.
     #[error("{path}: has no record of a batch; expected the output folder of `tweedie batch`")]
     NoRecord {
@@ -128,8 +143,8 @@ pub enum BatchError {
 const LISTED: usize = 10;
 
 /// `3 photos have no mask: a, b, c`; of more than ten, the first ten and how many more.
-fn listed(what: &str, paths: &[PathBuf]) -> String {
-    let mut text = format!("{} {what}: ", paths.len());
+fn listed(one: &str, several: &str, paths: &[PathBuf]) -> String {
+    let mut text = format!("{} {}: ", paths.len(), if paths.len() == 1 { one } else { several });
     for (k, path) in paths.iter().take(LISTED).enumerate() {
         let _ = write!(text, "{}{}", if k == 0 { "" } else { ", " }, path.display());
     }
@@ -142,10 +157,10 @@ fn listed(what: &str, paths: &[PathBuf]) -> String {
 fn unpaired(missing: &[PathBuf], extra: &[PathBuf], ambiguous: &[(PathBuf, [PathBuf; 2])]) -> String {
     let mut parts = Vec::new();
     if !missing.is_empty() {
-        parts.push(listed("photos have no mask", missing));
+        parts.push(listed("photo has no mask", "photos have no mask", missing));
     }
     if !extra.is_empty() {
-        parts.push(listed("masks have no photo", extra));
+        parts.push(listed("mask has no photo", "masks have no photo", extra));
     }
     for (photo, [one, other]) in ambiguous.iter().take(LISTED) {
         parts.push(format!("{} has two masks, {} and {}", photo.display(), one.display(), other.display()));
@@ -170,9 +185,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "12 photos have no mask: 0.png, 1.png, 2.png, 3.png, 4.png, 5.png, 6.png, 7.png, 8.png, 9.png and 2 more; \
-             1 masks have no photo: 0.png; masks pair by relative path; --missing-mask skip leaves the others out"
+             1 mask has no photo: 0.png; masks pair by relative path; --missing-mask skip leaves the others out"
         );
         let error = BatchError::Exist { paths: paths(1) };
-        assert_eq!(error.to_string(), "1 exist already in the output folder: 0.png; --force replaces it");
+        assert_eq!(error.to_string(), "1 file exists already in the output folder: 0.png; --force replaces it");
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn merged(out: &Path) -> PathBuf {
     out.join("manifest.jsonl")
 }
 
-/// Removes what a killed process left half written of the record; only for who works on the folder alone.
+/// Removes what killed processes left half written of outputs and record; only for who works on the folder alone.
 pub(super) fn remove_incomplete(out: &Path) {
     for folder in [state(out), manifests(out), plans(out)] {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -41,6 +41,15 @@ pub(super) fn remove_incomplete(out: &Path) {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+    for shard in fs::read_dir(state(out).join("parts")).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "part") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        // It stays if something else lies in it.
+        let _ = fs::remove_dir(shard.path());
     }
 }
 

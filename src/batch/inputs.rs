@@ -168,7 +168,7 @@ pub(super) fn gather(selection: &Selection, out: &Path, except: &Except) -> Resu
                 inside(&path)?;
                 gathered.photos.push(found);
             }
-            Ok(metadata) => gathered.skipped.push(skip(Why::Special(kind(metadata.file_type())))),
+            Ok(metadata) => gathered.skipped.push(skip(Why::Listed(kind(metadata.file_type())))),
             Err(error) if is_absent(&error) => gathered.skipped.push(skip(Why::Missing)),
             Err(error) => gathered.skipped.push(skip(Why::Unreadable(error.to_string()))),
         }
@@ -188,9 +188,10 @@ impl Roots {
     fn place(&mut self, name: &Path, base: Option<&Path>) -> Result<Found> {
         let refuse = |reason| Err(BatchError::Listed { path: name.into(), reason }.into());
         let (root, below) = match base {
-            Some(base) if name.is_absolute() => match name.strip_prefix(base) {
-                Ok(below) => (self.base.get_or_insert_with(|| base.into()), below),
-                Err(_) => return refuse("lies outside of the base folder; name a folder that holds all of the list"),
+            // The one may be relative to the current folder.
+            Some(base) if name.is_absolute() => match std::path::absolute(base).map(|base| name.strip_prefix(base)) {
+                Ok(Ok(below)) => (self.base.get_or_insert_with(|| base.into()), below),
+                _ => return refuse("lies outside of the --base folder; take a folder that holds all of the list"),
             },
             Some(base) => (self.base.get_or_insert_with(|| base.into()), name),
             None if name.has_root() => {
@@ -206,7 +207,8 @@ impl Roots {
                 Component::CurDir => {}
                 _ => {
                     return refuse(
-                        "leads out of a folder with `..`, so that its output has no place; give a base folder",
+                        "leads out of a folder with `..`, so that its output has no place; list the whole path, or paths \
+                         below a --base folder",
                     );
                 }
             }

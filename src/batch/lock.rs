@@ -1,6 +1,6 @@
 //! Who works on an output folder.
 
-use super::{Shard, folder};
+use super::{BatchError, Shard, folder};
 use crate::image::write_atomically;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ const ENOLCK: i32 = 37;
 
 /// The right to work on an output folder: of one process alone, or of different shards of one division.
 ///
-/// The operating system takes it back when the process ends, however that happens. Where a file system has no locks,
-/// [`FolderLock::is_held`] is false and the work goes on: two runs then cost double work, while every file still appears
-/// whole.
+/// The operating system takes it back when the process ends, however that happens. Where a file system has no locks, two runs
+/// would remove each other's unfinished outputs and tear each other's records: only who knows that nobody else works there
+/// goes on, with [`FolderLock::alone`].
 ///
 /// `lock` is held exclusively by a run of everything, and shared by shards, each of which holds `lock-<shard>` exclusively.
 /// Which division the shards are of stands in `holder`; it is read and written under `lock-gate`, which is held for that
@@ -63,15 +63,31 @@ impl fmt::Display for Waiting {
 enum Attempt {
     Held(Vec<File>),
     Busy,
+    /// The file system has no locks.
+    Impossible,
 }
+
+/// How a file is locked.
+type TryLock = fn(&File) -> Result<(), TryLockError>;
 
 impl FolderLock {
     /// Waits until nobody works on `out` who must not beside `shard`, at most `limit`. `tell` is called while waiting, and its
     /// error ends that.
     ///
     /// # Errors
-    /// `Locked` after `limit`; `Io` if the files of the lock cannot be made; those of `tell`.
+    /// [`BatchError::NoLocks`] where the file system has none; `Locked` after `limit`; `Io` if the files of the lock cannot be
+    /// made; those of `tell`.
     pub fn acquire(
+        out: &Path,
+        shard: Shard,
+        limit: Duration,
+        tell: &mut dyn FnMut(&Waiting) -> Result<()>,
+    ) -> Result<Self> {
+        Self::acquire_by(File::try_lock, out, shard, limit, tell)
+    }
+
+    fn acquire_by(
+        try_lock: TryLock,
         out: &Path,
         shard: Shard,
         limit: Duration,
@@ -82,13 +98,9 @@ impl FolderLock {
         let begun = Instant::now();
         let mut is_first = true;
         loop {
-            match attempt(&state, shard)? {
-                Attempt::Held(held) => {
-                    if shard == Shard::All && !held.is_empty() {
-                        folder::remove_incomplete(out);
-                    }
-                    return Ok(Self { out: out.into(), shard, held });
-                }
+            match attempt(try_lock, out, shard)? {
+                Attempt::Held(held) => return Ok(Self { out: out.into(), shard, held }),
+                Attempt::Impossible => return Err(BatchError::NoLocks { path: out.into() }.into()),
                 Attempt::Busy if begun.elapsed() >= limit => {
                     return Err(Error::Locked { path: state.join("lock"), seconds: limit.as_secs() });
                 }
@@ -101,6 +113,16 @@ impl FolderLock {
         }
     }
 
+    /// The right to work on `out` without a lock, on the word of who knows that nobody else works there.
+    ///
+    /// # Errors
+    /// `Io` if the folder of the record cannot be made.
+    pub fn alone(out: &Path, shard: Shard) -> Result<Self> {
+        folder::make(&folder::state(out))?;
+        folder::remove_incomplete(out);
+        Ok(Self { out: out.into(), shard, held: Vec::new() })
+    }
+
     /// The output folder.
     pub fn out(&self) -> &Path {
         &self.out
@@ -111,7 +133,7 @@ impl FolderLock {
         self.shard
     }
 
-    /// False where the file system has no locks.
+    /// False for who works without a lock.
     pub fn is_held(&self) -> bool {
         !self.held.is_empty()
     }
@@ -121,7 +143,8 @@ fn holder(state: &Path) -> Option<Holder> {
     serde_json::from_slice(&fs::read(state.join("holder")).ok()?).ok()
 }
 
-fn attempt(state: &Path, shard: Shard) -> Result<Attempt> {
+fn attempt(try_lock: TryLock, out: &Path, shard: Shard) -> Result<Attempt> {
+    let state = &folder::state(out);
     let open = |name: &str| {
         let path = state.join(name);
         // Over NFS, a shared lock needs a file that can be read, an exclusive one a file that can be written.
@@ -134,16 +157,18 @@ fn attempt(state: &Path, shard: Shard) -> Result<Attempt> {
         has_no_daemon || error.kind() == io::ErrorKind::Unsupported
     };
     let (gate, path) = open("lock-gate")?;
-    match gate.try_lock() {
+    match try_lock(&gate) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy),
-        Err(TryLockError::Error(error)) if is_unsupported(&error) => return Ok(Attempt::Held(Vec::new())),
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => return Ok(Attempt::Impossible),
         Err(TryLockError::Error(source)) => return Err(Error::Io { path, source }),
     }
     let (lock, path) = open("lock")?;
     let failed = |source| Error::Io { path: path.clone(), source };
-    match lock.try_lock() {
+    match try_lock(&lock) {
         Ok(()) => {
+            // Nobody else works here now, whatever the division.
+            folder::remove_incomplete(out);
             let holder = Holder { division: shard.division(), process: std::process::id() };
             let holder = serde_json::to_vec(&holder).map_err(|error| failed(error.into()))?;
             write_atomically(&state.join("holder"), &holder, true)?;
@@ -171,5 +196,54 @@ fn attempt(state: &Path, shard: Shard) -> Result<Attempt> {
         Ok(()) => Ok(Attempt::Held(vec![lock, own])),
         Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
         Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_locks_must_say_that_nobody_else_works_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let acquire = |try_lock: TryLock| {
+            FolderLock::acquire_by(try_lock, folder.path(), Shard::All, Duration::ZERO, &mut |_| Ok(()))
+        };
+        let kinds: [TryLock; 2] = [
+            |_| Err(TryLockError::Error(io::Error::from_raw_os_error(ENOLCK))),
+            |_| Err(TryLockError::Error(io::ErrorKind::Unsupported.into())),
+        ];
+        for try_lock in &kinds[usize::from(!cfg!(target_os = "linux"))..] {
+            let error = acquire(*try_lock).unwrap_err();
+            assert!(error.to_string().ends_with("--no-lock goes on if no other process works there"), "{error}");
+        }
+        let broken = acquire(|_| Err(TryLockError::Error(io::ErrorKind::PermissionDenied.into()))).unwrap_err();
+        assert!(matches!(broken, Error::Io { .. }), "{broken}");
+        assert!(!FolderLock::alone(folder.path(), Shard::All).unwrap().is_held());
+        assert!(acquire(File::try_lock).unwrap().is_held());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_unfinished_is_removed_by_any_division() {
+        let folder = tempfile::tempdir().unwrap();
+        let acquire =
+            |shard| FolderLock::acquire(folder.path(), shard, Duration::from_secs(60), &mut |_| Ok(())).unwrap();
+        let half = Shard::Hash { index: 1, count: 2 };
+        let third = Shard::Hash { index: 2, count: 3 };
+        for (left, next) in [(half, Shard::All), (Shard::All, half), (half, third)] {
+            let parts = folder::parts(folder.path(), left);
+            fs::create_dir_all(&parts).unwrap();
+            fs::write(parts.join("0.part"), "half").unwrap();
+            drop(acquire(next));
+            assert!(!parts.exists(), "{left} {next}");
+        }
+        // Those of a process that is at work stay.
+        let held = acquire(half);
+        let parts = folder::parts(folder.path(), half);
+        fs::create_dir_all(&parts).unwrap();
+        fs::write(parts.join("0.part"), "half").unwrap();
+        drop(acquire(Shard::Hash { index: 2, count: 2 }));
+        assert!(parts.join("0.part").exists());
+        drop(held);
     }
 }

@@ -300,7 +300,7 @@ impl<'a> Pipeline<'a> {
             let is_open = match outcome {
                 Ok(ready) => to_restore.send(ready).is_ok(),
                 Err(outcome) => {
-                    if !matches!(outcome, Outcome::Skipped) {
+                    if matches!(outcome, Outcome::Failed { .. }) {
                         decoder.halt.failed();
                     }
                     to_write.send(Finished { index, source, outcome }).is_ok()

@@ -181,6 +181,8 @@ pub enum Why {
     Unreadable(String),
     /// A name of a list that is not there.
     Missing,
+    /// A name of a list that is no file.
+    Listed(&'static str),
     /// A link that leads back to a folder that holds it.
     Loop,
     /// The longest name of its outputs has more bytes than file systems take.
@@ -196,7 +198,7 @@ pub enum Why {
 impl Why {
     /// Whether work that was asked for is not done because of it.
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Unreadable(_) | Self::Missing | Self::LongName(_))
+        matches!(self, Self::Unreadable(_) | Self::Missing | Self::Listed(_) | Self::LongName(_))
     }
 }
 
@@ -207,6 +209,10 @@ impl fmt::Display for Why {
             Self::Special(kind) => write!(f, "{kind}, not a file"),
             Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
             Self::Missing => f.write_str("no such file"),
+            Self::Listed("a folder") => {
+                f.write_str("is a folder, expected a photo; name the folder among the inputs, or list what is in it")
+            }
+            Self::Listed(kind) => write!(f, "is {kind}, expected a photo"),
             Self::Loop => f.write_str("link to a folder that it lies in"),
             Self::LongName(bytes) => {
                 write!(f, "its output's name would have {bytes} bytes, file systems take {}; rename the photo", LONGEST)

@@ -148,7 +148,7 @@ fn is_full_kind(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-/// Photos that failed for the same reason.
+/// Photos that failed for the same reason, or have the same warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// How many.
@@ -159,6 +159,16 @@ pub struct Failures {
 
 /// Of so many photos that failed alike the names are kept.
 const NAMES: usize = 10;
+
+impl Failures {
+    /// Counts one more.
+    pub fn add(&mut self, relative: &Path) {
+        self.count += 1;
+        if self.first.len() < NAMES {
+            self.first.push(relative.into());
+        }
+    }
+}
 
 /// What a run did.
 #[derive(Clone, Debug, Default)]
@@ -194,11 +204,7 @@ impl Summary {
         self.resources += usize::from(is_resource);
         let prefix = format!("{}: ", path.display());
         let reason = message.strip_prefix(&prefix).unwrap_or(message);
-        let group = self.failures.entry(reason.to_owned()).or_default();
-        group.count += 1;
-        if group.first.len() < NAMES {
-            group.first.push(relative.into());
-        }
+        self.failures.entry(reason.to_owned()).or_default().add(relative);
     }
 
     /// What the process ends with: 130 or 143 after a signal, 5 if memory, disk or time ran out, 1 if a photo failed, else 0.

@@ -2,7 +2,8 @@
 //!
 //! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
 //! picture written, and at the end either `summary` or `error`. `evaluate` has `plan` once in the place of `start`, and
-//! `record` for every method on every measurement. `batch` has no steps, and the record of a photo in `file`; its plan has `plan`
+//! `record` for every method on every measurement. `batch` has no steps, and the record of a photo in `file`, or `skipped` or `refused`
+//! for one that is left as it is; its plan has `plan`
 //! for every photo and `total` at the end, its status `failed` and `missing` for photos and `status` at the end.
 
 use super::failure::{Failure, Outcome};
@@ -49,6 +50,19 @@ pub(crate) enum Event<'a> {
         done: usize,
         total: usize,
         record: &'a batch::Record,
+    },
+    /// A photo that was done before.
+    Skipped {
+        done: usize,
+        total: usize,
+        input: batch::Name,
+    },
+    /// A photo that failed before, or about which someone has to decide.
+    Refused {
+        done: usize,
+        total: usize,
+        input: batch::Name,
+        reason: &'a str,
     },
     #[serde(rename = "plan")]
     Forecast(Box<Forecasted>),

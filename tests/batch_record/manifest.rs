@@ -381,7 +381,10 @@ fn files_that_no_batch_wrote_are_not_replaced() {
     let text = manifest.begin(&place.plan(), false).unwrap_err().to_string();
     assert_eq!(
         text,
-        format!("1 exist already in the output folder: {}; --force replaces it", place.path("out/b.png").display())
+        format!(
+            "1 file exists already in the output folder: {}; --force replaces it",
+            place.path("out/b.png").display()
+        )
     );
     manifest.begin(&place.plan(), true).unwrap();
     // Now it was meant to be written: the next run takes it for what a stopped run left.

@@ -48,7 +48,7 @@ fn fault_37_missing_and_extra_masks_are_refused_with_the_first_ten() {
     assert_eq!(
         refusal(&place, &masks),
         format!(
-            "11 photos have no mask: {} and 1 more; 1 masks have no photo: @/masks/zz.png; masks pair by relative path; \
+            "11 photos have no mask: {} and 1 more; 1 mask has no photo: @/masks/zz.png; masks pair by relative path; \
              --missing-mask skip leaves the others out",
             listed.join(", ")
         )
@@ -72,7 +72,7 @@ fn fault_37_the_same_number_of_masks_is_not_enough() {
 fn fault_37_an_extra_mask_alone_is_refused() {
     let place = place(&["a.jpg"], &["a.png", "b.png"]);
     let text = refusal(&place, &Masks::Folder(place.path("masks")));
-    assert!(text.starts_with("1 masks have no photo: @/masks/b.png; "), "{text}");
+    assert!(text.starts_with("1 mask has no photo: @/masks/b.png; "), "{text}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn masks_beside_photos_are_found_by_their_ending() {
     place.photo("d.mask.png");
     assert_eq!(
         refusal(&place, &masks),
-        "1 photos have no mask: @/in/c.jpg; 1 masks have no photo: @/in/d.mask.png; masks pair by relative path; \
+        "1 photo has no mask: @/in/c.jpg; 1 mask has no photo: @/in/d.mask.png; masks pair by relative path; \
          --missing-mask skip leaves the others out"
     );
     place.photo("a.jpg.mask.png");

@@ -23,7 +23,7 @@ pub(super) struct SettingsFlags {
     ///
     /// What is done to every photo: what the command of this name does to one. Flags of other tasks are refused.
     #[arg(short, long, value_name = "TASK", value_parser = PossibleValuesParser::new(Task::NAMES),
-        hide_possible_values = true, required_unless_present = "preset")]
+        hide_possible_values = true)]
     task: Option<String>,
     /// Settings with a name, or a TOML file of settings
     ///

@@ -2,7 +2,8 @@
 
 use super::Merge;
 use crate::batch::merge;
-use crate::cli::failure::Outcome;
+use crate::cli::ExitCode;
+use crate::cli::failure::{Failure, Outcome};
 use crate::cli::terminal::{Console, count};
 
 /// Runs the command.
@@ -11,7 +12,15 @@ pub(super) fn run(arguments: &Merge, console: Console) -> Outcome<()> {
     for damaged in &merged.damaged {
         console.warn(&format!("{}: the line at byte {}: {}", damaged.path.display(), damaged.offset, damaged.reason));
     }
-    let photos = count(merged.done + merged.failed, "photo");
+    let recorded = merged.done + merged.failed;
+    let photos = count(recorded, "photo");
     console.note(&format!("wrote {} ({photos}, {} failed)", merged.path.display(), merged.failed));
-    Ok(())
+    match merged.missing {
+        0 => Ok(()),
+        missing => {
+            let all = count(recorded + missing, "photo");
+            Err(Failure::new(ExitCode::Failed, format!("{missing} of {all} have no record yet"))
+                .hint("`tweedie batch status OUT` tells which shards have begun; merge again once all are done"))
+        }
+    }
 }

@@ -4,8 +4,8 @@ use super::flags::SettingsFlags;
 use super::forecast::forecast;
 use super::watch::Watch;
 use crate::batch::{
-    BySettings, Changed, FolderLock, Limits, Manifest, Masks, Pipeline, Plan, Policy, Request, Selection, Settings,
-    Shard, Skipped, Unpaired, check_output_folder, read_list,
+    BatchError, BySettings, Changed, FolderLock, Limits, Manifest, Masks, Pipeline, Plan, Policy, Request, Selection,
+    Settings, Shard, Skipped, Unpaired, check_output_folder, read_list,
 };
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
@@ -36,6 +36,11 @@ pub(super) struct Run {
     /// One a line, or separated by NUL; relative to the current folder, which their outputs mirror.
     #[arg(long, value_name = "LIST", help_heading = INPUT_OUTPUT)]
     files_from: Option<PathBuf>,
+    /// Folder that the names of the list are below
+    ///
+    /// Instead of the current folder; outputs mirror what is below it.
+    #[arg(long, value_name = "FOLDER", requires = "files_from", help_heading = INPUT_OUTPUT)]
+    base: Option<PathBuf>,
     /// Follow symbolic links in folders
     #[arg(long, help_heading = INPUT_OUTPUT)]
     follow_links: bool,
@@ -77,6 +82,11 @@ pub(super) struct Run {
     /// auto/n those of Kubernetes. `batch merge` joins the records.
     #[arg(long, value_name = "SHARD", help_heading = INPUT_OUTPUT)]
     shard: Option<String>,
+    /// Go on where the file system has no locks
+    ///
+    /// Two runs at once would destroy each other's work there: only if no other process works on OUT.
+    #[arg(long, help_heading = INPUT_OUTPUT)]
+    no_lock: bool,
     /// Print the plan, its time and memory
     #[arg(short = 'n', long, visible_alias = "plan", help_heading = INPUT_OUTPUT)]
     dry_run: bool,
@@ -147,6 +157,7 @@ impl Run {
         let selection = Selection {
             inputs: inputs.to_vec(),
             listed,
+            base: self.base.clone(),
             recursive: self.recursive,
             follow_links: self.follow_links,
             ..Selection::default()
@@ -238,7 +249,7 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
     }
 
     check_output_folder(out, true)?;
-    let lock = FolderLock::acquire(out, shard, PATIENCE, &mut |waiting| {
+    let acquired = FolderLock::acquire(out, shard, PATIENCE, &mut |waiting| {
         interrupt::check()?;
         if started.elapsed() >= arguments.time_limit.unwrap_or(PATIENCE) {
             return Err(Error::Locked { path: out.into(), seconds: started.elapsed().as_secs() });
@@ -247,10 +258,11 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
             console.note(&waiting.to_string());
         }
         Ok(())
-    })?;
-    if !lock.is_held() {
-        console.warn(&format!("{}: the file system has no locks: let no other process work there", out.display()));
-    }
+    });
+    let lock = match acquired {
+        Err(Error::Batch(BatchError::NoLocks { .. })) if arguments.no_lock => FolderLock::alone(out, shard)?,
+        acquired => acquired?,
+    };
     let manifest = Manifest::open(&lock)?;
     for damaged in manifest.damaged() {
         console.warn(&format!("{}: the line at byte {}: {}", damaged.path.display(), damaged.offset, damaged.reason));
@@ -274,7 +286,7 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
         observer: &|event| watch.tell(&event),
     };
     let summary = pipeline.run(&manifest)?;
-    watch.end(&summary, plan.has_errors(), started)
+    watch.end(&summary, arguments.force, started)
 }
 
 fn tell_skipped(skipped: &[Skipped], console: Console) {

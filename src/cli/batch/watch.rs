@@ -1,6 +1,6 @@
 //! What somebody who waits for a batch sees: two bars on a terminal, a line a photo elsewhere, events with `--json`.
 
-use crate::batch::{Event, Plan, Record, Settings, Status, Stopped, Summary};
+use crate::batch::{Event, Failures, Name, Plan, Record, Settings, Status, Stopped, Summary};
 use crate::cli::ExitCode;
 use crate::cli::events::{BatchStart, Event as Told, Events};
 use crate::cli::failure::{Failure, Outcome};
@@ -8,6 +8,7 @@ use crate::cli::progress::style;
 use crate::cli::terminal::{Console, count, duration, escape};
 use crate::models::Model;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -27,8 +28,28 @@ pub(super) struct Watch<'a> {
 struct State {
     finished: usize,
     failed: usize,
+    /// Photos with a warning, by its text.
+    warnings: BTreeMap<String, Failures>,
+    /// Warnings beyond so many texts.
+    more_warnings: usize,
     /// The first event that could not be told, for a reason other than a reader that has gone.
     untold: Option<Failure>,
+}
+
+/// So many texts of warnings are kept, and so many of them are shown at the end.
+const KEPT: usize = 1000;
+const TOLD: usize = 10;
+
+impl State {
+    fn warn(&mut self, relative: &Path, warnings: &[String]) {
+        for warning in warnings {
+            if self.warnings.len() < KEPT || self.warnings.contains_key(warning) {
+                self.warnings.entry(warning.clone()).or_default().add(relative);
+            } else {
+                self.more_warnings += 1;
+            }
+        }
+    }
 }
 
 /// All photos, and the one that moved last.
@@ -91,10 +112,15 @@ impl<'a> Watch<'a> {
     /// Something happened; any thread may say so.
     pub(super) fn tell(&self, event: &Event<'_>) {
         match event {
-            Event::Skipped { .. } => self.finish(false, |_| ()),
-            Event::Refused { item, reason } => {
-                self.finish(true, |_| self.line(&item.relative, &format!("left: {reason}")))
-            }
+            Event::Skipped { item } => self.finish(false, |state| {
+                let (done, total) = (state.finished, self.plan.items.len());
+                self.emit(state, &Told::Skipped { done, total, input: Name::new(&item.relative) });
+            }),
+            Event::Refused { item, reason } => self.finish(true, |state| {
+                self.line(&item.relative, &format!("left: {reason}"));
+                let (done, total) = (state.finished, self.plan.items.len());
+                self.emit(state, &Told::Refused { done, total, input: Name::new(&item.relative), reason });
+            }),
             Event::Begun { item, plan } => {
                 let name = shown(&item.relative);
                 let steps = count(plan.total_steps, "step");
@@ -109,12 +135,16 @@ impl<'a> Watch<'a> {
             }
             Event::Finished { item, record } => self.finish(record.status == Status::Failed, |state| {
                 self.told(&item.relative, record);
+                state.warn(&item.relative, &record.warnings);
                 let (done, total) = (state.finished, self.plan.items.len());
-                let told = self.events.emit(&Told::Photo { done, total, record });
-                if let Err(failure) = told {
-                    state.untold.get_or_insert(failure);
-                }
+                self.emit(state, &Told::Photo { done, total, record });
             }),
+        }
+    }
+
+    fn emit(&self, state: &mut State, told: &Told<'_>) {
+        if let Err(failure) = self.events.emit(told) {
+            state.untold.get_or_insert(failure);
         }
     }
 
@@ -158,18 +188,24 @@ impl<'a> Watch<'a> {
     }
 
     /// The summary, and the exit code as a failure.
-    pub(super) fn end(self, summary: &Summary, has_errors: bool, started: Instant) -> Outcome<()> {
+    pub(super) fn end(self, summary: &Summary, force: bool, started: Instant) -> Outcome<()> {
         if let Some(bars) = &self.bars {
             bars.steps.finish_and_clear();
             bars.photos.finish_and_clear();
         }
+        let State { warnings, more_warnings, untold, .. } =
+            self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings: Vec<_> = warnings.iter().collect();
+        warnings.sort_by_key(|(_, photos)| std::cmp::Reverse(photos.count));
+        for (text, photos) in warnings.iter().take(TOLD) {
+            self.console.warn(&grouped(text, photos));
+        }
+        let more = more_warnings + warnings.iter().skip(TOLD).map(|(_, photos)| photos.count).sum::<usize>();
+        if more > 0 {
+            self.console.warn(&format!("{} of other kinds: see the record", count(more, "warning")));
+        }
         for (reason, failures) in &summary.failures {
-            let names: Vec<String> = failures.first.iter().map(|path| shown(path)).collect();
-            let more = match failures.count - names.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            self.console.warn(&format!("{}: {reason} ({}{more})", count(failures.count, "photo"), names.join(", ")));
+            self.console.warn(&grouped(reason, failures));
         }
         let seconds = started.elapsed().as_secs_f64();
         let Summary { done, skipped, failed, left, evaluations, .. } = *summary;
@@ -181,7 +217,7 @@ impl<'a> Watch<'a> {
         }
         self.console.note(&format!("{text}, {} in {}", count(evaluations, "network evaluation"), duration(seconds)));
         let code = match exit_code(summary) {
-            ExitCode::Success if has_errors => ExitCode::Failed,
+            ExitCode::Success if self.plan.has_errors() => ExitCode::Failed,
             code => code,
         };
         self.events.emit(&Told::BatchSummary {
@@ -195,10 +231,10 @@ impl<'a> Watch<'a> {
             peak_memory: crate::evaluate::memory::largest(),
             exit_code: code as u8,
         })?;
-        if let Some(untold) = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).untold {
+        if let Some(untold) = untold {
             return Err(untold);
         }
-        match failure(code, summary) {
+        match failure(code, summary, force) {
             None => Ok(()),
             Some(failure) => Err(failure),
         }
@@ -216,8 +252,9 @@ fn exit_code(summary: &Summary) -> ExitCode {
 }
 
 /// Why the run was no success, and what to do.
-fn failure(code: ExitCode, summary: &Summary) -> Option<Failure> {
-    const CONTINUES: &str = "the same command continues";
+fn failure(code: ExitCode, summary: &Summary, force: bool) -> Option<Failure> {
+    // With it all is done anew.
+    let continues = if force { "without --force the same command continues" } else { "the same command continues" };
     let Summary { done, skipped, failed, left, .. } = *summary;
     let all = count(done + skipped + failed + left, "photo");
     if code == ExitCode::Success {
@@ -225,19 +262,29 @@ fn failure(code: ExitCode, summary: &Summary) -> Option<Failure> {
     }
     Some(match summary.stopped {
         Some(Stopped::FirstFailure) => {
-            Failure::new(code, format!("a photo failed, and {left} of {all} are left")).hint(CONTINUES)
+            Failure::new(code, format!("a photo failed, and {left} of {all} are left")).hint(continues)
         }
         Some(stopped) => {
             let failure = Failure::new(code, format!("{stopped}, {left} of {all} are left"));
             match stopped {
-                Stopped::DiskFull => failure.hint(format!("make room, then {CONTINUES}")),
-                _ => failure.hint(CONTINUES),
+                Stopped::DiskFull => failure.hint(format!("make room, then {continues}")),
+                _ => failure.hint(continues),
             }
         }
         None if failed > 0 => Failure::new(code, format!("{failed} of {all} failed"))
             .hint("--retry-failed tries them again, `tweedie batch status OUT` lists them"),
         None => Failure::new(code, "some names could not be read, see above"),
     })
+}
+
+/// `3 photos: the reason (a.png, b.png and 1 more)`.
+fn grouped(reason: &str, photos: &Failures) -> String {
+    let names: Vec<String> = photos.first.iter().map(|path| shown(path)).collect();
+    let more = match photos.count - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}: {reason} ({}{more})", count(photos.count, "photo"), names.join(", "))
 }
 
 fn shown(path: &Path) -> String {
