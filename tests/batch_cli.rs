@@ -198,7 +198,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ("none out --task denoise", "none: no such file, folder or pattern"),
         ("twins out --task denoise", "would both become"),
         ("in in --task denoise", "lies in the output folder"),
-        ("in out --task inpaint --masks twins", "have no mask"),
+        ("in out --task inpaint --masks twins", "1 photo has no mask: in/b.png"),
         ("in out --task inpaint --masks none.png", "no such file or folder"),
         ("in out --task denoise --files-from none.txt", "list none.txt"),
         ("status in", "has no record of a batch"),

@@ -99,7 +99,10 @@ fn a_list_keeps_its_paths() {
     assert_eq!(names(&plan), ["b.txt"]);
     assert!(plan.has_errors(), "a listed photo that is not there was asked for");
     assert_eq!(skipped(&plan)["gone.jpg"], "no such file");
-    assert_eq!(skipped(&plan)["x"], "is a folder, expected a photo; name the folder among the inputs, or list what is in it");
+    assert_eq!(
+        skipped(&plan)["x"],
+        "is a folder, expected a photo; name the folder among the inputs, or list what is in it"
+    );
     let text = refusal(&place, &listed(b"../in/b.txt", &base));
     assert!(text.starts_with("../in/b.txt in the list: leads out of a folder"), "{text}");
     let text = refusal(&place, &listed(b"/etc/hostname", &base));
@@ -212,7 +215,7 @@ fn fault_68_links_pipes_sockets_and_devices_are_skipped_with_a_reason() {
         "@/in/pipe.jpg: is a pipe, expected a photo, a folder or a pattern"
     );
     let listed = Selection { listed: vec!["pipe.jpg".into()], base: Some(place.path("in")), ..Selection::default() };
-    assert_eq!(skipped(&place.plan_of(&listed, Shard::All).unwrap())["pipe.jpg"], "a pipe, not a file");
+    assert_eq!(skipped(&place.plan_of(&listed, Shard::All).unwrap())["pipe.jpg"], "is a pipe, expected a photo");
 }
 
 // Mode bits say nothing to the superuser: there, the folder is as unreadable as the next test makes one.
