@@ -298,6 +298,7 @@ fn files_that_no_batch_wrote_are_replaced_by_force_only() {
 #[test]
 fn a_file_in_the_place_of_a_failed_photo_is_not_replaced() {
     let folder = Folder::new();
+    std::fs::create_dir(folder.path("in")).unwrap();
     folder.write("in/bad.png", "");
     let line = format!("batch in out --task denoise --noise 5 {GAUSSIAN}");
     ended(&folder.tweedie(&line), 1, "empty file");
