@@ -103,7 +103,7 @@ const fn of_diffusers(folder: &'static str, comparisons: usize) -> Variant {
     Variant { weights: "diffusion_pytorch_model.safetensors", ..variant(folder, comparisons) }
 }
 
-const VARIANTS: [Variant; 25] = [
+const VARIANTS: [Variant; 27] = [
     variant("goldens/score-sde-tiny/ve-ncsnpp-residual", 6),
     variant("goldens/score-sde-tiny/ve-ncsnpp-skip", 6),
     variant("goldens/score-sde-tiny/vp-ddpmpp", 6),
@@ -120,6 +120,8 @@ const VARIANTS: [Variant; 25] = [
     variant("goldens/edm-tiny/edm-ncsnpp", 14),
     variant("goldens/edm-tiny/vp-ddpmpp", 14),
     variant("goldens/edm-tiny/ve-ncsnpp", 14),
+    variant("goldens/edm-tiny/edm-classes-ddpmpp", 24),
+    variant("goldens/edm-tiny/edm-classes-ncsnpp", 24),
     variant("goldens/edm-adm-tiny/edm-adm", 14),
     variant("goldens/ncsn-tiny/ncsn-cifar10", 6),
     Variant { colours: 1, ..variant("goldens/ncsn-tiny/ncsn-mnist", 6) },

@@ -195,6 +195,8 @@ fn files_that_store_no_case_are_refused() {
     };
     refused(&with("sigma", (vec![2], vec![1.0, 2.0])), "sigma has the shape [2], no entry 2");
     refused(&with("sigma", (vec![4], vec![0.1, -1.0, 1.0, 1.0])), "sigma is -1, no noise level");
+    refused(&with("class", (vec![2], vec![0.0, 1.0])), "class has the shape [2], expected [4]");
+    refused(&with("class", (vec![4], vec![0.0, -1.0, 0.5, 1.0])), "class is 0.5, no class");
     let [_, _, height, width] = stored["x"].0[..] else { panic!() };
     let grey = (vec![4, 1, height, width], vec![0.0; 4 * height * width]);
     refused(&with("x", grey.clone()), "x has 1 channels, the model 3");

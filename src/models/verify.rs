@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `x` | what the program was given, `[B, C, H, W]` |
 //! | `sigma`, `t`, `labels` | conditioning, `[B]` |
+//! | `class` | what the image is of, `[B]`, a negative number for no class |
 //! | `out` | output of the network itself |
 //! | `denoised`, `pred_x0`, `pred_xstart` | the clean image that it stands for |
 //! | `score` | `∇ log p` at `x` |
@@ -35,8 +36,9 @@ pub struct Stored {
 }
 
 /// Names that mean something beside those of the conditioning.
-const MEANT: [&str; 13] = [
+const MEANT: [&str; 14] = [
     "x",
+    CLASS,
     "out",
     "denoised",
     "pred_x0",
@@ -50,6 +52,9 @@ const MEANT: [&str; 13] = [
     "c_noise",
     "grad_net_in",
 ];
+
+/// Name of the classes.
+const CLASS: &str = "class";
 
 /// A stored tensor beside what the model makes of the same input.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -107,6 +112,23 @@ impl Stored {
             .filter(|p| p.is_empty() || p.ends_with('.'))
             .collect()
     }
+
+    /// What the entries of a case are of; `otherwise` where the file does not say it.
+    fn classes(&self, prefix: &str, otherwise: Option<usize>) -> Result<Vec<Option<usize>>> {
+        let batch = self.tensors[&format!("{prefix}x")].dims().first().copied().unwrap_or(0);
+        let name = format!("{prefix}{CLASS}");
+        let refuse = |reason: String| Error::Model { model: self.path.clone(), reason };
+        let Some(stored) = self.tensors.get(&name) else { return Ok(vec![otherwise; batch]) };
+        if stored.dims() != [batch] {
+            return Err(refuse(format!("{name} has the shape {:?}, expected [{batch}]", stored.dims())));
+        }
+        let class = |value: f32| match value {
+            value if value.fract() != 0.0 || !value.is_finite() => Err(refuse(format!("{name} is {value}, no class"))),
+            value if value < 0.0 => Ok(None),
+            value => Ok(Some(value as usize)),
+        };
+        stored.to_vec1::<f32>()?.into_iter().map(class).collect()
+    }
 }
 
 /// Whether a tensor belongs to a case under a name that means something: `out` beside `x`, `32x32.out` beside `32x32.x`.
@@ -136,29 +158,43 @@ fn eights(data: &[u8]) -> impl Iterator<Item = [u8; 8]> + '_ {
     data.chunks_exact(8).map(|b| [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }
 
-/// Evaluates the model's network on every stored case, entry by entry.
+/// Evaluates a model's network on every stored case, entry by entry.
+///
+/// `open` gives the model of images of one class, or of none: those that the file stores, and `class` where it stores none.
 ///
 /// # Errors
+/// Those of `open`;
 /// `Model` for a prior that is a formula, for a file that stores nothing to compare, or in a way that the model's family does
 /// not; those of the network.
-pub fn verify(model: &Model, stored: &Stored) -> Result<Verification> {
+pub fn verify(
+    stored: &Stored,
+    class: Option<usize>,
+    open: &dyn Fn(Option<usize>) -> Result<Model>,
+) -> Result<Verification> {
     let refuse = |reason: String| Error::Model { model: stored.path.clone(), reason };
-    let Some(prior) = model.denoiser().preconditioned() else {
-        return Err(Error::Model {
-            model: model.name.clone(),
-            reason: "is a formula, there is no network in it".into(),
-        });
-    };
     let cases = stored.cases();
     if cases.is_empty() {
         let names: Vec<&str> = stored.tensors.keys().map(String::as_str).take(10).collect();
         return Err(refuse(format!("stores no input `x`; it has {}", names.join(", "))));
     }
+    let cases: Vec<(&str, Vec<Option<usize>>)> =
+        cases.into_iter().map(|prefix| Ok((prefix, stored.classes(prefix, class)?))).collect::<Result<_>>()?;
+    let classes: BTreeSet<Option<usize>> = cases.iter().flat_map(|(_, classes)| classes.iter().copied()).collect();
     let mut comparisons = Vec::new();
     let mut used = BTreeSet::new();
-    for case in cases {
-        let case = Case { stored, prefix: case, prior, device: model.device() };
-        comparisons.extend(case.compare(&mut used)?);
+    for class in classes {
+        let model = open(class)?;
+        let Some(prior) = model.denoiser().preconditioned() else {
+            return Err(Error::Model {
+                model: model.name.clone(),
+                reason: "is a formula, there is no network in it".into(),
+            });
+        };
+        for (prefix, classes) in &cases {
+            let case = Case { stored, prefix, prior, device: model.device() };
+            let entries = (0..classes.len()).filter(|&entry| classes[entry] == class);
+            comparisons.extend(case.compare(entries, &mut used)?);
+        }
     }
     if comparisons.is_empty() {
         return Err(refuse("stores no output to compare with: out, denoised, score, …".into()));
@@ -204,9 +240,10 @@ impl Case<'_> {
         }
     }
 
-    fn compare(&self, used: &mut BTreeSet<String>) -> Result<Vec<Comparison>> {
+    /// Compares the entries, which are of the class of the prior.
+    fn compare(&self, entries: impl Iterator<Item = usize>, used: &mut BTreeSet<String>) -> Result<Vec<Comparison>> {
         let x = &self.stored.tensors[&self.name("x")];
-        let &[batch, channels, height, width] = x.dims() else {
+        let &[_, channels, height, width] = x.dims() else {
             return Err(self.refuse(format!("{} has the shape {:?}, expected four axes", self.name("x"), x.dims())));
         };
         let expected = self.prior.model().channels();
@@ -218,10 +255,10 @@ impl Case<'_> {
             let names = CONDITIONING.join(", ");
             return Err(self.refuse(format!("{} has none of {names} beside it", self.name("x"))));
         };
-        used.extend([self.name("x"), self.name(conditioning)]);
+        used.extend([self.name("x"), self.name(conditioning), self.name(CLASS)]);
         let stride = self.prior.model().stride();
         let mut rows = Vec::new();
-        for entry in 0..batch {
+        for entry in entries {
             let input = self.entry("x", entry)?.ok_or_else(|| self.refuse("has no x".into()))?;
             let value = self.entry(conditioning, entry)?.map(|value| value.flatten_all()?.to_vec1::<f32>());
             let value = value.transpose()?.and_then(|values| values.first().copied()).unwrap_or(f32::NAN);

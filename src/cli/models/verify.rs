@@ -28,7 +28,7 @@ pub(super) struct Verify {
     model: PathBuf,
     /// Inputs and outputs to compare with
     ///
-    /// A safetensors file with `x`, one of `sigma`, `t` or `labels`, and some of `out`, `denoised`, `pred_x0`,
+    /// A safetensors file with `x`, one of `sigma`, `t` or `labels`, `class` for models trained with classes, and some of `out`, `denoised`, `pred_x0`,
     /// `pred_xstart`, `score`, `grad_x` with its cotangent `v`, `grad_x0` with `v_x0`, `net_in`, `c_noise`, `grad_net_in`;
     /// several cases under names such as 32x32.x.
     #[arg(long, value_name = "FILE.safetensors", help_heading = crate::cli::INPUT_OUTPUT)]
@@ -37,7 +37,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "T", default_value = "1e-5", value_parser = tolerance, requires = "io",
         help_heading = crate::cli::MODEL)]
     tolerance: f64,
-    /// Class of the image, for models trained with classes
+    /// Class of the images, for models trained with classes, where the file of --io stores none
     #[arg(long, value_name = "N", help_heading = crate::cli::MODEL)]
     class: Option<usize>,
     /// Print one JSON object
@@ -86,11 +86,13 @@ pub(super) fn run(arguments: &Verify, console: Console) -> Outcome<()> {
         return Err(Failure::usage(format!("--io {}: no such file", io.display())));
     }
     // What other programs stored, they computed in single precision.
-    let options = ModelOptions { precision: Some(Precision::F32), class: arguments.class, ..ModelOptions::default() };
-    let model = Model::open(&name, &options)?;
+    let open = |class: Option<usize>| {
+        let options = ModelOptions { precision: Some(Precision::F32), class, ..ModelOptions::default() };
+        Model::open(&name, &options)
+    };
     match &arguments.io {
-        Some(io) => compare(arguments, &name, verify(&model, &Stored::read(io)?)?, console),
-        None => test(arguments, &model),
+        Some(io) => compare(arguments, &name, verify(&Stored::read(io)?, arguments.class, &open)?, console),
+        None => test(arguments, &open(arguments.class)?),
     }
 }
 
