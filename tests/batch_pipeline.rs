@@ -16,7 +16,7 @@ use tweedie::batch::{
     Event, FolderLock, Item, Limits, Manifest, Naming, Pipeline, Plan, Policy, Prepared, Recipe, Record, Shard, Signal,
     Status, Stopped, Summary,
 };
-use tweedie::image::{EncodeOptions, Mask, OutputFormat, Photo};
+use tweedie::image::{DecodeOptions, EncodeOptions, Mask, OutputFormat, Photo};
 use tweedie::models::{Model, ModelOptions};
 use tweedie::{Case, Error, RestoreOptions, Result, Work};
 
@@ -38,6 +38,11 @@ impl Default for Bars {
 impl Recipe for Bars {
     fn options_hash(&self, _: &Item) -> Result<String> {
         Ok(format!("{} {:?} {}", self.sampler, self.steps, self.samples))
+    }
+
+    fn decoding(&self, item: &Item) -> Result<DecodeOptions> {
+        let max_pixels = if item.relative == Path::new("long.png") { 1 } else { 1 << 20 };
+        Ok(DecodeOptions { max_pixels, ..DecodeOptions::default() })
     }
 
     fn prepare(&self, item: &Item, content: &[u8]) -> Result<Prepared<'_>> {
@@ -332,7 +337,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     assert!(one == five);
 }
 
-// Items 1, 2, 7, 30 and 67 of the faults, and a decoder that panics.
+// Items 1, 2, 7, 11, 30 and 67 of the faults, and a decoder that panics.
 #[test]
 fn what_is_wrong_with_one_photo_costs_no_other() {
     let names = [
@@ -341,6 +346,7 @@ fn what_is_wrong_with_one_photo_costs_no_other() {
         "empty.png",
         "gone.png",
         "good.png",
+        "long.png",
         "panic.png",
         "text.png",
         "torn.png",
@@ -353,6 +359,7 @@ fn what_is_wrong_with_one_photo_costs_no_other() {
     fs::write(batch.input("text.png"), "<html>not found</html>").unwrap();
     let whole = fs::read(batch.input("torn.png")).unwrap();
     fs::write(batch.input("torn.png"), &whole[..whole.len() / 2]).unwrap();
+    fs::OpenOptions::new().write(true).open(batch.input("long.png")).unwrap().set_len(1 << 27).unwrap();
     let summary = batch.run_watched(
         &|event| {
             let Event::Begun { item, .. } = event else { return };
@@ -364,7 +371,7 @@ fn what_is_wrong_with_one_photo_costs_no_other() {
         },
         &|| None,
     );
-    assert_eq!((summary.done, summary.failed, summary.left, summary.exit_code()), (2, 7, 0, 1));
+    assert_eq!((summary.done, summary.failed, summary.left, summary.exit_code()), (2, 8, 0, 1));
     let names: Vec<String> = batch.outputs().into_keys().collect();
     assert_eq!(names, ["good.png", "well.png"]);
     let records = batch.records();
@@ -373,6 +380,7 @@ fn what_is_wrong_with_one_photo_costs_no_other() {
         ("deleted.png", "deleted while it was being restored"),
         ("empty.png", "empty file"),
         ("gone.png", "No such file or directory"),
+        ("long.png", "134217728 bytes, at most 67108880 are read; --max-pixels raises that, too"),
         ("panic.png", "the program failed on this photo (a decoder that gave up): that is a bug, please report it"),
         ("text.png", "not an image (looks like HTML)"),
         ("torn.png", "truncated"),
@@ -392,7 +400,7 @@ fn what_is_wrong_with_one_photo_costs_no_other() {
     }
     batch.policy.retry_failed = true;
     let summary = batch.run();
-    assert_eq!((summary.skipped, summary.done, summary.failed), (2, 3, 4), "{:?}", summary.failures);
+    assert_eq!((summary.skipped, summary.done, summary.failed), (2, 3, 5), "{:?}", summary.failures);
 }
 
 // Item 55 of the faults.

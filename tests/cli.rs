@@ -612,6 +612,24 @@ fn photos_flow_through_standard_streams() {
     assert_eq!(folder.names(), ["mask.png", "photo.png"]);
 }
 
+/// 11, for a stream, which has no length: it is read up to the first byte too many.
+#[test]
+fn a_stream_longer_than_any_allowed_photo_is_given_up() {
+    let folder = Folder::with_photo(32, 24);
+    let line = format!("inpaint - -m mask.png {GAUSSIAN} -o - --max-pixels 1");
+    let mut command = folder.command(&line.split(' ').collect::<Vec<_>>());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stream = child.stdin.take().unwrap();
+    // As long as the program reads, at most 1 GiB: without a limit it would take all of it.
+    let block = vec![0; 1 << 20];
+    let written = (0..1024).take_while(|_| stream.write_all(&block).is_ok()).count();
+    drop(stream);
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("-: 67108881 bytes, at most 67108880 are read; --max-pixels raises that, too"));
+    assert!((64..80).contains(&written), "{written}");
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let folder = Folder::new();

@@ -4,7 +4,7 @@ use super::budget::{Budget, Loan};
 use super::recipe::{Prepared, Recipe};
 use super::summary::Halt;
 use super::{Item, MaskFile, Modified, Name, sha256, sha256_of_file};
-use crate::image::{ImageError, MaskSource, Photo};
+use crate::image::{DecodeOptions, ImageError, MaskSource, Photo};
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::Read;
@@ -113,12 +113,13 @@ impl<'a> Decoder<'a> {
     /// Reads a file, once there is memory for it and for what it becomes.
     ///
     /// # Errors
-    /// `Image` if it cannot be read, `Memory` if it is too large, `Interrupted`.
-    pub(super) fn read(&self, item: &Item) -> Result<Content<'a>> {
+    /// `Image` if it cannot be read or is longer than `options` allow, `Memory` if it is too large, `Interrupted`.
+    pub(super) fn read(&self, item: &Item, options: &DecodeOptions) -> Result<Content<'a>> {
         let path = &item.path();
         let turn = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.halt.check()?;
         let stamp = Stamp::of(path)?;
+        options.check_length(path, stamp.size)?;
         let mut ahead = self.ahead.lend(self.at_most(stamp.size), self.halt)?;
         let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0));
         let unreadable = |source| ImageError::Read { path: path.clone(), source };

@@ -337,7 +337,8 @@ impl<'a> Pipeline<'a> {
         options_hash: &str,
         source: &mut Option<Source>,
     ) -> Result<Ready<'b>> {
-        let content = decoder.read(item)?;
+        let options = guarded(item, || self.recipe.decoding(item))?;
+        let content = decoder.read(item, &options)?;
         // A photo that cannot be decoded has a size and a hash all the same.
         *source = Some(content.source.clone());
         let clock = Instant::now();

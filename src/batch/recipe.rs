@@ -1,20 +1,28 @@
 //! What is made of every photo.
 
 use super::Item;
-use crate::image::{EncodeOptions, OutputFormat, Photo};
+use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo};
 use crate::{RestoreOptions, Result, Work};
 use std::time::Duration;
 
 /// What a run makes of its photos.
 ///
 /// # Laws
-/// * both methods depend on the item and on the content of its files alone, not on what came before or runs beside.
+/// * all methods depend on the item and on the content of its files alone, not on what came before or runs beside.
 pub trait Recipe: Sync {
     /// Hash of all that decides the bytes of the item's outputs, but for the photo, the model and the seed.
     ///
     /// # Errors
     /// What is wrong with the settings of this photo, which then fails.
     fn options_hash(&self, item: &Item) -> Result<String>;
+
+    /// How much is accepted of a photo's file, which is not read if it is longer; by default the usual.
+    ///
+    /// # Errors
+    /// As [`options_hash`](Self::options_hash).
+    fn decoding(&self, _item: &Item) -> Result<DecodeOptions> {
+        Ok(DecodeOptions::default())
+    }
 
     /// Decodes a photo, and says what is to be done with it.
     ///

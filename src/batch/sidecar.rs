@@ -2,7 +2,7 @@
 
 use super::recipe::{Prepared, Recipe};
 use super::{Item, Layer, Settings};
-use crate::image::Photo;
+use crate::image::{DecodeOptions, Photo};
 use crate::models::Model;
 use crate::{Catalog, Result, Work};
 use std::borrow::Cow;
@@ -35,6 +35,10 @@ impl BySettings<'_> {
 impl Recipe for BySettings<'_> {
     fn options_hash(&self, item: &Item) -> Result<String> {
         self.settings(item)?.hash(item.mask.as_deref(), self.model)
+    }
+
+    fn decoding(&self, item: &Item) -> Result<DecodeOptions> {
+        Ok(self.settings(item)?.decoding())
     }
 
     fn prepare(&self, item: &Item, content: &[u8]) -> Result<Prepared<'_>> {

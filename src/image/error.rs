@@ -86,7 +86,7 @@ pub enum ImageError {
     FileTooLarge {
         /// The file.
         path: PathBuf,
-        /// Its length in bytes.
+        /// Its length in bytes; of a stream, what was read before it was given up.
         length: u64,
         /// What [`DecodeOptions::max_pixels`](super::DecodeOptions::max_pixels) allows.
         limit: u64,

@@ -75,10 +75,13 @@ impl<'a> Job<'a> {
         let photo = match &self.input {
             Input::File(path) => Photo::open(path, &self.decoding())?,
             Input::Stdin => {
+                let (name, options) = (Path::new("-"), self.decoding());
                 let mut content = Vec::new();
-                let read = std::io::stdin().lock().read_to_end(&mut content);
-                read.map_err(|source| crate::Error::Io { path: "-".into(), source })?;
-                Photo::decode(&content, Path::new("-"), &self.decoding())?
+                // What never ends is read up to the first byte too many.
+                let read = std::io::stdin().lock().take(options.max_file().saturating_add(1)).read_to_end(&mut content);
+                read.map_err(|source| crate::Error::Io { path: name.into(), source })?;
+                options.check_length(name, content.len() as u64)?;
+                Photo::decode(&content, name, &options)?
             }
         };
         for format in self.photo_formats()? {
