@@ -110,6 +110,20 @@ fn every_command_fits_the_photo_and_says_so() {
     }
 }
 
+// 480 × 320 pixels in three channels of single precision, for every particle.
+#[test]
+fn memory_is_that_of_every_particle_at_the_size_of_what_was_measured() {
+    let folder = Folder::with_photo(120, 80);
+    let model = ramp(&folder);
+    let memory = |particles: usize| {
+        let line = format!("upscale photo.png --scale 4 --resize fit --model {model} --sampler tds --steps 2");
+        let ran = folder.succeed(&format!("{line} --set sampler.particles={particles} -n --json"));
+        ran.event("start")["estimated_memory"].as_u64().unwrap()
+    };
+    let more = memory(33) - memory(1);
+    assert!(more >= 32 * 480 * 320 * 3 * 4, "{more} bytes for 32 particles more");
+}
+
 #[test]
 fn colours_are_fitted_and_brightness_is_the_photos_own() {
     let folder = with_network();
@@ -139,6 +153,8 @@ fn what_cannot_be_fitted_is_refused_and_an_empty_mask_changes_nothing() {
     refused("inpaint photo.png -m mask.png --model model --resize fit --tile 64", "cannot be used with '--tile");
     refused("inpaint photo.png -m mask.png --model model --resize tile", "invalid value 'tile' for '--resize <HOW>'");
     image::GrayImage::new(60, 40).save(folder.path("empty.png")).unwrap();
-    folder.succeed("inpaint photo.png -m empty.png --model model --resize fit -o same.png");
+    let ran = folder.succeed("inpaint photo.png -m empty.png --model model --resize fit --json -o same.png");
+    let warnings = ran.event("start")["warnings"].to_string();
+    assert!(!warnings.contains("is restored as one of"), "{warnings}");
     assert_eq!(folder.open("same.png").as_bytes(), folder.open("photo.png").as_bytes());
 }

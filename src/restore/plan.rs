@@ -139,8 +139,8 @@ pub(super) fn prepare<'a>(
         bytes.base
             + (copies * (samples + 2) + photo_pixels * 3) as u64
             + (largest * (STATE_BYTES * particles + moments)) as u64
-            // What was measured stays as large as the photo is.
-            + if fitted.is_some() { (photo_pixels * (STATE_BYTES + moments)) as u64 } else { 0 }
+            // What was measured stays as large as the photo is, and every particle is brought to that size.
+            + if fitted.is_some() { (photo_pixels * (STATE_BYTES * particles + moments)) as u64 } else { 0 }
             + (largest.min(window * window) * per_pixel * particles) as u64
     };
     if let Some(limit) = options.memory {
@@ -204,7 +204,9 @@ pub(super) fn prepare<'a>(
         ));
     }
     if let Some(fitted) = fitted {
-        warnings.push(fitted.warning());
+        if !parts.is_empty() {
+            warnings.push(fitted.warning());
+        }
     } else if let Some(own) = own {
         let (width, height) = (canvas.width(), canvas.height());
         if width.min(height) < own {

@@ -192,7 +192,6 @@ pub trait Sampler: Debug + Send + Sync {
         self.steps(range)
     }
 
-    /// How many times an evaluation's pullback is applied.
     /// Images that it carries for each that it returns; 1 by default.
     fn particles(&self) -> usize {
         1
