@@ -40,7 +40,6 @@ fn all_eight_orientations_are_turned_upright() {
     }
 }
 
-/// Fault 23, for interleaved channels and other containers.
 /// Fault 23. The size that EXIF repeats is that of the upright pixels.
 #[test]
 fn the_size_in_exif_is_turned_with_the_pixels() {
@@ -63,6 +62,7 @@ fn the_size_in_exif_is_turned_with_the_pixels() {
     }
 }
 
+/// Fault 23, for interleaved channels and other containers.
 #[test]
 fn a_turned_pixel_keeps_its_channels_together() {
     let photo = varied(5, 3, 3, false);
