@@ -5,6 +5,7 @@ pub mod batch;
 mod catalog;
 pub mod checkpoints;
 pub mod cli;
+mod digest;
 mod error;
 pub mod evaluate;
 pub mod hub;

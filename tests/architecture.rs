@@ -3,16 +3,16 @@
 //! | module | may use of the crate |
 //! | --- | --- |
 //! | `error` | `image` and `batch`, whose errors it wraps |
-//! | `image`, `schedules` | nothing |
-//! | `checkpoints` | nothing: files of tensors, whatever network they are of |
-//! | `hub` | nothing: to it a model is a set of files |
+//! | `digest`, `image`, `schedules` | nothing |
+//! | `checkpoints` | `digest`: files of tensors, whatever network they are of |
+//! | `hub` | `digest`: to it a model is a set of files |
 //! | `models`, `priors` | one another: a prior is made of a model, a loaded model is a prior; `schedules` |
 //! | `models` | `hub`, which finds it by name |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
-//! | `batch` | `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
+//! | `batch` | `digest`, `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
 //! | `metrics` | nothing: it sees pictures and measurements only |
 //! | `evaluate` | all above, `restore` and `metrics` through their public names |
 //! | `cli` | everything; nothing but the program uses it |
@@ -24,7 +24,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
+    "digest",
     "error",
     "image",
     "checkpoints",
@@ -45,17 +46,17 @@ const MODULES: [&str; 15] = [
 fn allowed(module: &str) -> &'static [&'static str] {
     match module {
         "error" => &["image", "batch"],
-        "image" | "schedules" => &[],
-        "checkpoints" | "hub" => &["error"],
+        "digest" | "image" | "schedules" => &[],
+        "checkpoints" | "hub" => &["digest", "error"],
         "models" => &["error", "checkpoints", "schedules", "hub", "priors"],
         "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
         "catalog" => &["samplers", "solvers"],
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
-        "batch" => &["error", "image", "models", "priors", "samplers", "catalog", "restore"],
+        "batch" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore"],
         "metrics" => &["error"],
-        "evaluate" => &["error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
+        "evaluate" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),
     }

@@ -255,7 +255,7 @@ impl Separable {
         }
         let (vertical_transposed, horizontal_transposed) = (vertical.transposed(), horizontal.transposed());
         let bands = Bands { vertical, horizontal, vertical_transposed, horizontal_transposed };
-        let mut action = Action { name, bands: Arc::new(bands), truncated: None };
+        let mut action = Action { name, bands: Arc::new(bands), dense: None };
         let site = (site.device.clone(), site.dtype);
         let spectral = OnceLock::new();
         if cutoff > 0.0 {
@@ -266,8 +266,11 @@ impl Separable {
                 return Err(Error::config(name, reason));
             }
             let [vertical, horizontal] = factors.each_ref().map(|factor| factor.product(|s| s));
-            action.truncated = Some((tensor(&vertical, &site)?, tensor(&horizontal.transpose().to_owned(), &site)?));
+            action.dense = Some(dense(&vertical, &horizontal, &site)?);
             spectral.set(Some(Spectral::new(action.clone(), factors, &site)?)).ok();
+        }
+        if action.dense.is_none() && !site.0.is_cpu() {
+            action.dense = Some(dense(&action.bands.vertical.dense(), &action.bands.horizontal.dense(), &site)?);
         }
         Ok(Self { action, site, spectral })
     }
@@ -316,8 +319,9 @@ impl LinearOperator for Separable {
 struct Action {
     name: &'static str,
     bands: Arc<Bands>,
-    /// `W₁` and `W₂ᵀ` without their small singular values, if any were cut off.
-    truncated: Option<(Tensor, Tensor)>,
+    /// `W₁` and `W₂ᵀ`, where small singular values were cut off, and on devices to which loops on the host would have to
+    /// bring every image and back.
+    dense: Option<(Tensor, Tensor)>,
 }
 
 impl Action {
@@ -336,7 +340,7 @@ impl Action {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (height, width) = self.bands.image();
         check_image(&format!("image for {}", self.name), x, [None, Some(height), Some(width)])?;
-        match &self.truncated {
+        match &self.dense {
             Some((vertical, horizontal)) => between(vertical, x, horizontal),
             None => apply(&self.bands, x),
         }
@@ -345,7 +349,7 @@ impl Action {
     fn adjoint(&self, y: &Tensor) -> Result<Tensor> {
         let (rows, columns) = self.bands.measurement();
         check_image(&format!("measurement of {}", self.name), y, [None, Some(rows), Some(columns)])?;
-        match &self.truncated {
+        match &self.dense {
             Some((vertical, horizontal)) => between(&vertical.t()?, y, &horizontal.t()?),
             None => transpose(&self.bands, y),
         }
@@ -400,6 +404,11 @@ impl Factor {
         });
         scaled * self.v.get(.., ..count).transpose()
     }
+}
+
+/// `W₁` and `W₂ᵀ`
+fn dense(vertical: &Mat<f64>, horizontal: &Mat<f64>, site: &(Device, DType)) -> Result<(Tensor, Tensor)> {
+    Ok((tensor(vertical, site)?, tensor(&horizontal.transpose().to_owned(), site)?))
 }
 
 fn tensor(matrix: &Mat<f64>, (device, dtype): &(Device, DType)) -> Result<Tensor> {

@@ -2,8 +2,9 @@
 
 use super::budget::{Budget, Loan};
 use super::recipe::{Prepared, Recipe};
+use super::record::LastMask;
 use super::summary::Halt;
-use super::{Item, MaskFile, Modified, Name, sha256, sha256_of_file};
+use super::{Item, MaskFile, Modified, sha256};
 use crate::image::{DecodeOptions, ImageError, MaskSource, Photo};
 use crate::{Error, Result};
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// What a file looks like from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     /// Bytes.
     pub(super) size: u64,
     /// When it was written last, where the system says.
@@ -24,7 +25,7 @@ pub(super) struct Stamp {
 impl Stamp {
     /// # Errors
     /// If there is no such file, or something else of this name: a pipe would block whoever opens it.
-    pub(super) fn of(path: &Path) -> Result<Self, ImageError> {
+    pub(crate) fn of(path: &Path) -> Result<Self, ImageError> {
         let metadata = fs::metadata(path).map_err(|source| ImageError::Read { path: path.into(), source })?;
         if !metadata.is_file() {
             let kind = if metadata.is_dir() { "a folder" } else { "a pipe, a socket or a device" };
@@ -105,8 +106,7 @@ pub(super) struct Decoder<'a> {
     pub(super) halt: &'a Halt<'a>,
     /// Whoever holds it is the only one who waits for memory while holding some.
     pub(super) gate: Mutex<()>,
-    /// The mask that was hashed last: one mask for all photos is read once.
-    pub(super) mask: Mutex<Option<MaskFile>>,
+    pub(super) mask: &'a LastMask,
 }
 
 impl<'a> Decoder<'a> {
@@ -139,16 +139,7 @@ impl<'a> Decoder<'a> {
     /// What is wrong with a mask is said when it is used.
     fn mask_of(&self, item: &Item) -> Option<MaskFile> {
         let Some(MaskSource::File(path)) = item.mask.as_deref() else { return None };
-        let Stamp { size, modified } = Stamp::of(path).ok()?;
-        let mut last = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_last = |last: &MaskFile| {
-            last.source.path() == path && last.size == size && modified.is_some() && last.modified == modified
-        };
-        if !last.as_ref().is_some_and(is_last) {
-            let sha256 = sha256_of_file(path).ok()?;
-            *last = Some(MaskFile { source: Name::new(path), size, modified, sha256 });
-        }
-        last.clone()
+        self.mask.file(path)
     }
 
     fn at_most(&self, bytes: u64) -> u64 {

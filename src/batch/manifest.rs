@@ -1,13 +1,14 @@
 //! The record of a shard, on the disk.
 
-use super::digest::sha256_of_file;
 use super::index::{Damaged, Index, Place};
 use super::lines::check;
 use super::plan::is_same_file;
 use super::planned::Planned;
+use super::record::LastMask;
 use super::{
     BatchError, FolderLock, Item, MaskFile, Modified, Outputs, Plan, Record, Shard, Status, Written, folder, relative,
 };
+use crate::digest::sha256_of_file;
 use crate::image::{ImageError, MaskSource, write_atomically_with};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -26,8 +27,7 @@ pub struct Manifest {
     out: PathBuf,
     path: PathBuf,
     state: Mutex<State>,
-    /// The mask that was hashed last: one mask for all photos is read once.
-    mask: Mutex<Option<MaskFile>>,
+    pub(super) mask: LastMask,
 }
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Manifest {
         }
         folder::sync(&folder)?;
         let state = Mutex::new(State { index, own, length });
-        Ok(Self { out: out.into(), path, state, mask: Mutex::new(None) })
+        Ok(Self { out: out.into(), path, state, mask: LastMask::default() })
     }
 
     /// The output folder.
@@ -333,22 +333,14 @@ impl Manifest {
         };
         let then = then.expect("matched above");
         let Ok(metadata) = path.metadata() else { return false };
-        let (size, modified) = (metadata.len(), Modified::of(&metadata));
-        if size != then.size {
+        if metadata.len() != then.size {
             return false;
         }
+        let modified = Modified::of(&metadata);
         if fast && modified.is_some() && modified == then.modified {
             return true;
         }
-        let mut last = self.mask.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_last = last.as_ref().is_some_and(|last| {
-            last.source.path() == path && last.size == size && modified.is_some() && last.modified == modified
-        });
-        if !is_last {
-            let Ok(sha256) = sha256_of_file(path) else { return false };
-            *last = Some(MaskFile { source: super::Name::new(path), size, modified, sha256 });
-        }
-        last.as_ref().is_some_and(|last| last.sha256 == then.sha256)
+        self.mask.file(path).is_some_and(|now| now.sha256 == then.sha256)
     }
 
     /// Adds records, and returns when they are on the disk. If that fails, the file is as it was.

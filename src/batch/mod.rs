@@ -22,7 +22,6 @@
 mod budget;
 mod collisions;
 mod decoder;
-mod digest;
 mod encoder;
 mod error;
 mod folder;
@@ -52,7 +51,8 @@ mod status;
 mod summary;
 mod writer;
 
-pub use digest::{sha256, sha256_of_file};
+pub use crate::digest::{sha256, sha256_of_file};
+pub(crate) use decoder::Stamp;
 pub use error::BatchError;
 pub use folder::check_output_folder;
 pub use forecast::{Forecast, Forecaster};

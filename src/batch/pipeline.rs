@@ -213,7 +213,7 @@ impl<'a> Pipeline<'a> {
             halt: &halt,
             observer: self.observer,
         };
-        let decoder = Decoder { ahead: &ahead, run: &run, halt: &halt, gate: Mutex::default(), mask: Mutex::default() };
+        let decoder = Decoder { ahead: &ahead, run: &run, halt: &halt, gate: Mutex::default(), mask: &manifest.mask };
         let mut writer = Writer::new(manifest.out(), folder::parts(manifest.out(), self.plan.shard))?;
         let next = AtomicUsize::new(0);
 

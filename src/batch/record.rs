@@ -1,10 +1,12 @@
 //! What was done with one photo: a line of a manifest.
 
 use super::Item;
+use crate::digest::{hexadecimal, sha256_of_file};
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// Version of the lines; it grows when a field changes its meaning or goes.
@@ -197,6 +199,27 @@ pub struct MaskFile {
     pub sha256: String,
 }
 
+/// The mask that was hashed last: one mask for all photos is read once.
+#[derive(Debug, Default)]
+pub(super) struct LastMask(Mutex<Option<MaskFile>>);
+
+impl LastMask {
+    /// The file at `path`, with its hash; `None` if it cannot be read.
+    pub(super) fn file(&self, path: &Path) -> Option<MaskFile> {
+        let metadata = path.metadata().ok().filter(Metadata::is_file)?;
+        let (size, modified) = (metadata.len(), Modified::of(&metadata));
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_last = last.as_ref().is_some_and(|last| {
+            last.source.path() == path && last.size == size && modified.is_some() && last.modified == modified
+        });
+        if !is_last {
+            let sha256 = sha256_of_file(path).ok()?;
+            *last = Some(MaskFile { source: Name::new(path), size, modified, sha256 });
+        }
+        last.clone()
+    }
+}
+
 /// When a file was written last: nanoseconds since 1970, as far as the file system counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -252,7 +275,7 @@ impl Serialize for Name {
             Some(text) if std::path::MAIN_SEPARATOR == '/' => serializer.serialize_str(text),
             Some(text) => serializer.serialize_str(&text.replace(std::path::MAIN_SEPARATOR, "/")),
             None => {
-                let bytes = super::digest::hexadecimal(&bytes::of(&self.0));
+                let bytes = hexadecimal(&bytes::of(&self.0));
                 InJson::Bytes { lossy: self.0.to_string_lossy(), bytes }.serialize(serializer)
             }
         }

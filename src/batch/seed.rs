@@ -1,6 +1,7 @@
 //! A seed for every photo.
 
-use super::{digest, relative};
+use super::relative;
+use crate::digest;
 use std::path::Path;
 
 /// The seed of a photo: a hash of the seed of the run and of the photo's relative path, from 0 to 2⁵³ − 1.

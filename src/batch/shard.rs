@@ -1,6 +1,7 @@
 //! The part of a plan that one process does.
 
-use super::{Item, digest, relative};
+use super::{Item, relative};
+use crate::digest;
 use crate::{Error, Result};
 use std::fmt;
 

@@ -7,6 +7,7 @@ use super::layout::Weights;
 use super::legacy;
 use super::numbers;
 use super::pickle::{Limits, Pickle};
+use crate::digest::hexadecimal;
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
 use serde_json::Value;
@@ -348,7 +349,7 @@ impl TensorFile {
             Ok(())
         })
         .map_err(|reason| self.refuse(reason))?;
-        Ok(Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Some(hexadecimal(&hasher.finalize())))
     }
 
     /// Writes these tensors as a safetensors file, one after another: no more than one piece of one of them is in memory.

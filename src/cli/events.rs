@@ -9,6 +9,7 @@
 use super::failure::{Failure, Outcome};
 use crate::batch;
 use crate::evaluate::Record;
+use crate::models::Model;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -111,6 +112,30 @@ pub(crate) enum Event<'a> {
     },
 }
 
+/// What computes: a network, and where and how it runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Engine<'a> {
+    model: &'a str,
+    model_hash: &'a str,
+    device: &'a str,
+    instruction_set: String,
+    precision: String,
+    threads: usize,
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn new(model: &'a Model, device: &'a str) -> Self {
+        Self {
+            model: &model.name,
+            model_hash: &model.hash,
+            device,
+            instruction_set: model.instruction_set().to_string(),
+            precision: model.precision().to_string(),
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
 /// What is about to be done.
 #[derive(Debug, Serialize)]
 pub(crate) struct Start<'a> {
@@ -130,12 +155,8 @@ pub(crate) struct Start<'a> {
     pub(crate) masked_pixels: Option<usize>,
     /// What the photo is taken for, in a few words.
     pub(crate) measurement: &'a str,
-    pub(crate) model: &'a str,
-    pub(crate) model_hash: &'a str,
-    pub(crate) device: &'a str,
-    pub(crate) instruction_set: String,
-    pub(crate) precision: String,
-    pub(crate) threads: usize,
+    #[serde(flatten)]
+    pub(crate) engine: Engine<'a>,
     pub(crate) seed: u64,
     pub(crate) samples: usize,
     pub(crate) sampler: &'a str,
@@ -185,12 +206,8 @@ pub(crate) struct Drawing<'a> {
     pub(crate) lossy_name: bool,
     pub(crate) width: usize,
     pub(crate) height: usize,
-    pub(crate) model: &'a str,
-    pub(crate) model_hash: &'a str,
-    pub(crate) device: &'a str,
-    pub(crate) instruction_set: String,
-    pub(crate) precision: String,
-    pub(crate) threads: usize,
+    #[serde(flatten)]
+    pub(crate) engine: Engine<'a>,
     pub(crate) seed: u64,
     pub(crate) samples: usize,
     pub(crate) sampler: &'a str,
@@ -232,12 +249,8 @@ pub(crate) struct BatchStart<'a> {
     pub(crate) shard: String,
     /// Names that were met and are no photos to be done.
     pub(crate) left_out: usize,
-    pub(crate) model: &'a str,
-    pub(crate) model_hash: &'a str,
-    pub(crate) device: &'a str,
-    pub(crate) instruction_set: String,
-    pub(crate) precision: String,
-    pub(crate) threads: usize,
+    #[serde(flatten)]
+    pub(crate) engine: Engine<'a>,
     pub(crate) jobs: usize,
 }
 

@@ -179,6 +179,23 @@ impl ResizeFlags {
     }
 }
 
+/// Pictures beside the samples.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct SideFlags {
+    /// Write also the mean of the samples
+    #[arg(long, help_heading = INPUT_OUTPUT)]
+    pub(crate) mean: bool,
+    /// Write also a picture of the samples' spread
+    ///
+    /// Black where known or certain; four levels stand for one 8-bit level of standard deviation. How well the spread fits
+    /// the errors was measured: docs/samplers.md.
+    #[arg(long, help_heading = INPUT_OUTPUT)]
+    pub(crate) std: bool,
+    /// Write also a sheet with before and after
+    #[arg(long, help_heading = INPUT_OUTPUT)]
+    pub(crate) sheet: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct SamplerFlags {
     /// Seed of all random numbers

@@ -1,6 +1,6 @@
 //! `tweedie sample`: images of the prior, without any photo.
 
-use super::events::{Drawing, Drawn, Event, Events, Name, print};
+use super::events::{Drawing, Drawn, Engine, Event, Events, Name, print};
 use super::failure::{Failure, Outcome};
 use super::flags::{DeviceFlags, ModelFlags, range};
 use super::outputs::{Input, Outputs, Target, Wanted};
@@ -246,12 +246,7 @@ impl Work<'_> {
             outputs,
             width: plan.width,
             height: plan.height,
-            model: &model.name,
-            model_hash: &model.hash,
-            device: &plan.device,
-            instruction_set: model.instruction_set().to_string(),
-            precision: model.precision().to_string(),
-            threads: rayon::current_num_threads(),
+            engine: Engine::new(model, &plan.device),
             seed: arguments.seed,
             samples: arguments.samples,
             sampler: self.solver.name(),

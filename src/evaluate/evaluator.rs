@@ -2,8 +2,9 @@
 
 use super::budget::{Fitted, fitted};
 use super::config::refuse;
-use super::subject::{Subject, hexadecimal};
+use super::subject::Subject;
 use super::{AUTO, Evaluation, Figures, Journal, Method, Outcome, Record, memory};
+use crate::digest::{hexadecimal, sha256};
 use crate::metrics::{Levels, Residual, Statistics, gmsd, observed, psnr, ssim};
 use crate::models::Model;
 use crate::samplers::Choice;
@@ -282,7 +283,7 @@ struct Decisive<'a> {
 impl Decisive<'_> {
     fn hash(&self) -> String {
         let text = serde_json::to_string(self).expect("tables of TOML are JSON");
-        let mut hash = hexadecimal(Sha256::new_with_prefix(text));
+        let mut hash = sha256(text.as_bytes());
         hash.truncate(32);
         hash
     }
@@ -299,5 +300,5 @@ fn hash_of_values(measurement: &Measurement<'_>) -> Result<String> {
     let mut hasher = Sha256::new();
     let values = measurement.y.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
     values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
-    Ok(hexadecimal(hasher))
+    Ok(hexadecimal(&hasher.finalize()))
 }

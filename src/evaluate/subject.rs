@@ -1,6 +1,7 @@
 //! A photo that is degraded and restored.
 
 use super::config::refuse;
+use crate::digest::hexadecimal;
 use crate::image::{DecodeOptions, Depth, Photo, Region};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -62,7 +63,7 @@ impl Subject {
             Depth::Sixteen => Photo::from_u16(region.width, region.height, 3, samples)?,
         };
         let truth = photo.tensor(Region { x: 0, y: 0, ..region }, &Device::Cpu)?;
-        Ok(Self { name, photo, truth, hash: hexadecimal(hasher) })
+        Ok(Self { name, photo, truth, hash: hexadecimal(&hasher.finalize()) })
     }
 
     /// `(C, H, W)`.
@@ -78,10 +79,6 @@ fn colours(photo: &Photo, region: Region) -> Vec<u16> {
         .flat_map(|y| (region.x..region.x + region.width).map(move |x| (x, y)))
         .flat_map(|(x, y)| [0, 1, 2].map(|channel: usize| photo.sample(x, y, channel.min(last))))
         .collect()
-}
-
-pub(super) fn hexadecimal(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The photos of a folder, by name; what is hidden or has no extension of a photo is left alone.

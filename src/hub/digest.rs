@@ -1,6 +1,7 @@
 //! What the hub promises about a file's contents, and whether they keep it.
 
-use super::hash::{hexadecimal, is_hash};
+use super::hash::is_hash;
+use crate::digest::hexadecimal;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 

@@ -2,10 +2,10 @@
 
 use super::client::{Ask, Client, Followed, Trouble};
 use super::digest::Digest;
-use super::hash::PIECE;
 use super::lock::Lock;
 use super::pull::Event;
 use super::{Cache, Repository, Settings};
+use crate::digest::PIECE;
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};

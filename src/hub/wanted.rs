@@ -1,8 +1,9 @@
 //! A name that a user gave for a model that is not a file of theirs.
 
 use super::cache::entries;
-use super::hash::{is_hash, sha256};
+use super::hash::is_hash;
 use super::{Cache, Entry, Repository, Settings, index};
+use crate::digest::sha256_of_file;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -104,7 +105,7 @@ impl Wanted {
                 blob.file_name().map(|name| name.to_string_lossy().into_owned()).filter(|name| is_hash(name, 64));
             let stated = self.stated_hash(file).map(str::to_owned).or(blob);
             let Some(expected) = stated else { continue };
-            let got = sha256(file).map_err(unreadable)?;
+            let got = sha256_of_file(file).map_err(unreadable)?;
             if got != expected {
                 let command = self.command();
                 let file = file.display();

@@ -11,9 +11,9 @@ use super::{Case, filled};
 use crate::Result;
 use crate::image::{Mask, Photo, Region};
 use candle_core::{DType, Device, Tensor};
-use tweedie_operators::forward::{ForwardOperator, Inpaint, LinearOperator};
+use tweedie_operators::forward::{ForwardOperator, Inpaint, LinearOperator, Resize, ResizeKernel};
 use tweedie_operators::noise::Gaussian;
-use tweedie_operators::{Measurement, NoiseModel};
+use tweedie_operators::{Measurement, NoiseModel, Site};
 
 /// Where a picture lies in an image of the prior's size, and the matrices between the two.
 #[derive(Clone, Debug)]
@@ -24,97 +24,44 @@ pub(super) struct Fit {
     inside: Region,
     /// Pixels of the picture in a length of one of the prior's.
     ratio: f64,
-    /// `R` along columns and rows, `[H, h]` and `[W, w]`; zero outside of the picture's place.
-    enlarging: [Tensor; 2],
-    /// Weighted means the other way, `[h, H]` and `[w, W]`.
-    shrinking: [Tensor; 2],
+    /// `R`
+    enlarging: Resize,
+    /// Weighted means the other way.
+    shrinking: Resize,
 }
 
 impl Fit {
-    /// A picture of `height × width` in images of `size`, a height and a width.
-    pub(super) fn new((height, width): (usize, usize), size: (usize, usize)) -> Result<Self> {
+    /// A picture of `height × width` in images of `size`, a height and a width, that are sampled on `device`.
+    pub(super) fn new((height, width): (usize, usize), size: (usize, usize), device: &Device) -> Result<Self> {
         let ratio = (size.0 as f64 / height as f64).min(size.1 as f64 / width as f64);
         let side = |of: usize, most: usize| ((of as f64 * ratio).round() as usize).clamp(1, most);
         let (h, w) = (side(height, size.0), side(width, size.1));
         let inside = Region { x: (size.1 - w) / 2, y: (size.0 - h) / 2, width: w, height: h };
-        let matrix =
-            |rows: usize, columns: usize, values: Vec<f32>| Tensor::from_vec(values, (rows, columns), &Device::Cpu);
-        let around = |picture: usize, first: usize, inner: usize, all: usize| -> Result<(Tensor, Tensor)> {
-            let enlarging = matrix(picture, inner, resampling(inner, picture, cubic, 2.0))?;
-            let shrinking = matrix(inner, picture, resampling(picture, inner, triangle, 1.0))?;
-            let after = all - first - inner;
-            Ok((enlarging.pad_with_zeros(1, first, after)?, shrinking.pad_with_zeros(0, first, after)?))
-        };
-        let (down, up) = around(height, inside.y, h, size.0)?;
-        let (across, back) = around(width, inside.x, w, size.1)?;
-        Ok(Self { size, inside, ratio: 1.0 / ratio, enlarging: [down, across], shrinking: [up, back] })
+        let part = || (inside.y..inside.y + h, inside.x..inside.x + w);
+        let whole = || (0..height, 0..width);
+        let site = |height, width, device| Site::new((3, height, width), device, DType::F32);
+        let enlarging =
+            Resize::between(part(), whole(), (height, width), ResizeKernel::Bicubic, site(size.0, size.1, device))?;
+        let shrinking =
+            Resize::between(whole(), part(), size, ResizeKernel::Bilinear, site(height, width, &Device::Cpu))?;
+        Ok(Self { size, inside, ratio: 1.0 / ratio, enlarging, shrinking })
     }
 
     /// `R u`: `[B, C, H, W]` of `[B, C, h, w]`.
-    pub(super) fn enlarged(&self, u: &Tensor) -> candle_core::Result<Tensor> {
-        let [down, across] = &self.enlarging;
-        separably(u, down, across)
+    pub(super) fn enlarged(&self, u: &Tensor) -> tweedie_operators::Result<Tensor> {
+        self.enlarging.forward(u)
     }
 
     /// `Rᵀ v`
-    fn enlarged_transposed(&self, v: &Tensor) -> candle_core::Result<Tensor> {
-        let [down, across] = &self.enlarging;
-        separably(v, &down.t()?, &across.t()?)
+    fn enlarged_transposed(&self, v: &Tensor) -> tweedie_operators::Result<Tensor> {
+        self.enlarging.adjoint(v)
     }
 
     /// Means weighted by a triangle two pixels wide, of the prior's or of the picture's, whichever are larger; zero around the
     /// picture's place: `[B, C, h, w]` of `[B, C, H, W]`.
-    pub(super) fn shrunk(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let [up, back] = &self.shrinking;
-        separably(x, up, back)
+    pub(super) fn shrunk(&self, x: &Tensor) -> tweedie_operators::Result<Tensor> {
+        self.shrinking.forward(x)
     }
-}
-
-/// `down X acrossᵀ` for every channel.
-fn separably(x: &Tensor, down: &Tensor, across: &Tensor) -> candle_core::Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    let matrix = |m: &Tensor| m.to_device(x.device())?.to_dtype(x.dtype())?.t()?.contiguous();
-    let (rows, columns) = (down.dim(0)?, across.dim(0)?);
-    let x = x.contiguous()?.reshape((batch * channels * height, width))?.matmul(&matrix(across)?)?;
-    let x = x.reshape((batch * channels, height, columns))?.transpose(1, 2)?.contiguous()?;
-    let x = x.reshape((batch * channels * columns, height))?.matmul(&matrix(down)?)?;
-    x.reshape((batch * channels, columns, rows))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((batch, channels, rows, columns))
-}
-
-/// Cubic convolution with a = −1/2.
-fn cubic(t: f64) -> f64 {
-    match t.abs() {
-        t if t <= 1.0 => (1.5 * t - 2.5) * t * t + 1.0,
-        t if t < 2.0 => ((-0.5 * t + 2.5) * t - 4.0) * t + 2.0,
-        _ => 0.0,
-    }
-}
-
-fn triangle(t: f64) -> f64 {
-    (1.0 - t.abs()).max(0.0)
-}
-
-/// The matrix `[to, from]` that makes a line of `to` pixels of one of `from`: row `i` holds `k((j − u) / s)`, its sum made 1, with
-/// the place `u = (i + ½) from/to − ½` and the kernel as wide as `s`, a pixel of the coarser of the two. The first and the last
-/// pixel stand for what is beyond them.
-fn resampling(from: usize, to: usize, kernel: fn(f64) -> f64, radius: f64) -> Vec<f32> {
-    let step = from as f64 / to as f64;
-    let scale = step.max(1.0);
-    let mut values = vec![0.0; to * from];
-    for (i, row) in values.chunks_exact_mut(from).enumerate() {
-        let place = (i as f64 + 0.5) * step - 0.5;
-        let (first, last) = ((place - radius * scale).ceil() as i64, (place + radius * scale).floor() as i64);
-        let mut weights = vec![0.0; from];
-        for j in first..=last {
-            weights[j.clamp(0, from as i64 - 1) as usize] += kernel((j as f64 - place) / scale);
-        }
-        let sum: f64 = weights.iter().sum();
-        row.iter_mut().zip(weights).for_each(|(value, weight)| *value = (weight / sum) as f32);
-    }
-    values
 }
 
 /// `A ∘ R`
@@ -130,7 +77,7 @@ impl ForwardOperator for Through<'_> {
     }
 
     fn vjp(&self, u: &Tensor, v: &Tensor) -> tweedie_operators::Result<Tensor> {
-        Ok(self.fit.enlarged_transposed(&self.operator.vjp(&self.fit.enlarged(u)?, v)?)?)
+        self.fit.enlarged_transposed(&self.operator.vjp(&self.fit.enlarged(u)?, v)?)
     }
 
     fn measure(&self, u: &Tensor) -> tweedie_operators::Result<Tensor> {
@@ -145,7 +92,7 @@ impl ForwardOperator for Through<'_> {
 impl LinearOperator for Through<'_> {
     fn adjoint(&self, y: &Tensor) -> tweedie_operators::Result<Tensor> {
         match self.operator.as_linear() {
-            Some(linear) => Ok(self.fit.enlarged_transposed(&linear.adjoint(y)?)?),
+            Some(linear) => self.fit.enlarged_transposed(&linear.adjoint(y)?),
             None => Err(tweedie_operators::Error::Unsupported { method: "adjoint", needs: "a linear operator" }),
         }
     }
@@ -179,10 +126,16 @@ const KNOWN: f64 = 0.5;
 
 impl<'a> Fitted<'a> {
     /// The pixels of a photo that are known, without the `unknown` ones; those of `fill` are painted.
-    pub(super) fn holes(photo: &'a Photo, unknown: &Mask, fill: Mask, size: (usize, usize)) -> Result<Self> {
+    pub(super) fn holes(
+        photo: &'a Photo,
+        unknown: &Mask,
+        fill: Mask,
+        size: (usize, usize),
+        device: &Device,
+    ) -> Result<Self> {
         let (width, height) = (photo.width(), photo.height());
         let whole = Region { x: 0, y: 0, width, height };
-        let fit = Fit::new((height, width), size)?;
+        let fit = Fit::new((height, width), size, device)?;
         let known = unknown.tensor(whole, &Device::Cpu)?;
         let weight = fit.shrunk(&known)?;
         let sums = fit.shrunk(&photo.tensor(whole, &Device::Cpu)?.broadcast_mul(&known)?)?;
@@ -200,8 +153,8 @@ impl<'a> Fitted<'a> {
     }
 
     /// The measurement of a case.
-    pub(super) fn whole(case: &'a Case, size: (usize, usize)) -> Result<Self> {
-        let fit = Fit::new(case.size, size)?;
+    pub(super) fn whole(case: &'a Case, size: (usize, usize), device: &Device) -> Result<Self> {
+        let fit = Fit::new(case.size, size, device)?;
         let mut guess = None;
         let mut beyond = 0.0;
         if let Some(start) = &case.guess {
@@ -275,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_ramp_is_a_ramp_at_every_size_away_from_its_ends() {
-        let fit = Fit::new((24, 36), (12, 12)).unwrap();
+        let fit = Fit::new((24, 36), (12, 12), &Device::Cpu).unwrap();
         assert_eq!(fit.inside, Region { x: 0, y: 2, width: 12, height: 8 });
         // Pixel centres at (i + ½)/24 of the height, (j + ½)/36 of the width.
         let ramp = |height: usize, width: usize, y: f64, x: f64| {
@@ -299,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_picture_of_the_priors_size_stays_as_it_is() {
-        let fit = Fit::new((9, 9), (9, 9)).unwrap();
+        let fit = Fit::new((9, 9), (9, 9), &Device::Cpu).unwrap();
         let x = image(9, 9, |y, x| ((7 * y + 3 * x) % 5) as f32);
         assert_eq!(rows(&fit.shrunk(&x).unwrap()), rows(&x));
         assert_eq!(rows(&fit.enlarged(&x).unwrap()), rows(&x));
@@ -307,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_transpose_is_one() {
-        let fit = Fit::new((7, 10), (16, 16)).unwrap();
+        let fit = Fit::new((7, 10), (16, 16), &Device::Cpu).unwrap();
         let u = image(16, 16, |y, x| ((5 * y + 11 * x) % 7) as f32 - 3.0);
         let v = image(7, 10, |y, x| ((3 * y + 2 * x) % 5) as f32 - 2.0);
         let dot = |a: &Tensor, b: &Tensor| (a * b).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
@@ -321,7 +274,7 @@ mod tests {
         let level = |i: usize| if missing(i % 8, i / 8) { 255 } else { 51 };
         let photo = Photo::from_u8(8, 8, 1, (0..64).map(level).collect()).unwrap();
         let mask = Mask::from_fn(8, 8, missing);
-        let fitted = Fitted::holes(&photo, &mask, mask.clone(), (2, 2)).unwrap();
+        let fitted = Fitted::holes(&photo, &mask, mask.clone(), (2, 2), &Device::Cpu).unwrap();
         let y = fitted.y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for channel in y.chunks(4) {
             assert_eq!(channel[3], 0.0, "a quarter of it is known, and that is of its neighbours");

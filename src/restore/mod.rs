@@ -148,7 +148,7 @@ impl<'a> Source<'a> {
     /// A case, or what it is at the model's own size.
     fn of(case: &'a Case, options: &RestoreOptions<'_>, model: &Model) -> Result<Self> {
         Ok(match options.own_size(model)? {
-            Some(size) => Self::Fitted(Box::new(Fitted::whole(case, size)?)),
+            Some(size) => Self::Fitted(Box::new(Fitted::whole(case, size, model.device())?)),
             None => Self::Whole(case),
         })
     }
@@ -257,7 +257,7 @@ impl<'a> Restoration<'a> {
         let choice = plan::choose(&facts, options)?;
         let deepest = mask.distance().into_iter().fold(0.0, f32::max).into();
         let source = match own_size {
-            Some(size) => Source::Fitted(Box::new(Fitted::holes(photo, &unknown, mask.clone(), size)?)),
+            Some(size) => Source::Fitted(Box::new(Fitted::holes(photo, &unknown, mask.clone(), size, model.device())?)),
             None => Source::Holes(photo, unknown),
         };
         plan::prepare(source, parts, choice, deepest, options, model)

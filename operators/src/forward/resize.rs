@@ -1,5 +1,7 @@
 //! Down-sampling with the kernels of photo editors.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use serde::Deserialize;
 
@@ -127,42 +129,50 @@ impl Factor {
         size * self.p / self.q
     }
 
-    /// The matrix that resizes a line of `size` pixels.
-    ///
-    /// Row `i` holds `k((u − j) / w)` of the pixels `j`, its sum made 1, with the place `u = (i + ½) p/q − ½` of pixel `i`
-    /// in the line and the width `w` of the kernel: `p/q` if antialiased, else 1. Pixels beyond the border are mirrored, the
-    /// first and the last pixel repeated, as by MATLAB's imresize.
+    /// The matrix that resizes a line of `size` pixels; see [`weights`].
     fn matrix(self, size: usize, kernel: ResizeKernel, antialias: bool, align: Align) -> Sparse {
         let (p, q) = (self.p as i64, self.q as i64);
-        // In units of 1/(2q) of a pixel, so that all places are integers: how far the result begins before the line.
         let overhang = match align {
             Align::Corner => 0,
             Align::Centre => self.shrink(size) as i64 * p - size as i64 * q,
         };
-        let pixel = 2 * q;
-        let row = |i: usize| {
-            let i = i as i64;
-            let weights: Vec<(i64, f64)> = match (kernel, antialias) {
-                (ResizeKernel::Box, true) => {
-                    let (from, to) = (2 * i * p - overhang, 2 * (i + 1) * p - overhang);
-                    let overlap = |j: i64| ((j + 1) * pixel).min(to) - (j * pixel).max(from);
-                    (from.div_euclid(pixel)..=(to - 1).div_euclid(pixel)).map(|j| (j, overlap(j) as f64)).collect()
-                }
-                (ResizeKernel::Box, false) => vec![(((2 * i + 1) * p - overhang).div_euclid(pixel), 1.0)],
-                _ => {
-                    let width = if antialias { p as f64 / q as f64 } else { 1.0 };
-                    let centre = ((2 * i + 1) * p - q - overhang) as f64 / pixel as f64;
-                    let radius = kernel.radius() * width;
-                    let pixels = (centre - radius).ceil() as i64..=(centre + radius).floor() as i64;
-                    pixels.map(|j| (j, kernel.at((centre - j as f64) / width))).collect()
-                }
-            };
-            let sum: f64 = weights.iter().map(|(_, weight)| weight).sum();
-            let mirrored = |(j, weight): (i64, f64)| Some((Padding::Symmetric.pixel(j, size)?, weight / sum));
-            weights.into_iter().filter_map(mirrored).collect()
-        };
+        let row = |i: usize| weights(kernel, antialias, (p, q), overhang, i as i64, size).collect();
         Sparse::new(size, (0..self.shrink(size)).map(row))
     }
+}
+
+/// Pixels and weights of the line of `size` pixels that pixel `i` of a line `p / q` times as short is made of.
+///
+/// `k((u − j) / w)` of the pixels `j`, its sum made 1, with the place `u = (i + ½) p/q − ½` of pixel `i` in the line and the
+/// width `w` of the kernel: `p/q` if antialiased and above 1, else 1. Pixels beyond the border are mirrored, the first and
+/// the last pixel repeated, as by MATLAB's imresize. `overhang` says how far the result begins before the line, in units of
+/// 1/(2q) of a pixel, so that all places are integers.
+fn weights(
+    kernel: ResizeKernel,
+    antialias: bool,
+    (p, q): (i64, i64),
+    overhang: i64,
+    i: i64,
+    size: usize,
+) -> impl Iterator<Item = (usize, f64)> {
+    let pixel = 2 * q;
+    let weights: Vec<(i64, f64)> = match (kernel, antialias) {
+        (ResizeKernel::Box, true) => {
+            let (from, to) = (2 * i * p - overhang, 2 * (i + 1) * p - overhang);
+            let overlap = |j: i64| ((j + 1) * pixel).min(to) - (j * pixel).max(from);
+            (from.div_euclid(pixel)..=(to - 1).div_euclid(pixel)).map(|j| (j, overlap(j) as f64)).collect()
+        }
+        (ResizeKernel::Box, false) => vec![(((2 * i + 1) * p - overhang).div_euclid(pixel), 1.0)],
+        _ => {
+            let width = if antialias && p > q { p as f64 / q as f64 } else { 1.0 };
+            let centre = ((2 * i + 1) * p - q - overhang) as f64 / pixel as f64;
+            let radius = kernel.radius() * width;
+            let pixels = (centre - radius).ceil() as i64..=(centre + radius).floor() as i64;
+            pixels.map(|j| (j, kernel.at((centre - j as f64) / width))).collect()
+        }
+    };
+    let sum: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    weights.into_iter().filter_map(move |(j, weight)| Some((Padding::Symmetric.pixel(j, size)?, weight / sum)))
 }
 
 /// Down-sampling as MATLAB's imresize does it: `y = W₁ x W₂ᵀ` with a kernel made as wide as the factor.
@@ -204,6 +214,40 @@ impl Resize {
             map: Separable::new("downsample", matrix(height), matrix(width), cutoff, site)?,
             is_whole: cutoff == 0.0,
         })
+    }
+
+    /// The pixels `from` of the site's image, rows and columns, as the pixels `to` of an image of `size`, height and width,
+    /// larger or smaller; what is around `from` is not looked at, and around `to` there are zeros. Antialiased where it
+    /// gets smaller.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless both are rows and columns of their images, and at least one of each.
+    pub fn between(
+        from: (Range<usize>, Range<usize>),
+        to: (Range<usize>, Range<usize>),
+        size: (usize, usize),
+        kernel: ResizeKernel,
+        site: Site<'_>,
+    ) -> Result<Self> {
+        let (_, height, width) = site.image;
+        let line = |from: Range<usize>, columns: usize, to: Range<usize>, rows: usize| {
+            if from.is_empty() || to.is_empty() || from.end > columns || to.end > rows {
+                let reason = format!("pixels {from:?} of {columns} as {to:?} of {rows}, expected some that are there");
+                return Err(Error::config("downsample", reason));
+            }
+            let factor = (from.len() as i64, to.len() as i64);
+            let row = |i: usize| match to.contains(&i) {
+                true => weights(kernel, true, factor, 0, (i - to.start) as i64, from.len())
+                    .map(|(j, weight)| (from.start + j, weight))
+                    .collect(),
+                false => Vec::new(),
+            };
+            Ok(Sparse::new(columns, (0..rows).map(row)))
+        };
+        let is_whole = to == (0..size.0, 0..size.1);
+        let vertical = line(from.0, height, to.0, size.0)?;
+        let horizontal = line(from.1, width, to.1, size.1)?;
+        Ok(Self { map: Separable::new("downsample", vertical, horizontal, 0.0, site)?, is_whole })
     }
 }
 

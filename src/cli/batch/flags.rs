@@ -5,7 +5,7 @@
 
 use crate::batch::{Layer, Settings};
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::flags::{range, setting, size};
+use crate::cli::flags::{SideFlags, range, setting, size};
 use crate::cli::{INPUT_OUTPUT, MASK, MEASUREMENT, MODEL, SAMPLER, amount};
 use crate::samplers::Choice;
 use crate::{Catalog, Task};
@@ -91,15 +91,8 @@ pub(super) struct SettingsFlags {
     /// Samples of every photo, 1 to 10000 [1]
     #[arg(long, value_name = "N", value_parser = range(1, 10_000), help_heading = INPUT_OUTPUT)]
     samples: Option<usize>,
-    /// Write also the mean of the samples
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    mean: bool,
-    /// Write also a picture of the samples' spread
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    std: bool,
-    /// Write also a sheet with before and after
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    sheet: bool,
+    #[command(flatten)]
+    sides: SideFlags,
     /// Accept truncated PNGs and fill missing rows
     #[arg(long, help_heading = INPUT_OUTPUT)]
     allow_truncated: bool,
@@ -186,9 +179,9 @@ impl SettingsFlags {
         }
         let flags = [
             ("invert_mask", self.invert_mask),
-            ("mean", self.mean),
-            ("std", self.std),
-            ("sheet", self.sheet),
+            ("mean", self.sides.mean),
+            ("std", self.sides.std),
+            ("sheet", self.sides.sheet),
             ("allow_truncated", self.allow_truncated),
         ];
         for (key, flag) in flags {

@@ -2,7 +2,7 @@
 
 use crate::batch::{Event, Failures, Name, Plan, Record, Settings, Status, Stopped, Summary};
 use crate::cli::ExitCode;
-use crate::cli::events::{BatchStart, Event as Told, Events};
+use crate::cli::events::{BatchStart, Engine, Event as Told, Events};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::progress::style;
 use crate::cli::terminal::{Console, count, duration, escape};
@@ -99,12 +99,7 @@ impl<'a> Watch<'a> {
             total: self.plan.total,
             shard: self.plan.shard.to_string(),
             left_out: self.plan.skipped.len(),
-            model: &model.name,
-            model_hash: &model.hash,
-            device,
-            instruction_set: model.instruction_set().to_string(),
-            precision: model.precision().to_string(),
-            threads: rayon::current_num_threads(),
+            engine: Engine::new(model, device),
             jobs,
         })))
     }

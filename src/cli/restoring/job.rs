@@ -1,13 +1,14 @@
 //! What the arguments ask for, checked as far as that is possible without decoding anything.
 
 use super::Common;
+use crate::batch::Stamp;
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::flags::SideFlags;
 use crate::cli::outputs::{Input, Outputs, Target, Wanted};
 use crate::image::{DecodeOptions, EncodeOptions, OutputFormat, Photo};
 use std::io::{IsTerminal, Read};
 use std::path::Path;
-use std::time::SystemTime;
 
 /// Inputs and outputs of one run.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ impl<'a> Job<'a> {
     /// `others` are the files that are read beside the photo.
     pub(super) fn new(verb: &'static str, arguments: &'a Common, others: &[&Path]) -> Outcome<Self> {
         let input = Input::new(&arguments.image);
-        if arguments.samples < 2 && (arguments.mean || arguments.std) {
-            let flag = if arguments.mean { "--mean" } else { "--std" };
+        if arguments.samples < 2 && (arguments.sides.mean || arguments.sides.std) {
+            let flag = if arguments.sides.mean { "--mean" } else { "--std" };
             return Err(Failure::usage(format!("{flag} is taken over several samples, --samples is 1"))
                 .hint("--samples 8 draws eight"));
         }
@@ -43,7 +44,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::usage(format!("{}: {reason}", path.display())));
             }
         }
-        let Common { samples, mean, std, sheet, .. } = *arguments;
+        let Common { samples, sides: SideFlags { mean, std, sheet }, .. } = *arguments;
         let wanted = Wanted { samples, mean, std, sheet, format: arguments.writing.default_format() };
         let outputs = Outputs::new(&input, verb, arguments.output.as_deref(), wanted)?;
         if outputs.samples.contains(&Target::Stdout) {
@@ -61,7 +62,7 @@ impl<'a> Job<'a> {
         }
         let inputs: Vec<&Path> = input.path().into_iter().chain(others.iter().copied()).collect();
         outputs.check(&inputs, arguments.force)?;
-        let seen = input.path().and_then(Stamp::of);
+        let seen = input.path().and_then(|path| Stamp::of(path).ok());
         Ok(Self { verb, arguments, input, outputs, seen })
     }
 
@@ -108,26 +109,12 @@ impl<'a> Job<'a> {
 
     /// An input that changed while it was worked on is another photo than the one that was restored.
     pub(super) fn check_unchanged(&self) -> Outcome<()> {
-        let now = self.input.path().and_then(Stamp::of);
+        let now = self.input.path().and_then(|path| Stamp::of(path).ok());
         if now == self.seen {
             return Ok(());
         }
         let what = if now.is_none() { "deleted" } else { "changed" };
         let message = format!("{}: was {what} while it was being restored", self.input.name().display());
         Err(Failure::new(ExitCode::Failed, message).hint("nothing was written"))
-    }
-}
-
-/// What a file looks like from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    length: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = path.metadata().ok()?;
-        Some(Self { length: metadata.len(), modified: metadata.modified().ok() })
     }
 }

@@ -7,7 +7,7 @@ mod write;
 
 use super::events::{Event, Events, print};
 use super::failure::Outcome;
-use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, ResizeFlags, SamplerFlags, WritingFlags, range};
+use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, ResizeFlags, SamplerFlags, SideFlags, WritingFlags, range};
 use super::progress::Bar;
 use super::terminal::{Console, bytes};
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
@@ -42,18 +42,8 @@ pub(crate) struct Common {
     /// the same however many are drawn.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = range(1, 10_000), help_heading = INPUT_OUTPUT)]
     samples: usize,
-    /// Write also the mean of the samples
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    mean: bool,
-    /// Write also a picture of the samples' spread
-    ///
-    /// Black where known or certain; four levels stand for one 8-bit level of standard deviation. How well the spread fits
-    /// the errors was measured: docs/samplers.md.
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    std: bool,
-    /// Write also a sheet with before and after
-    #[arg(long, help_heading = INPUT_OUTPUT)]
-    sheet: bool,
+    #[command(flatten)]
+    sides: SideFlags,
     #[command(flatten)]
     writing: WritingFlags,
     /// Accept a truncated PNG and fill its missing rows

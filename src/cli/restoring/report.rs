@@ -2,7 +2,7 @@
 
 use super::job::Job;
 use crate::Plan;
-use crate::cli::events::{Event, Name, Start};
+use crate::cli::events::{Engine, Event, Name, Start};
 use crate::cli::failure::Outcome;
 use crate::cli::models::table;
 use crate::cli::outputs::Target;
@@ -68,12 +68,7 @@ impl Report<'_> {
             masked_pixels: self.mask.map(Mask::count),
             output_width: self.canvas.width(),
             output_height: self.canvas.height(),
-            model: &self.model.name,
-            model_hash: &self.model.hash,
-            device: &self.device,
-            instruction_set: self.model.instruction_set().to_string(),
-            precision: self.model.precision().to_string(),
-            threads: rayon::current_num_threads(),
+            engine: Engine::new(self.model, &self.device),
             seed: arguments.sampler.seed,
             samples: arguments.samples,
             sampler: self.plan.sampler,

@@ -1,4 +1,4 @@
-//! SHA-256 of what is read and written.
+//! SHA-256 of what is read and written, in hexadecimal.
 
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// Bytes read at a time.
-const PIECE: usize = 1 << 18;
+pub(crate) const PIECE: usize = 1 << 18;
 
 /// SHA-256 of `bytes`, 64 hexadecimal digits in lower case.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -33,7 +33,7 @@ pub fn sha256_of_file(path: &Path) -> io::Result<String> {
 
 /// The first eight bytes of the SHA-256 of several parts, each preceded by its length so that no two lists of parts are
 /// the same bytes.
-pub(super) fn number(parts: &[&[u8]]) -> u64 {
+pub(crate) fn number(parts: &[&[u8]]) -> u64 {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
@@ -43,7 +43,8 @@ pub(super) fn number(parts: &[&[u8]]) -> u64 {
     u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+/// Two digits a byte, in lower case.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
