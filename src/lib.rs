@@ -17,6 +17,7 @@ mod restore;
 pub mod samplers;
 pub mod schedules;
 pub mod solvers;
+pub mod train;
 
 pub use catalog::Catalog;
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
 //! | `batch` | `digest`, `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
+//! | `train` | `digest`, `image`, `checkpoints`, `schedules`, `models`, `priors`, `solvers` |
 //! | `metrics` | nothing: it sees pictures and measurements only |
 //! | `evaluate` | all above, `restore` and `metrics` through their public names |
 //! | `cli` | everything; nothing but the program uses it |
@@ -24,7 +25,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "digest",
     "error",
     "image",
@@ -39,6 +40,7 @@ const MODULES: [&str; 16] = [
     "restore",
     "batch",
     "metrics",
+    "train",
     "evaluate",
     "cli",
 ];
@@ -56,6 +58,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
         "batch" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore"],
         "metrics" => &["error"],
+        "train" => &["digest", "error", "image", "checkpoints", "schedules", "models", "priors", "solvers"],
         "evaluate" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),

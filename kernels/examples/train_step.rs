@@ -24,7 +24,7 @@ impl UNet {
         let layers = vec![dense("linear_1", first, embedded, false), dense("linear_2", embedded, embedded, true)];
         let features = Features::Positional { channels: first, cosine_first: true, frequency_shift: 0.0 };
         let embedding = Embedding { features, layers, classes: None };
-        let mut net = Self { network: Network { channels: 3, embedding, steps: Vec::new() }, groups };
+        let mut net = Self { network: Network { channels: 3, patch: 1, embedding, steps: Vec::new() }, groups };
         let mut x = net.convolution(0, first, Resample::Same, false);
         let mut skips = vec![x];
         for (level, &channels) in levels.iter().enumerate() {

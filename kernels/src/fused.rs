@@ -12,6 +12,7 @@ use crate::map::{Lanes, Layout, Map, Plane, Pool};
 use crate::network::{
     Dense, Features, Inconsistent, Network, Norm, Parameter, Resample, Resize, Source, Step, StepWork, Sum,
 };
+use crate::patches;
 use crate::precision::Precision;
 use crate::resampling::Resampling;
 use rayon::prelude::*;
@@ -547,10 +548,12 @@ impl FusedNetwork {
         let count = self.steps.len() + 1;
         let mut values: Vec<Option<Map>> = (0..count).map(|_| None).collect();
         let mut sums: Vec<Option<ChannelSums>> = vec![None; count];
-        let mut sizes = vec![(height, width); count];
+        let patch = self.network.patch;
+        let mut sizes = vec![(height / patch, width / patch); count];
         let mut norms = Vec::with_capacity(count);
         let mut softmaxes = Vec::with_capacity(count);
-        values[0] = Some(Map::from_planes(&self.pool, self.precision, x, shape, factor));
+        let (x, shape) = patches::gathered(x, shape, patch);
+        values[0] = Some(Map::from_planes(&self.pool, self.precision, &x, shape, factor));
         for (index, step) in self.steps.iter().enumerate() {
             let start = Instant::now();
             let step = match step {
@@ -665,17 +668,14 @@ impl FusedNetwork {
             observer(index, start.elapsed());
         }
         let last = self.steps.len();
-        let output = values[last].as_ref().map(|map| map.to_planes(self.output_channels(), 1.0));
+        let output = values[last].as_ref().map(|map| map.to_planes(self.network.value_channels(last), 1.0));
         if !self.kept(last, keep) {
             values[last] = None;
         }
         let (pool, version) = (Arc::clone(&self.pool), self.version);
         let tape = Tape { values, norms, softmaxes, sizes, batch, noise: noise.to_vec(), keep, pool, version };
-        Ok((output.unwrap_or_default(), tape))
-    }
-
-    fn output_channels(&self) -> usize {
-        self.network.value_channels(self.steps.len())
+        let shape = [batch, self.network.output_channels(), height, width];
+        Ok((patches::scattered(output.unwrap_or_default(), shape, patch), tape))
     }
 
     /// Drops the values that are of no use after step `index`.
@@ -724,11 +724,14 @@ impl FusedNetwork {
         if !Arc::ptr_eq(&tape.pool, &self.pool) || tape.version != self.version {
             return Err(Error::Tape);
         }
+        let patch = self.network.patch;
         let (height, width) = tape.sizes[self.steps.len()];
-        let shape = [tape.batch, self.output_channels(), height, width];
+        let (height, width) = (height * patch, width * patch);
+        let shape = [tape.batch, self.network.output_channels(), height, width];
         check_length(v, shape)?;
+        let (v, shape) = patches::gathered(v, shape, patch);
         let mut gradients: Vec<Option<Map>> = tape.sizes.iter().map(|_| None).collect();
-        gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, v, shape, 1.0));
+        gradients[self.steps.len()] = Some(Map::from_planes(&self.pool, self.precision, &v, shape, 1.0));
         for (index, step) in self.steps.iter().enumerate().rev() {
             let Some(gradient) = gradients[index + 1].take() else { continue };
             let step = match step {
@@ -775,7 +778,10 @@ impl FusedNetwork {
             }
         }
         let input = gradients[0].take().zip(factor);
-        Ok(input.map(|(map, factor)| map.to_planes(self.network.channels, factor)).unwrap_or_default())
+        let input = input.map(|(map, factor)| map.to_planes(self.network.value_channels(0), factor));
+        let (height, width) = tape.sizes[0];
+        let shape = [tape.batch, self.network.channels, height * patch, width * patch];
+        Ok(input.map(|values| patches::scattered(values, shape, patch)).unwrap_or_default())
     }
 
     /// Carries the gradient of a step's result through a linear map that `back` transposes, and through the activation and

@@ -28,6 +28,7 @@ mod isa;
 mod map;
 pub mod network;
 mod operand;
+mod patches;
 mod precision;
 mod resampling;
 mod train;

@@ -343,8 +343,14 @@ pub struct Inconsistent {
 /// A network `F(x, c)`: value 0 is its input, step `i` makes value `i + 1`, the last value is its output.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Channels of the input.
+    /// Channels of the input and of the output.
     pub channels: usize,
+    /// Side of the squares of pixels that become one pixel of value 0, with `patch²` times the channels, and that the last
+    /// value is cut into again; 1 for a network of the pixels themselves.
+    ///
+    /// Channel `c` of pixel `(i, j)` of a square is channel `(c · patch + i) · patch + j` of the value (the "pixel
+    /// unshuffle" of Shi et al., 2016, <https://arxiv.org/abs/1609.05158>, backwards).
+    pub patch: usize,
     /// How the noise coordinate enters.
     pub embedding: Embedding,
     /// In the order of evaluation.
@@ -389,11 +395,16 @@ impl Network {
     /// Channels of value `index`.
     pub fn value_channels(&self, index: usize) -> usize {
         match index.checked_sub(1).map(|step| &self.steps[step]) {
-            None => self.channels,
+            None => self.channels * self.patch * self.patch,
             Some(Step::Sum(sum)) => sum.channels,
             Some(Step::Attention(attention)) => self.value_channels(attention.value),
             Some(Step::Resize(resize)) => self.value_channels(resize.input),
         }
+    }
+
+    /// Channels of the images that come out, without what [`Network::patch`] makes of them.
+    pub fn output_channels(&self) -> usize {
+        self.value_channels(self.steps.len()) / (self.patch * self.patch)
     }
 
     /// The number that height and width have to be a multiple of, so that every up-sampling meets its skip.
@@ -407,7 +418,7 @@ impl Network {
                 Resample::Up => from.saturating_sub(1),
             };
         }
-        1 << level.into_iter().max().unwrap_or(0)
+        self.patch << level.into_iter().max().unwrap_or(0)
     }
 
     /// Whether the parts fit together: every step reads earlier values of one resolution, and every parameter has the
@@ -417,6 +428,11 @@ impl Network {
     /// The first part that does not.
     pub fn check(&self) -> Result<(), Inconsistent> {
         let at = |place: String| move |problem: String| Inconsistent { place: place.clone(), problem };
+        let square = self.patch * self.patch;
+        if square == 0 || !self.value_channels(self.steps.len()).is_multiple_of(square) {
+            let channels = self.value_channels(self.steps.len());
+            return Err(at("output".into())(format!("{channels} channels for patches of side {}", self.patch)));
+        }
         let mut embedded = self.embedding.features.channels();
         if let Features::Learned { table } = &self.embedding.features {
             let levels = table.shape.first().copied().unwrap_or_default().max(1);
@@ -543,7 +559,7 @@ impl Network {
 
     /// What each step has to do for an image of `height × width`, both multiples of [`stride`](Self::stride).
     pub fn work(&self, height: usize, width: usize) -> Vec<StepWork> {
-        let mut sizes = vec![(height, width)];
+        let mut sizes = vec![(height / self.patch, width / self.patch)];
         let mut all = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
             let (height, width) = sizes[step.inputs()[0]];

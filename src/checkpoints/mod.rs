@@ -28,3 +28,29 @@ mod yaml;
 
 pub use tensor_file::{Container, TensorFile};
 pub use yaml::from_yaml;
+
+use safetensors::tensor::Dtype;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// Writes a safetensors file of tensors in memory, (name, shape, numbers), in this order; they are rounded to `dtype`. The
+/// same tensors and metadata are the same bytes.
+///
+/// # Errors
+/// `InvalidData` with the name of a tensor that has a number `dtype` cannot hold; those of `to`.
+pub fn write_tensors(
+    to: &mut dyn Write,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[(&str, &[usize], &[f32])],
+    dtype: Dtype,
+) -> io::Result<()> {
+    let places: Vec<_> = tensors.iter().map(|&(name, shape, _)| (name, dtype, shape)).collect();
+    header::write(to, metadata, &places)?;
+    let mut bytes = Vec::new();
+    for (name, _, values) in tensors {
+        let invalid = |reason| io::Error::new(io::ErrorKind::InvalidData, format!("tensor {name} {reason}"));
+        numbers::encode(dtype, values, &mut bytes).map_err(invalid)?;
+        to.write_all(&bytes)?;
+    }
+    Ok(())
+}

@@ -29,6 +29,7 @@ mod restoring;
 mod sample;
 mod samplers;
 mod terminal;
+mod train;
 mod upscale;
 
 pub use exit::ExitCode;
@@ -143,6 +144,7 @@ enum Command {
     Degrade(degrade::Degrade),
     Batch(Box<batch::Batch>),
     Sample(Box<sample::Sample>),
+    Train(Box<train::Train>),
     Samplers(samplers::Samplers),
     Evaluate(evaluate::Evaluate),
     Operators(operators::Operators),
@@ -207,6 +209,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         Command::Sample(arguments) => {
             let session = session_of(arguments.json);
             (session.events, sample::run(arguments, session))
+        }
+        Command::Train(arguments) => {
+            let session = session_of(arguments.json);
+            (session.events, train::run(arguments, session))
         }
         Command::Samplers(arguments) => (silent, samplers::run(arguments, catalog)),
         Command::Evaluate(arguments) => {

@@ -481,7 +481,7 @@ impl Anatomy {
             required: true,
         });
         let embedding = Embedding { features, layers, classes };
-        Ok((Network { channels: self.image_channels, embedding, steps: draft.steps }, draft.tensors))
+        Ok((Network { channels: self.image_channels, patch: 1, embedding, steps: draft.steps }, draft.tensors))
     }
 
     fn residual(

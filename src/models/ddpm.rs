@@ -214,7 +214,7 @@ impl Anatomy {
         let layers =
             vec![dense("temb.dense.0", self.width, embedded, false), dense("temb.dense.1", embedded, embedded, true)];
         let embedding = Embedding { features, layers, classes: None };
-        Network { channels: self.image_channels, embedding, steps: draft.steps }
+        Network { channels: self.image_channels, patch: 1, embedding, steps: draft.steps }
     }
 
     fn residual(&self, draft: &mut Draft, name: &str, inputs: &[usize], outputs: usize) -> usize {

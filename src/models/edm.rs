@@ -411,7 +411,10 @@ impl<'a> Shape<'a> {
         let norm = build.norm(&norm_name, channels);
         build.draft.convolution(x, Some(norm), affine(&format!("{prefix}{conv_name}"), channels, self.outputs, 3));
         let embedding = build.embedding();
-        Ok((Network { channels: arguments.img_channels, embedding, steps: build.draft.steps }, build.draft.tensors))
+        Ok((
+            Network { channels: arguments.img_channels, patch: 1, embedding, steps: build.draft.steps },
+            build.draft.tensors,
+        ))
     }
 }
 

@@ -36,9 +36,7 @@ impl Fused {
 
     /// A tensor of what the network made of an input of this shape.
     fn output(&self, values: Vec<f32>, [batch, _, height, width]: [usize; 4]) -> candle_core::Result<Tensor> {
-        let network = self.0.network();
-        let channels = network.value_channels(network.steps.len());
-        Tensor::from_vec(values, (batch, channels, height, width), &Device::Cpu)
+        Tensor::from_vec(values, (batch, self.0.network().output_channels(), height, width), &Device::Cpu)
     }
 }
 

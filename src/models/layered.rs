@@ -197,6 +197,26 @@ fn doubled(x: &Tensor) -> candle_core::Result<Tensor> {
     doubled.contiguous()?.reshape((b, c, 2 * h, 2 * w))
 }
 
+/// Every square of `patch × patch` pixels as one pixel, as [`Network::patch`] says.
+fn gathered(x: &Tensor, patch: usize) -> candle_core::Result<Tensor> {
+    if patch == 1 {
+        return Ok(x.clone());
+    }
+    let (b, c, h, w) = x.dims4()?;
+    let squares = x.reshape((b, c, h / patch, patch, w / patch, patch))?.permute((0, 1, 3, 5, 2, 4))?;
+    squares.contiguous()?.reshape((b, c * patch * patch, h / patch, w / patch))
+}
+
+/// What [`gathered`] was made of.
+fn scattered(x: &Tensor, patch: usize) -> candle_core::Result<Tensor> {
+    if patch == 1 {
+        return Ok(x.clone());
+    }
+    let (b, c, h, w) = x.dims4()?;
+    let squares = x.reshape((b, c / (patch * patch), patch, patch, h, w))?.permute((0, 1, 4, 2, 5, 3))?;
+    squares.contiguous()?.reshape((b, c / (patch * patch), h * patch, w * patch))
+}
+
 /// Images of one channel convolved with the outer product of `taps`, which sum to `gain`, with itself.
 fn filtered(
     x: &Tensor,
@@ -255,7 +275,7 @@ impl Layered {
 impl ScoreModel for Layered {
     fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor> {
         let embedding = self.embed(noise)?;
-        let mut values = vec![x.clone()];
+        let mut values = vec![gathered(x, self.network.patch)?];
         for step in &self.network.steps {
             let value = match step {
                 Step::Sum(sum) => self.sum(sum, &values, &embedding)?,
@@ -264,7 +284,7 @@ impl ScoreModel for Layered {
             };
             values.push(value);
         }
-        Ok(values.swap_remove(self.network.steps.len()))
+        Ok(scattered(&values.swap_remove(self.network.steps.len()), self.network.patch)?)
     }
 
     fn channels(&self) -> usize {

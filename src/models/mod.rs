@@ -11,6 +11,7 @@
 //! | [`ddpm`] | the U-Net of DDPM and DDIM |
 //! | [`score_sde`] | NCSN++, DDPM++ and DDPM of score_sde |
 //! | [`edm`] | `SongUNet` and `DhariwalUNet` of EDM |
+//! | [`PatchUNetConfig`] | tweedie's own: a U-Net of patches of pixels |
 //! | [`RefineNetConfig`] | NCSN and NCSNv2, which [`RefineNet`] runs |
 //! | [`DrunetConfig`] | DRUNet, which [`Drunet`] runs |
 
@@ -29,6 +30,8 @@ mod import;
 mod layered;
 mod model;
 mod options;
+mod patch_unet;
+mod preconditioning;
 mod quarters;
 mod recipe;
 mod reference;
@@ -48,6 +51,7 @@ pub use import::Import;
 pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
+pub use patch_unet::PatchUNetConfig;
 pub use recipe::{Origin, Pick, Recipe};
 pub use refinenet::{RefineNet, RefineNetConfig, RefineNetShape};
 pub use verify::{Comparison, Stored, Verification, verify};

@@ -371,7 +371,7 @@ impl ScoreSdeConfig {
             walk.output(x, data.num_channels, None);
         }
         let embedding = Embedding { features, layers, classes: None };
-        Ok((Network { channels: data.num_channels, embedding, steps: walk.draft.steps }, walk.draft.tensors))
+        Ok((Network { channels: data.num_channels, patch: 1, embedding, steps: walk.draft.steps }, walk.draft.tensors))
     }
 }
 

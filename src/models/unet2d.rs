@@ -5,6 +5,7 @@
 
 use super::bounds::{MOST_BLOCKS, MOST_CHANNELS, MOST_CLASSES, MOST_LEVELS, MOST_STEPS};
 use super::draft::{Affine, Draft, Residual, affine, dense, norm, source, sum};
+use super::preconditioning::Preconditioning;
 use super::scheduler::{SchedulerConfig, time};
 use super::{Family, Origin, Pick, Recipe, TensorIndex, unet2d_skip};
 use crate::priors::{Parameterization, Time};
@@ -84,29 +85,16 @@ pub(super) const FAMILY: Family = Family {
 #[derive(Deserialize)]
 struct Training {
     scheduler: Option<SchedulerConfig>,
-    parameterization: Option<Preconditioning>,
-}
-
-/// How a native file names the preconditioning of its network.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Preconditioning {
-    Edm { sigma_data: f64 },
 }
 
 fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
     let architecture: UNet2dConfig = Deserialize::deserialize(config).map_err(|error| format!("config: {error}"))?;
-    let training: Training =
-        Deserialize::deserialize(config).map_err(|error| match config.get("parameterization") {
-            Some(text) => format!("has parameterization `{text}`: {error}"),
-            None => format!("scheduler: {error}"),
-        })?;
+    let training: Training = Deserialize::deserialize(config).map_err(|error| format!("scheduler: {error}"))?;
+    let preconditioning = Preconditioning::of(config)?;
     let learned = architecture.time_embedding_type == LEARNED;
-    let (parameterization, sigma_range) = match training {
-        Training { parameterization: Some(Preconditioning::Edm { sigma_data }), .. } => {
-            (Parameterization::Edm { sigma_data }, (0.002, 80.0))
-        }
-        Training { scheduler: Some(scheduler), .. } => {
+    let (parameterization, sigma_range) = match (preconditioning, training.scheduler) {
+        (Some(preconditioning), _) => preconditioning.parameterization(),
+        (None, Some(scheduler)) => {
             let time = match (learned, config.get("time")) {
                 // Between the rows of a table there is nothing.
                 (true, None) => Time::Nearest,
@@ -114,7 +102,7 @@ fn recipe(config: &Value, tensors: &TensorIndex) -> Result<Recipe, String> {
             };
             scheduler.parameterization(architecture.center_input_sample, time)?
         }
-        Training { .. } => return Err("has no scheduler, which says how the network was trained".into()),
+        (None, None) => return Err("has no scheduler, which says how the network was trained".into()),
     };
     let fourier = architecture.time_embedding_type == "fourier";
     if fourier != matches!(parameterization, Parameterization::VarianceExploding(_)) {
@@ -264,7 +252,7 @@ impl UNet2dConfig {
         }
         let before = norm("conv_norm_out", channels[0], self.norm_groups(), self.norm_eps);
         draft.convolution(x, Some(before), affine("conv_out", channels[0], self.out_channels, 3));
-        Ok(Network { channels: self.in_channels, embedding: self.embedding(), steps: draft.steps })
+        Ok(Network { channels: self.in_channels, patch: 1, embedding: self.embedding(), steps: draft.steps })
     }
 
     /// How the noise level and the class enter.

@@ -150,7 +150,7 @@ pub(super) fn network(config: &UNet2dConfig) -> Result<Network, String> {
     build.colours("conv_out", x, norm, output);
 
     let embedding = config.embedding();
-    Ok(Network { channels: config.in_channels, embedding, steps: build.draft.steps })
+    Ok(Network { channels: config.in_channels, patch: 1, embedding, steps: build.draft.steps })
 }
 
 struct Build<'a> {

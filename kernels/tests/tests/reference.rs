@@ -544,7 +544,7 @@ impl Sketch {
         };
         let features = Features::Positional { channels: 8, cosine_first: true, frequency_shift: 0.0 };
         let embedding = Embedding { features, layers: vec![layer], classes: None };
-        Self { network: Network { channels, embedding, steps: Vec::new() } }
+        Self { network: Network { channels, patch: 1, embedding, steps: Vec::new() } }
     }
 
     /// A source with a bias for the next step; `groups` of 0 for no norm.

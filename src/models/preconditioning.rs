@@ -1,0 +1,35 @@
+//! How a native file names the preconditioning of its network.
+
+use crate::priors::Parameterization;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The key `parameterization` of a configuration, where no scheduler of another program says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Preconditioning {
+    Edm { sigma_data: f64 },
+}
+
+impl Preconditioning {
+    /// What the configuration names; `None` if nothing.
+    ///
+    /// # Errors
+    /// A sentence with what it says instead.
+    pub(super) fn of(config: &Value) -> Result<Option<Self>, String> {
+        match config.get("parameterization") {
+            None => Ok(None),
+            Some(text) => {
+                let read = Self::deserialize(text).map(Some);
+                read.map_err(|error| format!("has parameterization `{text}`: {error}"))
+            }
+        }
+    }
+
+    /// The parameterisation, and the noise levels that such networks are trained at.
+    pub(super) fn parameterization(self) -> (Parameterization, (f64, f64)) {
+        match self {
+            Self::Edm { sigma_data } => (Parameterization::Edm { sigma_data }, (0.002, 80.0)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Training: a folder of photos becomes a prior.
+//!
+//! ```text
+//! photos ──▶ examples x₀ ──▶ objective: points x = x₀ + σz ──▶ network F ──▶ denoised D ──▶ loss
+//!  (k-th example: a function          │                                                      │
+//!   of seed and k alone)              └──────── Adam, averages ◀── ∂loss/∂θ ◀────────────────┘
+//! ```
+//!
+//! | part | what it is |
+//! | --- | --- |
+//! | [`TrainConfig`] | all that the result depends on |
+//! | [`Photos`], [`Examples`] | a folder, and the patches it gives |
+//! | [`Objective`] | what is lost, as a function of denoised images: [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
+//! | [`Learner`] | a network that gives the gradient of its parameters |
+//! | [`State`] | where a run stands, as a file |
+//! | [`Training`] | the loop |
+//!
+//! A step depends on the state and on the configuration alone, so a run that was killed and resumed ends, on a CPU, with
+//! the bytes of one that was not.
+
+mod average;
+mod batches;
+mod config;
+mod denoising;
+mod initial;
+mod journal;
+mod learner;
+mod levels;
+mod objective;
+mod photos;
+mod rate;
+mod run;
+mod state;
+mod subject;
+mod validation;
+
+pub use average::Decay;
+pub use config::{
+    CheckpointConfig, ModelConfig, ObjectiveConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig,
+};
+pub use denoising::{Denoising, Weight};
+pub use initial::initial_parameters;
+pub use journal::{Journal, Line, Progress, Validation};
+pub use learner::{FusedLearner, Learner, LossOfOutputs};
+pub use levels::NoiseLevels;
+pub use objective::{Draw, Loss, LossOf, Objective};
+pub use photos::{DataConfig, Examples, Photos};
+pub use rate::LearningRate;
+pub use run::{End, Training};
+pub use state::{State, checkpoints};
+pub use subject::Subject;
+pub use validation::HeldOut;

@@ -1,0 +1,324 @@
+//! The loop: batches, gradients, steps, and what is written on the way.
+
+use super::average;
+use super::batches::Batches;
+use super::config::TrainConfig;
+use super::denoising::Denoising;
+use super::initial::initial_parameters;
+use super::journal::{Journal, Line, Progress, Validation};
+use super::learner::{FusedLearner, Learner, gradients};
+use super::objective::Objective;
+use super::photos::{Examples, Photos};
+use super::state::{State, adam_options, checkpoints};
+use super::subject::Subject;
+use super::validation::HeldOut;
+use crate::digest::number;
+use crate::image::write_atomically_with;
+use crate::models::{Checkpoint, Model, ModelOptions};
+use crate::{Error, Result};
+use safetensors::tensor::Dtype;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use tweedie_kernels::{Parameters, Precision};
+use tweedie_operators::Rng;
+
+/// A run of training in a folder: `log.jsonl`, `checkpoint-*.safetensors`, `model.safetensors`.
+#[derive(Debug)]
+pub struct Training {
+    config: TrainConfig,
+    folder: PathBuf,
+    options: ModelOptions,
+    subject: Subject,
+    objective: Denoising,
+    learner: Box<dyn Learner>,
+    state: State,
+    batches: Batches,
+    held_out: HeldOut,
+    journal: Journal,
+    /// What was passed over in the folder of photos, with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps were taken.
+    Done,
+    /// Somebody asked for it; everything is saved.
+    Interrupted,
+}
+
+impl Training {
+    /// Prepares a run in `folder`: from the newest checkpoint there with `resume`, from the beginning otherwise.
+    ///
+    /// # Errors
+    /// `Config` if the folder has a run and `resume` is false, or another one; and those of reading photos and networks.
+    pub fn open(config: TrainConfig, folder: &Path, options: &ModelOptions, resume: bool) -> Result<Self> {
+        config.check()?;
+        let failed = |source| Error::Io { path: folder.into(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let found = checkpoints(folder)?.pop();
+        if let (Some((step, _)), false) = (&found, resume) {
+            return Err(Error::Config {
+                name: format!("folder {}", folder.display()),
+                got: format!("one with a run of {step} steps"),
+                expected: "another folder, or --resume to go on with that run".into(),
+            });
+        }
+        let (subject, initial) = Subject::of(&config.model)?;
+        let stride = subject.network.stride();
+        if !config.data.patch.is_multiple_of(stride) {
+            return Err(Error::Config {
+                name: "data.patch".into(),
+                got: config.data.patch.to_string(),
+                expected: format!("a multiple of {stride}, the stride of the network"),
+            });
+        }
+        let mut photos = Photos::open(&config.data.folder, config.data.patch)?;
+        let skipped = std::mem::take(&mut photos.skipped);
+        let data = photos.digest();
+        let held_out = match &config.data.validation {
+            Some(folder) => Photos::open(folder, config.data.patch)?,
+            None if config.data.held_out == 0 || config.data.held_out >= photos.len() => {
+                return Err(Error::Config {
+                    name: "data.held_out".into(),
+                    got: config.data.held_out.to_string(),
+                    expected: format!("1 to {} of the {} photos", photos.len().saturating_sub(1), photos.len()),
+                });
+            }
+            None => photos.hold_out(config.data.held_out, config.seed),
+        };
+        let channels = subject.network.channels;
+        let held_out = HeldOut::new(&held_out.decode()?, &config, channels, stride)?;
+        let state = match found {
+            Some((_, path)) => State::read(&path, &config)?,
+            None => {
+                let drawn = || initial_parameters(&subject.network, number(&[b"network", &config.seed.to_le_bytes()]));
+                State::new(initial.map_or_else(drawn, Ok)?, &config, data.clone())
+            }
+        };
+        if state.data != data {
+            return Err(Error::Config {
+                name: format!("data.folder {}", config.data.folder.display()),
+                got: "other photos than those that the run began with".into(),
+                expected: "the same, or a folder of its own for a run with others".into(),
+            });
+        }
+        let precision = Precision::from(config.precision);
+        let learner =
+            Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
+        let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
+        journal.write(Line::Start {
+            step: state.step,
+            steps: config.steps,
+            parameters: state.parameters.values().map(Vec::len).sum(),
+            photos: photos.len(),
+            pixels: photos.pixels(),
+            time: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
+        })?;
+        let examples = Examples::new(photos, &config.data, channels, config.seed);
+        let first = state.step * config.examples();
+        let batches = Batches::new(examples, first, config.optimiser.batch);
+        let objective = config.objective.objective();
+        let (folder, options) = (folder.to_path_buf(), options.clone());
+        Ok(Self { config, folder, options, subject, objective, learner, state, batches, held_out, journal, skipped })
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The log so far.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Trains to the end, or until `stop` says so between two steps. `observe` sees every line of the log.
+    ///
+    /// # Errors
+    /// `NonFinite` with step and noise level, before the step is taken; those of writing.
+    pub fn run(&mut self, stop: &dyn Fn() -> bool, observe: &mut dyn FnMut(&Line)) -> Result<End> {
+        let start = Instant::now();
+        let mut since = Tally::new(start, self.batches.waited);
+        let end = loop {
+            if self.state.step >= self.config.steps {
+                break End::Done;
+            }
+            if stop() {
+                break End::Interrupted;
+            }
+            self.step(&mut since)?;
+            let step = self.state.step;
+            let last = step == self.config.steps;
+            let due = |every: u64| every > 0 && step.is_multiple_of(every) || last;
+            if due(self.config.log_every) {
+                let now = Tally::new(Instant::now(), self.batches.waited);
+                let progress =
+                    std::mem::replace(&mut since, now).progress(&self.state, &self.config, &self.batches, start);
+                self.log(Line::Step(progress), observe)?;
+            }
+            if due(self.config.validation.every) {
+                let before = Instant::now();
+                let validation = self.validate()?;
+                self.log(Line::Validation(validation), observe)?;
+                since.pause(before.elapsed());
+            }
+            if due(self.config.checkpoint.every) {
+                let before = Instant::now();
+                self.save(observe)?;
+                since.pause(before.elapsed());
+            }
+        };
+        if end == End::Interrupted {
+            self.save(observe)?;
+        }
+        let why = if end == End::Done { "done" } else { "interrupted" }.to_owned();
+        self.log(Line::End { step: self.state.step, why, seconds: start.elapsed().as_secs_f64() }, observe)?;
+        Ok(end)
+    }
+
+    fn log(&mut self, line: Line, observe: &mut dyn FnMut(&Line)) -> Result<()> {
+        observe(&line);
+        self.journal.write(line)
+    }
+
+    /// One step of the optimiser.
+    fn step(&mut self, tally: &mut Tally) -> Result<()> {
+        let optimiser = self.config.optimiser;
+        let noise = number(&[b"noise", &self.config.seed.to_le_bytes()]);
+        let mut sum: Option<Parameters> = None;
+        for pass in 0..optimiser.accumulate {
+            let first = self.state.step * self.config.examples() + (pass * optimiser.batch) as u64;
+            let clean = self.batches.next()?;
+            let mut rng = Rng::new(noise, first..first + optimiser.batch as u64);
+            let draw = self.objective.draw(&clean, &mut rng)?;
+            let points = (&draw.x, &draw.sigmas[..]);
+            let (loss, found) = gradients(self.learner.as_ref(), &self.subject.parameterization, points, &draw.loss)?;
+            if let Some(index) = loss.values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[index] });
+            }
+            tally.add(&loss.values, &draw.sigmas);
+            match &mut sum {
+                None => sum = Some(found),
+                Some(sum) => {
+                    for (name, values) in sum {
+                        values.iter_mut().zip(&found[name]).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+            }
+        }
+        let mut gradient = sum.unwrap_or_default();
+        let square = |values: &Vec<f32>| values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+        let norm = gradient.values().map(square).sum::<f64>().sqrt() / optimiser.accumulate as f64;
+        if !norm.is_finite() {
+            return Err(Error::NonFinite { step: self.state.step as usize, sigma: f64::NAN });
+        }
+        let shorten = if optimiser.clip > 0.0 && norm > optimiser.clip { optimiser.clip / norm } else { 1.0 };
+        let factor = (shorten / optimiser.accumulate as f64) as f32;
+        if factor != 1.0 {
+            gradient.values_mut().flatten().for_each(|g| *g *= factor);
+        }
+        let state = &mut self.state;
+        state.adam.options = adam_options(&self.config);
+        state.adam.options.learning_rate = optimiser.learning_rate.at(state.step, self.config.steps);
+        state.adam.step(&mut state.parameters, &gradient).map_err(candle_core::Error::wrap)?;
+        self.learner.set_parameters(&state.parameters)?;
+        let updates = state.step;
+        state.step += 1;
+        let images = state.step * self.config.examples();
+        for (average, decay) in state.averages.iter_mut().zip(&self.config.average) {
+            average::update(average, &state.parameters, decay.rate(updates, images, self.config.examples() as usize));
+        }
+        tally.steps += 1;
+        tally.norm += norm;
+        tally.learning_rate = state.adam.options.learning_rate;
+        Ok(())
+    }
+
+    /// Measures the first average on held-out photos.
+    fn validate(&mut self) -> Result<Validation> {
+        let model = self.model(Dtype::F32)?;
+        self.held_out.measure(model.denoiser(), &self.objective, &self.config, self.state.step)
+    }
+
+    /// The first average as a model, in the numbers that it would be written in.
+    ///
+    /// # Errors
+    /// Those of writing and reading a model.
+    pub fn model(&self, dtype: Dtype) -> Result<Model> {
+        let mut bytes = Vec::new();
+        let path = self.folder.join("model.safetensors");
+        self.export(dtype, (&mut bytes, &path))?;
+        Model::new(&Checkpoint::from_native(bytes, &path.to_string_lossy())?, &self.options)
+    }
+
+    fn export(&self, dtype: Dtype, to: (&mut dyn std::io::Write, &Path)) -> Result<()> {
+        let step = self.state.step;
+        let examples = step * self.config.examples();
+        let side = self.config.data.patch;
+        let provenance = format!("{step} steps of training, {examples} patches of {side}x{side} pixels");
+        let additions = [("name", self.config.name.clone()), ("provenance", provenance)];
+        self.subject.write(&self.state.averages[0], &additions, dtype, to)
+    }
+
+    /// Writes the checkpoint and the model.
+    fn save(&mut self, observe: &mut dyn FnMut(&Line)) -> Result<()> {
+        let path = self.folder.join("model.safetensors");
+        write_atomically_with(&path, true, |file, _| self.export(Dtype::F32, (file, &path)))?;
+        self.state.write(&self.folder, &self.config, self.config.checkpoint.keep)?;
+        self.log(Line::Checkpoint { step: self.state.step }, observe)
+    }
+}
+
+/// What happened since the last line of the log.
+#[derive(Debug)]
+struct Tally {
+    start: Instant,
+    waited: Duration,
+    paused: Duration,
+    steps: u64,
+    norm: f64,
+    learning_rate: f64,
+    /// (σ, loss) of every example.
+    losses: Vec<(f64, f64)>,
+}
+
+impl Tally {
+    fn new(start: Instant, waited: Duration) -> Self {
+        Self { start, waited, paused: Duration::ZERO, steps: 0, norm: 0.0, learning_rate: 0.0, losses: Vec::new() }
+    }
+
+    fn add(&mut self, values: &[f64], sigmas: &[f64]) {
+        // Of several points for an example the first is taken.
+        let each = sigmas.len() / values.len().max(1);
+        self.losses.extend(
+            values.iter().enumerate().map(|(index, value)| (sigmas[index * each.max(1) % sigmas.len()], *value)),
+        );
+    }
+
+    /// Time that was spent on something else.
+    fn pause(&mut self, time: Duration) {
+        self.paused += time;
+    }
+
+    fn progress(mut self, state: &State, config: &TrainConfig, batches: &Batches, start: Instant) -> Progress {
+        self.losses.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mean = |losses: &[(f64, f64)]| losses.iter().map(|(_, loss)| loss).sum::<f64>() / losses.len() as f64;
+        let quarters = self.losses.chunks(self.losses.len().div_ceil(4).max(1));
+        let quarters = quarters.map(|quarter| (quarter[quarter.len() - 1].0, mean(quarter))).collect();
+        let seconds = self.start.elapsed().saturating_sub(self.paused).as_secs_f64().max(1e-9);
+        let waited = batches.waited.saturating_sub(self.waited).as_secs_f64();
+        Progress {
+            step: state.step,
+            images: state.step * config.examples(),
+            loss: mean(&self.losses),
+            quarters,
+            gradient_norm: self.norm / self.steps.max(1) as f64,
+            learning_rate: self.learning_rate,
+            images_per_second: (self.steps * config.examples()) as f64 / seconds,
+            waiting: waited / seconds,
+            seconds: start.elapsed().as_secs_f64(),
+        }
+    }
+}
