@@ -67,3 +67,5 @@ mod score_networks;
 mod unets;
 // What every solver promises.
 mod solvers;
+// Training: gradients, runs that are resumed, the data they see.
+mod train;

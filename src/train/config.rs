@@ -307,6 +307,9 @@ impl TrainConfig {
         whole("data.patch", self.data.patch as u64, 1, 1024)?;
         number("data.rescale", self.data.rescale, 1.0, 16.0)?;
         number("data.reuse", self.data.reuse, 1e-3, 1e6)?;
+        if self.data.sheet && self.data.rescale != 1.0 {
+            return refuse("data.rescale", self.data.rescale, "1 for the images of a sheet");
+        }
         whole("optimiser.batch", self.optimiser.batch as u64, 1, 1 << 16)?;
         whole("optimiser.accumulate", self.optimiser.accumulate as u64, 1, 1 << 16)?;
         number("optimiser.learning_rate.rate", self.optimiser.learning_rate.rate, 0.0, 10.0)?;

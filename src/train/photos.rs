@@ -16,9 +16,9 @@ use tweedie_operators::{Rng, Site};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A folder of photos of any size, with those in its folders; relative to the configuration.
+    /// A folder of photos of any size, with those in its folders, or one photo; relative to the configuration.
     pub folder: PathBuf,
-    /// A folder of photos to validate on; relative to the configuration. By default some of `folder`.
+    /// Photos to validate on, as `folder`; relative to the configuration. By default some of `folder`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
     /// Photos of `folder` that are never trained on, where there is no folder for it; default 4.
@@ -27,6 +27,9 @@ pub struct DataConfig {
     /// Side of the square patches that are cut out, in pixels; default 64.
     #[serde(default = "patch")]
     pub patch: usize,
+    /// Whether every photo is a sheet of images of a patch's size, side by side: patches are whole ones of them then.
+    #[serde(default)]
+    pub sheet: bool,
     /// Whether half of the patches are mirrored from left to right; default true.
     #[serde(default = "yes")]
     pub flip: bool,
@@ -42,6 +45,16 @@ pub struct DataConfig {
     /// Bytes of decoded photos that are held; default 2 GiB.
     #[serde(default = "memory")]
     pub memory: u64,
+}
+
+impl DataConfig {
+    /// Where a square of `side` pixels begins on a line of `size`, for a number in [0, 1).
+    pub(super) fn start(&self, share: f64, size: usize, side: usize) -> usize {
+        match self.sheet {
+            false => ((share * (size - side + 1) as f64) as usize).min(size - side),
+            true => (share * (size / side) as f64) as usize * side,
+        }
+    }
 }
 
 fn held_out() -> usize {
@@ -396,7 +409,7 @@ impl Source {
         // Half of the factors are 1, the others even in their logarithm.
         let factor = config.rescale.powf((2.0 * factor - 1.0).max(0.0));
         let side = ((config.patch as f64 * factor).round() as usize).clamp(config.patch, least);
-        let start = |draw: f64, size: usize| ((draw * (size - side + 1) as f64) as usize).min(size - side);
+        let start = |draw: f64, size: usize| config.start(draw, size, side);
         let (y, x) = (start(up, photo.height()), start(left, photo.width()));
         // Of the three equal channels of a grey photo the first.
         let region = Region { x, y, width: side, height: side };

@@ -14,6 +14,9 @@ const SEED: u64 = 0x7765;
 /// Held-out examples whose loss is taken.
 const EXAMPLES: usize = 64;
 
+/// Images of a sheet that are denoised.
+const SHEET: usize = 64;
+
 /// Squares from the middle of held-out photos.
 #[derive(Debug)]
 pub struct HeldOut {
@@ -30,23 +33,23 @@ impl HeldOut {
     /// Those of tensor operations.
     pub fn new(photos: &[Photo], config: &TrainConfig, channels: usize, stride: usize) -> Result<Self> {
         let square = |photo: &Photo, side: usize, (y, x): (f64, f64)| -> Result<Tensor> {
-            let side = side.min(photo.width()).min(photo.height());
-            let at = |share: f64, size: usize| (share * (size - side) as f64) as usize;
-            let region = Region { x: at(x, photo.width()), y: at(y, photo.height()), width: side, height: side };
-            let photo = if channels == 1 {
-                photo.in_grey().tensor(region, &Device::Cpu)?
-            } else {
-                photo.tensor(region, &Device::Cpu)?
-            };
-            Ok(photo.narrow(1, 0, channels)?)
+            let side = side.min(photo.width()).min(photo.height()) / stride * stride;
+            let (y, x) = (config.data.start(y, photo.height(), side), config.data.start(x, photo.width(), side));
+            let region = Region { x, y, width: side, height: side };
+            let photo = if channels == 1 { &photo.in_grey() } else { photo };
+            Ok(photo.tensor(region, &Device::Cpu)?.narrow(1, 0, channels)?)
         };
-        let side = config.validation.crop / stride * stride;
-        let crops = photos.iter().map(|photo| square(photo, side, (0.5, 0.5))).collect::<Result<Vec<_>>>()?;
-        let example = |k: usize| {
-            // Places that fill a square evenly: multiples of the plastic number's powers (Roberts, 2018).
+        // Places that fill a square evenly: multiples of the powers of the plastic number.
+        let place = |k: usize| {
             let share = |root: f64| (0.5 + k as f64 * root).fract();
-            square(&photos[k % photos.len()], config.data.patch, (share(0.754_877_666), share(0.569_840_291)))
+            (share(0.754_877_666), share(0.569_840_291))
         };
+        let crops: Result<Vec<Tensor>> = match config.data.sheet {
+            false => photos.iter().map(|photo| square(photo, config.validation.crop, (0.5, 0.5))).collect(),
+            true => (0..SHEET).map(|k| square(&photos[k % photos.len()], config.data.patch, place(k))).collect(),
+        };
+        let crops = crops?;
+        let example = |k: usize| square(&photos[k % photos.len()], config.data.patch, place(k));
         let examples = (0..EXAMPLES).map(example).collect::<Result<Vec<_>>>()?;
         Ok(Self { crops, examples: Tensor::cat(&examples, 0)? })
     }
