@@ -528,7 +528,7 @@ fn settings_of_a_sampler_that_auto_may_choose_are_taken() {
     for flags in [
         "upscale --set sampler.temperature=0.9",
         "upscale --set sampler.annealing.steps=3",
-        "denoise --set sampler.annealing.sigma_end=0.1 --steps 3",
+        "denoise --noise 5 --set sampler.annealing.sigma_end=0.1 --steps 3",
         "inpaint --masks masks/a.png --set sampler.ridge=0.2",
         "restore --operator operator.toml --set sampler.ridge=0.2",
     ] {
