@@ -45,7 +45,9 @@ pub(super) fn check_decoded(bytes: u64, memory: Option<u64>, own: u64) -> Result
 
 /// Bytes that a run must be allowed so that the plan of one photo may come to `bytes`: the inverse of [`memory_of_photo`].
 fn run_for(bytes: u64, own: u64) -> u64 {
-    own + (bytes.saturating_sub(own) * AHEAD_SHARE).div_ceil(AHEAD_SHARE - 1)
+    // Of `m` bytes beyond the program's `m − ⌊m / s⌋` are the photo's, s = AHEAD_SHARE.
+    let others = |beyond: u64| (beyond - 1) * AHEAD_SHARE / (AHEAD_SHARE - 1) + 1;
+    own + Some(bytes.saturating_sub(own)).filter(|&beyond| beyond > 0).map_or(0, others)
 }
 
 #[cfg(test)]
