@@ -129,7 +129,7 @@ fn levels_and_weights_are_those_of_their_papers() {
     // Σβ = 0.1 t + 9.95 t² and σ² = e^Σβ − 1; of the sub-VP process σ = (1 − α²)/α.
     let linear = |sub| NoiseLevels::Linear { beta_min: 0.1, beta_max: 20.0, sub };
     let time = 1e-5 + (1.0 - 1e-5) * 0.25;
-    let sum = 0.1 * time + 9.95 * time * time;
+    let sum: f64 = 0.1 * time + 9.95 * time * time;
     near(linear(false).sigma(0.25, 0.0), sum.exp_m1().sqrt());
     near(linear(true).sigma(0.25, 0.0), -(-sum).exp_m1() * (sum / 2.0).exp());
     near(NoiseLevels::LogNormal { mean: -1.2, std: 1.2 }.sigma(0.9, 1.0), 1.0);
