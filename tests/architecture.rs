@@ -10,6 +10,7 @@
 //! | `models` | `hub`, which finds it by name |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
+//! | `likelihood` | `priors`, and of `solvers` the Runge–Kutta pair |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
 //! | `batch` | `digest`, `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
@@ -24,7 +25,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "digest",
     "error",
     "image",
@@ -35,6 +36,7 @@ const MODULES: [&str; 16] = [
     "priors",
     "solvers",
     "samplers",
+    "likelihood",
     "catalog",
     "restore",
     "batch",
@@ -52,6 +54,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
+        "likelihood" => &["error", "priors", "solvers"],
         "catalog" => &["samplers", "solvers"],
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
         "batch" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore"],

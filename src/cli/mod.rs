@@ -20,6 +20,7 @@ mod failure;
 mod flags;
 mod inpaint;
 mod interrupt;
+mod likelihood;
 mod models;
 mod operators;
 mod outputs;
@@ -144,6 +145,7 @@ enum Command {
     Batch(Box<batch::Batch>),
     Sample(Box<sample::Sample>),
     Samplers(samplers::Samplers),
+    Likelihood(Box<likelihood::Likelihood>),
     Evaluate(evaluate::Evaluate),
     Operators(operators::Operators),
     Models(models::Models),
@@ -207,6 +209,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         Command::Sample(arguments) => {
             let session = session_of(arguments.json);
             (session.events, sample::run(arguments, session))
+        }
+        Command::Likelihood(arguments) => {
+            let session = session_of(arguments.json);
+            (session.events, likelihood::run(arguments, session))
         }
         Command::Samplers(arguments) => (silent, samplers::run(arguments, catalog)),
         Command::Evaluate(arguments) => {
