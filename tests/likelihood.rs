@@ -31,7 +31,8 @@ fn known_densities_are_found_within_three_standard_errors_and_a_hundredth_of_a_b
     for case in cases::cases().unwrap() {
         for &trace in &case.traces {
             let line = cases::line(&case, trace).unwrap();
-            let what = format!("{} of {} dimensions, {trace:?}", line.name, line.dimensions);
+            let what =
+                format!("{} of {} dimensions, {:?}, {} bits", line.name, line.dimensions, line.trace, line.exact);
             // The solver's own error: its tolerance over some ten steps. Where pixels are independent, probes leave no other.
             let solver = 1e-4;
             assert!(
@@ -41,12 +42,13 @@ fn known_densities_are_found_within_three_standard_errors_and_a_hundredth_of_a_b
                 line.standard_error
             );
             assert!(line.error.abs() < 0.01, "{what}: {}", line.error);
-            assert!(line.standard_error < 0.006, "{what}: a check that says something: {}", line.standard_error);
+            assert!(line.standard_error < 0.007, "{what}: a check that says something: {}", line.standard_error);
             assert!(
                 line.noise.abs() < 2e-4,
                 "{what}: noise of {SIGMA_MIN} is nothing beside its spread: {}",
                 line.noise
             );
+            assert!((60..500).contains(&line.evaluations), "{what}: {}", line.evaluations);
         }
     }
 }
@@ -90,7 +92,7 @@ fn a_smaller_tolerance_is_nearer_and_costs_more() {
         ((found.nats - case.exact).abs(), found.evaluations)
     };
     let (coarse, fine) = (of(1e-2), of(1e-7));
-    assert!(fine.0 < 1e-5 && fine.0 < coarse.0, "{fine:?} and {coarse:?}");
+    assert!(fine.0 < 1e-4 && fine.0 < coarse.0, "{fine:?} and {coarse:?}");
     assert!(fine.1 > coarse.1, "{fine:?} and {coarse:?}");
 }
 

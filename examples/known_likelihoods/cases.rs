@@ -8,7 +8,7 @@ use tweedie::priors::{Denoiser, Gaussian, Mixture};
 use tweedie_operators::Rng;
 
 /// Noise of the image: the start of the path.
-pub const SIGMA_MIN: f64 = 0.002;
+pub(crate) const SIGMA_MIN: f64 = 0.002;
 
 type Shape = (usize, usize, usize);
 
@@ -16,34 +16,34 @@ type Shape = (usize, usize, usize);
 const SHAPES: [Shape; 3] = [(1, 1, 2), (1, 8, 8), (3, 32, 32)];
 
 /// A prior, an image of it, and how likely that is.
-pub struct Case {
+pub(crate) struct Case {
     /// The prior.
-    pub name: &'static str,
-    pub prior: Box<dyn Denoiser>,
+    pub(crate) name: &'static str,
+    pub(crate) prior: Box<dyn Denoiser>,
     /// `[1, C, H, W]`.
-    pub x: Tensor,
+    pub(crate) x: Tensor,
     /// `log p(x)` of images with noise of [`SIGMA_MIN`].
-    pub exact: f64,
+    pub(crate) exact: f64,
     /// The same without noise.
-    pub clean: f64,
-    pub traces: Vec<Trace>,
+    pub(crate) clean: f64,
+    pub(crate) traces: Vec<Trace>,
 }
 
 /// What was found of a case, and what it should be, in bits per dimension.
-pub struct Line {
-    pub name: &'static str,
-    pub dimensions: usize,
-    pub trace: Trace,
-    pub exact: f64,
-    pub error: f64,
-    pub standard_error: f64,
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) dimensions: usize,
+    pub(crate) trace: Trace,
+    pub(crate) exact: f64,
+    pub(crate) error: f64,
+    pub(crate) standard_error: f64,
     /// What the noise of the start is worth.
-    pub noise: f64,
-    pub evaluations: usize,
+    pub(crate) noise: f64,
+    pub(crate) evaluations: usize,
 }
 
 /// All cases.
-pub fn cases() -> Result<Vec<Case>> {
+pub(crate) fn cases() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for shape in SHAPES {
         cases.push(gaussian(shape)?);
@@ -56,7 +56,7 @@ pub fn cases() -> Result<Vec<Case>> {
 }
 
 /// Measures a case in one way.
-pub fn line(case: &Case, trace: Trace) -> Result<Line> {
+pub(crate) fn line(case: &Case, trace: Trace) -> Result<Line> {
     let method = Likelihood { trace, ..Likelihood::default() };
     let quiet = &mut |_: &Stage| Ok(());
     let found = method.log_density(case.prior.as_ref(), &case.x, &mut Rng::new(11, 0..1), quiet)?;
@@ -78,7 +78,7 @@ pub fn line(case: &Case, trace: Trace) -> Result<Line> {
 /// Probes enough for a standard error of a few thousandths of a bit, and the exact trace where that is cheap.
 fn traces(dimensions: usize) -> Vec<Trace> {
     match dimensions {
-        2 => vec![Trace::Rademacher(16_384), Trace::Gaussian(16_384), Trace::Exact],
+        2 => vec![Trace::Rademacher(16_384), Trace::Gaussian(65_536), Trace::Exact],
         64 => vec![Trace::Rademacher(1024), Trace::Gaussian(1024), Trace::Exact],
         _ => vec![Trace::Rademacher(8), Trace::Gaussian(8)],
     }
@@ -123,7 +123,7 @@ fn gaussian(shape: Shape) -> Result<Case> {
     case("Gaussian", Box::new(Gaussian::new(MEAN, STD)?), &x, shape, log_density)
 }
 
-/// Three modes of unequal weights and widths; the image lies between two of them.
+/// Three modes of unequal weights and widths; the image is of the second one.
 fn mixture(shape: Shape) -> Result<Case> {
     const WEIGHTS: [f64; 3] = [0.5, 0.3, 0.2];
     const STDS: [f64; 3] = [0.15, 0.25, 0.4];
@@ -134,7 +134,7 @@ fn mixture(shape: Shape) -> Result<Case> {
         .map(|k| Ok(normals(20 + k, size)?.into_iter().map(|normal| 0.1 + apart * normal).collect()))
         .collect::<Result<_>>()?;
     let noise = normals(30, size)?;
-    let x: Vec<f64> = (0..size).map(|i| 0.5 * (means[0][i] + means[1][i]) + 0.2 * noise[i]).collect();
+    let x: Vec<f64> = (0..size).map(|i| means[1][i] + STDS[1] * noise[i]).collect();
     let log_density = |sigma: f64| {
         let logs: Vec<f64> = (0..3)
             .map(|k| {
