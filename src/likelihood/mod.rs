@@ -50,7 +50,7 @@ pub struct Likelihood {
     /// How the divergence is; default four Rademacher probes.
     pub trace: Trace,
     /// Error of a step, relative and absolute, of the standardised image and of the integral in nats per number of the image;
-    /// 1e-9 to 0.1, default 1e-5.
+    /// 1e-9 to 0.1, default 1e-4.
     pub tolerance: f64,
     /// Noise levels at which the path starts and ends; `None`, the default, for all that the prior is good for. The density
     /// is that of images with noise of the first.
@@ -59,7 +59,7 @@ pub struct Likelihood {
 
 impl Default for Likelihood {
     fn default() -> Self {
-        Self { trace: Trace::Rademacher(4), tolerance: 1e-5, sigma_range: None }
+        Self { trace: Trace::Rademacher(4), tolerance: 1e-4, sigma_range: None }
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Likelihood {
     #[arg(long, value_name = "KIND", value_enum, default_value_t, hide_possible_values = true,
         help_heading = MEASUREMENT)]
     probe_kind: Kind,
-    /// Error of a step, 1e-9 to 0.1 [default: 1e-5]
+    /// Error of a step, 1e-9 to 0.1 [default: 1e-4]
     ///
     /// Relative and absolute, of the adaptive method of Dormand and Prince.
     #[arg(long, value_name = "E", value_parser = positive, help_heading = MEASUREMENT)]
