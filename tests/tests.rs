@@ -24,6 +24,8 @@ mod exactness;
 mod batch_record;
 // Photos, masks, metadata, files.
 mod image;
+// How likely images are.
+mod likelihood;
 // Fetching models from a hub on loopback, with everything that can go wrong.
 #[cfg(feature = "hub")]
 mod hub;
