@@ -27,7 +27,8 @@ pub struct TrainConfig {
     /// Numbers in which products are taken, `f32` or `bf16`; default f32.
     #[serde(default)]
     pub precision: PrecisionName,
-    /// Where examples come from.
+    /// Where examples come from; a run in memory needs to say nothing.
+    #[serde(default)]
     pub data: DataConfig,
     /// What is trained.
     #[serde(default)]
@@ -283,6 +284,9 @@ impl TrainConfig {
         }
         let mut config: Self = table.try_into().map_err(invalid)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        if config.data.folder.as_os_str().is_empty() {
+            return refuse("data.folder", "empty", "a folder of photos");
+        }
         config.data.folder = folder.join(&config.data.folder);
         config.data.validation = config.data.validation.map(|validation| folder.join(validation));
         config.check()?;
