@@ -990,6 +990,8 @@ fn the_help_is_the_committed_one() {
         ("evaluate.short.txt", "evaluate -h"),
         ("operators.txt", "operators --help"),
         ("operators-check.txt", "operators check --help"),
+        ("train.txt", "train --help"),
+        ("train.short.txt", "train -h"),
         ("models.txt", "models --help"),
         ("models-inspect.txt", "models inspect --help"),
         ("models-convert.txt", "models convert --help"),

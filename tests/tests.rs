@@ -65,6 +65,8 @@ mod sampling_cli;
 mod schedules;
 // Networks of other programs, against those programs.
 mod score_networks;
+// The command that trains.
+mod train_cli;
 // U-Nets of other programs.
 mod unets;
 // What every solver promises.

@@ -47,6 +47,29 @@ impl Bar {
         self.bar.set_message("");
     }
 
+    /// Training begins, `done` of its steps having been taken before: how long it takes is told by who counts its pauses.
+    pub(crate) fn begin_training(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.reset();
+        self.bar.set_style(style("{bar:24} {pos}/{len} steps{msg}"));
+        self.training(done);
+    }
+
+    /// So many steps of training are taken.
+    pub(crate) fn training(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
+    /// What follows the number of steps.
+    pub(crate) fn say(&self, what: String) {
+        self.bar.set_message(what);
+    }
+
+    /// Whether anybody sees it.
+    pub(crate) fn is_visible(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// Work of many kinds begins, whose share that is done is known.
     pub(crate) fn begin_shares(&self) {
         self.bar.set_length(SHARES);

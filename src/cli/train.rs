@@ -1,19 +1,23 @@
 //! `tweedie train`: a prior of a folder of photos.
 
-use super::events::print_json;
+use super::events::{print, print_json};
 use super::failure::{Failure, Outcome};
 use super::flags::DeviceFlags;
+use super::progress::Bar;
 use super::restoring::Session;
-use super::terminal::{count, duration};
-use super::{DIAGNOSTICS, INPUT_OUTPUT, MODEL, interrupt};
+use super::terminal::{Console, bytes, count, duration};
+use super::{DIAGNOSTICS, ExitCode, INPUT_OUTPUT, MODEL, interrupt};
 use crate::Error;
-use crate::train::{End, Line, TrainConfig, Training};
-use std::path::PathBuf;
+use crate::models::ModelOptions;
+use crate::train::{End, Line, Progress, TrainConfig, Training, Validation};
+use serde::Serialize;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 /// Train a prior on a folder of photos
 ///
-/// What is trained, on what and how is said by a TOML file, docs/training.md; OUT holds the log, checkpoints and the model,
-/// which every other command takes with --model. Ctrl-C saves and stops, and --resume goes on, to the same bytes on a CPU.
+/// What is trained, on what and how is said by a TOML file, docs/training.md; OUT holds the log, a page to look at
+/// (report.html), checkpoints and the model, which every other command takes with --model. Ctrl-C saves and stops, and --resume goes on, to the same bytes on a CPU.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Train {
@@ -26,6 +30,9 @@ pub(crate) struct Train {
     /// Go on with the run in the folder, from its newest checkpoint
     #[arg(long, help_heading = INPUT_OUTPUT)]
     resume: bool,
+    /// Take a few steps that are written nowhere, and say what the run would need
+    #[arg(short = 'n', long, conflicts_with = "resume", help_heading = INPUT_OUTPUT)]
+    dry_run: bool,
     /// A setting in the place of the file's, such as optimiser.batch=32
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = MODEL)]
     set: Vec<toml::Table>,
@@ -43,8 +50,9 @@ pub(crate) struct Train {
 
 const EXAMPLES: &str = "\
 Examples:
-  tweedie train --config configs/train/photos.toml -o runs/photos
-  tweedie train --config configs/train/photos.toml -o runs/photos --resume
+  tweedie train --config configs/train/photo-prior-v1.toml --dry-run
+  tweedie train --config configs/train/photo-prior-v1.toml -o runs/v1
+  tweedie train --config configs/train/photo-prior-v1.toml -o runs/v1 --resume
   tweedie train --config tune.toml --init-from embedded --set steps=500 -o runs/mine";
 
 /// `optimiser.batch=32` as the table that says so.
@@ -69,48 +77,222 @@ pub(crate) fn run(arguments: &Train, Session { instruction_set, console, .. }: S
     if !options.device.is_cpu() {
         return Err(Failure::usage("training runs on the CPU").hint("leave --device out"));
     }
+    let bar = Bar::new(console, 1);
+    bar.phase("reading photos");
+    if arguments.dry_run {
+        return dry_run(config, &options, arguments.json, console, &bar);
+    }
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from(&config.name));
     let steps = config.steps;
     let mut training = Training::open(config, &folder, &options, arguments.resume)?;
-    for (path, reason) in &training.skipped {
-        console.warn(&format!("{}: {reason}: not trained on", path.display()));
-    }
+    let before = training.state().step;
+    bar.aside(|| {
+        warn_of(&training.skipped, console);
+        let from =
+            if before > 0 { format!("goes on after {}; ", count(before as usize, "step")) } else { String::new() };
+        console.note(&format!("{from}to look at: {}", folder.join("report.html").display()));
+    });
+    bar.begin_training(before, steps);
+    let mut teller = Teller { steps, console, bar: &bar, lowest: f64::INFINITY };
     let mut failed = None;
-    let end = training.run(&|| interrupt::signal().is_some(), &mut |line| {
+    // Asked before every step, so the number of questions is that of steps.
+    let taken = Cell::new(before);
+    let stop = || {
+        bar.training(taken.replace(taken.get() + 1));
+        interrupt::signal().is_some()
+    };
+    let end = training.run(&stop, &mut |line| {
         if arguments.json {
             failed = failed.take().or(print_json(line).err());
-        } else if let Some(text) = describe(line, steps) {
-            console.note(&text);
         }
-    })?;
+        teller.tell(line, !arguments.json);
+    });
+    drop(bar);
+    let end = end.map_err(|error| explain(error, &folder))?;
     if let Some(failure) = failed {
         return Err(failure);
     }
+    warn_of(training.unreadable(), console);
     match end {
         End::Done => Ok(()),
-        End::Interrupted => Err(Error::Interrupted.into()),
+        End::Interrupted => Err(Failure::from(Error::Interrupted).hint("everything is saved: --resume goes on")),
     }
 }
 
-/// A line of the log for people.
-fn describe(line: &Line, steps: u64) -> Option<String> {
-    match line {
-        Line::Step(p) => {
-            let left = (steps - p.step) as f64 * p.images as f64 / p.step as f64 / p.images_per_second;
-            Some(format!(
-                "step {}/{steps}: loss {:.5}, gradient {:.3}, {:.1} patches a second, {} left",
-                p.step,
-                p.loss,
-                p.gradient_norm,
-                p.images_per_second,
-                duration(left)
-            ))
+/// Files that are named before only their number is told.
+const NAMED: usize = 3;
+
+/// Says which files are not trained on: the first few, and how many more.
+fn warn_of(skipped: &[(PathBuf, String)], console: Console) {
+    for (path, reason) in skipped.iter().take(NAMED) {
+        console.warn(&format!("{}: {reason}: not trained on", path.display()));
+    }
+    if let Some(more) = skipped.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        console.warn(&format!("{} not trained on", count(more, "more file")));
+    }
+}
+
+/// What a run that fails while it trains can do about it.
+fn explain(error: Error, folder: &Path) -> Failure {
+    let Error::NonFinite { step, sigma } = error else { return error.into() };
+    let what = if sigma.is_nan() { "the gradient is".into() } else { format!("the loss at noise level {sigma} is") };
+    let model = folder.join("model.safetensors");
+    let failure = Failure::new(ExitCode::Failed, format!("training diverged: {what} not finite at step {step}"))
+        .hint("a smaller optimiser.learning_rate.rate, a longer warm_up, or optimiser.clip = 1");
+    if !model.is_file() {
+        return failure;
+    }
+    failure.hint(format!("the numbers of its last checkpoint can be gone on from: --init-from {}", model.display()))
+}
+
+/// Tells people what the log says.
+struct Teller<'a> {
+    steps: u64,
+    console: Console,
+    bar: &'a Bar,
+    /// Lowest loss of a validation.
+    lowest: f64,
+}
+
+/// A loss of a validation so many times the lowest one is worth a warning.
+const RISEN: f64 = 2.0;
+
+impl Teller<'_> {
+    /// In the bar where there is one, as lines elsewhere if they are `wanted`.
+    fn tell(&mut self, line: &Line, wanted: bool) {
+        let note = |text: &str| {
+            if wanted {
+                self.bar.aside(|| self.console.note(text));
+            }
+        };
+        match line {
+            Line::Step(progress) => {
+                let left = duration(seconds_of(progress, self.steps - progress.step));
+                let Progress { step, loss, gradient_norm, images_per_second: rate, .. } = progress;
+                self.bar.training(*step);
+                self.bar.say(format!(", loss {loss:.4}, {rate:.1} patches a second, {left} left"));
+                if !self.bar.is_visible() {
+                    note(&format!(
+                        "step {step}/{}: loss {loss:.5}, gradient {gradient_norm:.3}, {rate:.1} patches a second, {left} left",
+                        self.steps
+                    ));
+                }
+            }
+            Line::Validation(Validation { step, loss, psnr, .. }) => {
+                let psnr: Vec<String> =
+                    psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
+                note(&format!("validation at step {step}: loss {loss:.5}; {}", psnr.join(", ")));
+                if self.lowest > 0.0 && *loss > RISEN * self.lowest {
+                    let text = format!(
+                        "the loss on held-out photos, {loss:.4}, was {:.4} before: training may be diverging",
+                        self.lowest
+                    );
+                    self.bar.aside(|| self.console.warn(&text));
+                }
+                self.lowest = self.lowest.min(*loss);
+            }
+            Line::End { step, why, .. } => note(&format!("{why} after {}", count(*step as usize, "step"))),
+            Line::Start { .. } | Line::Checkpoint { .. } => {}
         }
-        Line::Validation(v) => {
-            let psnr: Vec<String> = v.psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
-            Some(format!("validation at step {}: loss {:.5}; {}", v.step, v.loss, psnr.join(", ")))
-        }
-        Line::End { step, why, .. } => Some(format!("{why} after {}", count(*step as usize, "step"))),
-        Line::Start { .. } | Line::Checkpoint { .. } => None,
+    }
+}
+
+/// Seconds of so many steps at the speed of these.
+fn seconds_of(progress: &Progress, steps: u64) -> f64 {
+    steps as f64 * progress.images as f64 / progress.step as f64 / progress.images_per_second
+}
+
+/// Steps of a dry run whose time is taken.
+const REHEARSED: u64 = 5;
+
+/// What a run would need.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "plan")]
+struct Needs {
+    name: String,
+    family: String,
+    parameters: usize,
+    photos: usize,
+    pixels: u64,
+    /// Files of the folder that would not be trained on.
+    skipped: usize,
+    steps: u64,
+    batch: u64,
+    patch: usize,
+    patches_per_second: f64,
+    /// Share of the time that was spent waiting for data.
+    waiting: f64,
+    /// Of all steps, without validation.
+    estimated_seconds: f64,
+    /// Largest resident memory while the steps were taken, bytes; `null` where the system does not say.
+    peak_memory: Option<u64>,
+    /// Bytes of a checkpoint.
+    checkpoint: u64,
+    /// How many are kept.
+    checkpoints: usize,
+}
+
+/// Takes a few steps in a folder that disappears.
+fn dry_run(config: TrainConfig, options: &ModelOptions, json: bool, console: Console, bar: &Bar) -> Outcome<()> {
+    let scratch = tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
+    let (name, steps, batch, patch) = (config.name.clone(), config.steps, config.examples(), config.data.patch);
+    let (checkpoints, averages) = (config.checkpoint.keep, config.average.len() as u64);
+    let mut training = Training::open(config, scratch.path(), options, false)?;
+    bar.aside(|| warn_of(&training.skipped, console));
+    let (photos, pixels) = training
+        .journal()
+        .lines
+        .iter()
+        .find_map(|line| match line {
+            Line::Start { photos, pixels, .. } => Some((*photos, *pixels)),
+            _ => None,
+        })
+        .unwrap_or_default();
+    bar.phase("taking a few steps");
+    let progress = training.rehearse(REHEARSED).map_err(|error| explain(error, scratch.path()))?;
+    let parameters = training.state().parameters.values().map(Vec::len).sum();
+    let needs = Needs {
+        name,
+        family: training.subject().family().to_owned(),
+        parameters,
+        photos,
+        pixels,
+        skipped: training.skipped.len(),
+        steps,
+        batch,
+        patch,
+        patches_per_second: progress.images_per_second,
+        waiting: progress.waiting,
+        estimated_seconds: seconds_of(&progress, steps),
+        peak_memory: crate::evaluate::memory::largest(),
+        // Parameters, two moments and the averages, in single precision.
+        checkpoint: 4 * parameters as u64 * (3 + averages),
+        checkpoints,
+    };
+    if json { print_json(&needs) } else { print(needs.describe().as_bytes()) }
+}
+
+impl Needs {
+    fn describe(&self) -> String {
+        let Self { name, family, parameters, steps, batch, patch, photos, .. } = self;
+        let megapixels = self.pixels as f64 / 1e6;
+        let skipped = match self.skipped {
+            0 => String::new(),
+            skipped => format!("; {} passed over", count(skipped, "file")),
+        };
+        let memory =
+            self.peak_memory.map(|peak| format!("memory  {} at most so far\n", bytes(peak))).unwrap_or_default();
+        format!(
+            "{name}\nnetwork {family}, {parameters} parameters\ndata    {}, {megapixels:.1} megapixels{skipped}\nsteps   \
+             {steps} of {batch} patches of {patch}x{patch}\nspeed   {:.1} patches a second over {REHEARSED} steps, {:.1} % of \
+             the time waiting for data\ntime    about {} without validation\n{memory}disk    {} of {}, models of {}\n",
+            count(*photos, "photo"),
+            self.patches_per_second,
+            100.0 * self.waiting,
+            duration(self.estimated_seconds),
+            count(self.checkpoints, "checkpoint"),
+            bytes(self.checkpoint),
+            bytes(4 * *parameters as u64),
+        )
     }
 }

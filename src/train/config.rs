@@ -326,6 +326,7 @@ impl TrainConfig {
         whole("checkpoint.keep", self.checkpoint.keep as u64, 1, 1 << 20)?;
         whole("validation.crop", self.validation.crop as u64, 8, 4096)?;
         whole("validation.samples", self.validation.samples as u64, 0, 256)?;
+        whole("validation.sample_size", self.validation.sample_size.unwrap_or(1) as u64, 1, 1024)?;
         for &sigma in &self.validation.sigmas {
             number("validation.sigmas", sigma, 1e-4, 1e4)?;
         }

@@ -78,9 +78,12 @@ pub struct Validation {
     pub psnr: Vec<(f64, f64)>,
     /// Loss of held-out examples, with noise that is the same every time.
     pub loss: f64,
-    /// A picture beside the log: photos, noisy and denoised, and samples.
+    /// A picture beside the log: photos, noisy and denoised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<String>,
+    /// Another: images drawn from the prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<String>,
 }
 
 impl Line {
@@ -138,8 +141,52 @@ impl Journal {
     }
 }
 
+/// Seconds that all processes of a run have worked, as far as their last lines tell.
+pub(super) fn machine_seconds(lines: &[Line]) -> f64 {
+    let (mut before, mut now) = (0.0, 0.0);
+    for line in lines {
+        match line {
+            Line::Start { .. } => {
+                before += now;
+                now = 0.0;
+            }
+            Line::Step(Progress { seconds, .. }) | Line::End { seconds, .. } => now = *seconds,
+            Line::Validation(_) | Line::Checkpoint { .. } => {}
+        }
+    }
+    before + now
+}
+
 fn json(line: &Line) -> String {
     let mut text = serde_json::to_string(line).expect("a line of the log is JSON");
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_all_processes_are_added() {
+        let start = |step| Line::Start { step, steps: 9, parameters: 1, photos: 1, pixels: 1, time: 0.0 };
+        let step = |step, seconds| {
+            let quarters = Vec::new();
+            Line::Step(Progress {
+                step,
+                images: step,
+                loss: 1.0,
+                quarters,
+                gradient_norm: 1.0,
+                learning_rate: 1.0,
+                images_per_second: 1.0,
+                waiting: 0.0,
+                seconds,
+            })
+        };
+        // One that was killed, one that was stopped, one at work.
+        let end = Line::End { step: 5, why: "interrupted".into(), seconds: 8.0 };
+        let lines = [start(0), step(1, 2.0), step(2, 4.0), start(2), step(3, 7.5), end, start(5), step(6, 1.5)];
+        assert!((machine_seconds(&lines) - (4.0 + 8.0 + 1.5)).abs() < 1e-12);
+    }
 }

@@ -13,7 +13,7 @@
 //! | [`Objective`] | what is lost, as a function of denoised images: [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
 //! | [`Learner`] | a network that gives the gradient of its parameters |
 //! | [`State`] | where a run stands, as a file |
-//! | [`Training`] | the loop |
+//! | [`Training`] | the loop; what it tells is a [`Journal`], a page and event files of TensorBoard |
 //!
 //! A step depends on the state and on the configuration alone, so a run that was killed and resumed ends, on a CPU, with
 //! the bytes of one that was not.
@@ -30,9 +30,11 @@ mod levels;
 mod objective;
 mod photos;
 mod rate;
+mod report;
 mod run;
 mod state;
 mod subject;
+mod tensorboard;
 mod validation;
 
 pub use average::Decay;
@@ -51,4 +53,4 @@ pub use rate::LearningRate;
 pub use run::{End, Training};
 pub use state::{State, checkpoints};
 pub use subject::Subject;
-pub use validation::HeldOut;
+pub use validation::{Denoised, HeldOut, Shown};

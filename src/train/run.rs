@@ -9,9 +9,11 @@ use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
 use super::learner::{FusedLearner, Learner, gradients};
 use super::objective::Objective;
+use super::report::{Page, keep_few, write_pictures};
 use super::state::{State, adam_options, checkpoints};
 use super::subject::Subject;
-use super::validation::HeldOut;
+use super::tensorboard::Events;
+use super::validation::{HeldOut, draw};
 use crate::digest::number;
 use crate::image::write_atomically_with;
 use crate::models::{Checkpoint, Model, ModelOptions};
@@ -22,7 +24,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tweedie_kernels::{Parameters, Precision};
 use tweedie_operators::Rng;
 
-/// A run of training in a folder: `log.jsonl`, `checkpoint-*.safetensors`, `model.safetensors`.
+/// A run of training in a folder: `log.jsonl`, `checkpoint-*.safetensors`, `model.safetensors`, `report.html` with its
+/// pictures, `events.out.tfevents.*`.
 #[derive(Debug)]
 pub struct Training {
     config: TrainConfig,
@@ -35,6 +38,7 @@ pub struct Training {
     batches: Batches,
     held_out: HeldOut,
     journal: Journal,
+    events: Events,
     /// What was passed over in the folder of photos, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
 }
@@ -101,6 +105,7 @@ impl Training {
         let learner =
             Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
+        let events = Events::open(folder, state.step)?;
         journal.write(Line::Start {
             step: state.step,
             steps: config.steps,
@@ -114,7 +119,20 @@ impl Training {
         let batches = Batches::new(examples, first, config.optimiser.batch);
         let objective = config.objective.objective();
         let (folder, options) = (folder.to_path_buf(), options.clone());
-        Ok(Self { config, folder, options, subject, objective, learner, state, batches, held_out, journal, skipped })
+        Ok(Self {
+            config,
+            folder,
+            options,
+            subject,
+            objective,
+            learner,
+            state,
+            batches,
+            held_out,
+            journal,
+            events,
+            skipped,
+        })
     }
 
     /// Where it stands.
@@ -122,12 +140,37 @@ impl Training {
         &self.state
     }
 
+    /// What is trained.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     /// The log so far.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Trains to the end, or until `stop` says so between two steps. `observe` sees every line of the log.
+    /// Photos that turned out not to be readable while they were trained on, with the reason.
+    pub fn unreadable(&self) -> &[(PathBuf, String)] {
+        &self.batches.failed
+    }
+
+    /// What [`run`](Self::run) would write of `steps` steps, which are written nowhere; one more is taken before them, in
+    /// which memory is asked for and photos are decoded.
+    ///
+    /// # Errors
+    /// Those of a step.
+    pub fn rehearse(&mut self, steps: u64) -> Result<Progress> {
+        self.step(&mut Tally::new(Instant::now(), self.batches.waited))?;
+        let start = Instant::now();
+        let mut tally = Tally::new(start, self.batches.waited);
+        for _ in 0..steps.max(1) {
+            self.step(&mut tally)?;
+        }
+        Ok(tally.progress(&self.state, &self.config, &self.batches, start))
+    }
+
+    /// Trains to the end, or until `stop`, which is asked before every step, says so. `observe` sees every line of the log.
     ///
     /// # Errors
     /// `NonFinite` with step and noise level, before the step is taken; those of writing.
@@ -155,6 +198,7 @@ impl Training {
                 let before = Instant::now();
                 let validation = self.validate()?;
                 self.log(Line::Validation(validation), observe)?;
+                self.report()?;
                 since.pause(before.elapsed());
             }
             if due(self.config.checkpoint.every) {
@@ -168,11 +212,23 @@ impl Training {
         }
         let why = if end == End::Done { "done" } else { "interrupted" }.to_owned();
         self.log(Line::End { step: self.state.step, why, seconds: start.elapsed().as_secs_f64() }, observe)?;
+        self.report()?;
         Ok(end)
+    }
+
+    /// Writes the page, and keeps few of its pictures.
+    fn report(&self) -> Result<()> {
+        let lines = &self.journal.lines;
+        let skipped: Vec<_> = self.skipped.iter().chain(&self.batches.failed).cloned().collect();
+        let (family, held_out) = (self.subject.family(), self.held_out.crops.len());
+        let page = Page { config: &self.config, family, held_out, skipped: &skipped, lines, folder: &self.folder };
+        page.write()?;
+        keep_few(&self.folder, lines)
     }
 
     fn log(&mut self, line: Line, observe: &mut dyn FnMut(&Line)) -> Result<()> {
         observe(&line);
+        self.events.line(&line)?;
         self.journal.write(line)
     }
 
@@ -229,10 +285,15 @@ impl Training {
         Ok(())
     }
 
-    /// Measures the first average on held-out photos.
+    /// Measures the first average on held-out photos, and draws from it.
     fn validate(&mut self) -> Result<Validation> {
         let model = self.model(Dtype::F32)?;
-        self.held_out.measure(model.denoiser(), &self.objective, &self.config, self.state.step)
+        let denoiser = model.denoiser();
+        let (mut validation, shown) =
+            self.held_out.measure(denoiser, &self.objective, &self.config, self.state.step)?;
+        let samples = draw(denoiser, self.subject.network.channels, &self.config)?;
+        write_pictures(&self.folder, &mut validation, &shown, samples.as_ref())?;
+        Ok(validation)
     }
 
     /// The first average as a model, in the numbers that it would be written in.

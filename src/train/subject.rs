@@ -67,6 +67,11 @@ impl Subject {
         Ok((subject, parameters))
     }
 
+    /// The family of the network, as its files name it.
+    pub fn family(&self) -> &str {
+        &self.family
+    }
+
     fn parameters_of(&self, checkpoint: &Checkpoint) -> Result<Parameters> {
         let mut parameters = Parameters::new();
         for parameter in self.network.parameters() {

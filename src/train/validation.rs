@@ -3,9 +3,11 @@
 use super::config::TrainConfig;
 use super::journal::Validation;
 use super::objective::Objective;
-use crate::Result;
 use crate::image::{Photo, Region};
 use crate::priors::Denoiser;
+use crate::schedules::Named;
+use crate::solvers::{Churn, Step, heun};
+use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use tweedie_operators::Rng;
 
@@ -16,6 +18,31 @@ const EXAMPLES: usize = 64;
 
 /// Images of a sheet that are denoised.
 const SHEET: usize = 64;
+
+/// Held-out photos that are shown in pictures.
+const SHOWN: usize = 4;
+
+/// A held-out photo and what the network makes of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// `[1, C, H, W]`, pixels in [-1, 1].
+    pub clean: Tensor,
+    /// At the noise levels of the configuration.
+    pub levels: Vec<Denoised>,
+}
+
+/// A photo with noise, and without it again.
+#[derive(Clone, Debug)]
+pub struct Denoised {
+    /// Noise level.
+    pub sigma: f64,
+    /// `[1, C, H, W]`.
+    pub noisy: Tensor,
+    /// `[1, C, H, W]`, pixels in [-1, 1].
+    pub denoised: Tensor,
+    /// In dB.
+    pub psnr: f64,
+}
 
 /// Images that are never trained on.
 #[derive(Debug)]
@@ -54,7 +81,7 @@ impl HeldOut {
         Ok(Self { crops, examples: Tensor::cat(&examples, 0)? })
     }
 
-    /// Denoises every crop at every level, and takes the loss of held-out examples.
+    /// Denoises every crop at every level, and takes the loss of held-out examples; the first few crops are given back.
     ///
     /// # Errors
     /// Those of the denoiser.
@@ -64,15 +91,21 @@ impl HeldOut {
         objective: &dyn Objective,
         config: &TrainConfig,
         step: u64,
-    ) -> Result<Validation> {
+    ) -> Result<(Validation, Vec<Shown>)> {
         let mut psnr = Vec::new();
+        let show = |clean: &Tensor| Shown { clean: clean.clone(), levels: Vec::new() };
+        let mut shown: Vec<Shown> = self.crops.iter().take(SHOWN).map(show).collect();
         for &sigma in config.validation.sigmas.iter().filter(|_| !self.crops.is_empty()) {
             let mut sum = 0.0;
             for (index, clean) in self.crops.iter().enumerate() {
                 let noisy = noisy(clean, sigma, index)?;
                 let denoised = denoiser.denoise(&noisy, sigma)?.clamp(-1.0, 1.0)?;
-                let error = (denoised - clean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
-                sum += 10.0 * (4.0 / f64::from(error)).log10();
+                let error = (&denoised - clean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+                let of_crop = 10.0 * (4.0 / f64::from(error)).log10();
+                sum += of_crop;
+                if let Some(shown) = shown.get_mut(index) {
+                    shown.levels.push(Denoised { sigma, noisy, denoised, psnr: of_crop });
+                }
             }
             psnr.push((sigma, sum / self.crops.len() as f64));
         }
@@ -84,9 +117,37 @@ impl HeldOut {
         }
         let values = (draw.loss)(&Tensor::cat(&denoised, 0)?)?.values;
         let loss = values.iter().sum::<f64>() / values.len() as f64;
-        Ok(Validation { step, psnr, loss, picture: None })
+        Ok((Validation { step, psnr, loss, picture: None, samples: None }, shown))
     }
 }
+
+/// Images drawn from a prior along the probability-flow ODE, from noise that is the same every time; `None` for none, or if
+/// the network is not yet one that can be followed: a number of them is none.
+///
+/// # Shapes
+/// `[N, C, side, side]`, pixels about [-1, 1]
+/// # Errors
+/// Those of the denoiser.
+pub(super) fn draw(denoiser: &dyn Denoiser, channels: usize, config: &TrainConfig) -> Result<Option<Tensor>> {
+    let count = config.validation.samples;
+    if count == 0 {
+        return Ok(None);
+    }
+    let side = config.validation.sample_size.unwrap_or(config.data.patch);
+    let range = denoiser.sigma_range();
+    let mut rng = Rng::new(SEED, 0..count as u64);
+    let noise = rng.normal((count, channels, side, side), &Device::Cpu)?.affine(*range.end(), 0.0)?;
+    let sigmas = Named::KARRAS.sigmas(LEVELS, RHO, &range);
+    match heun(denoiser, noise, &sigmas, &Churn::NONE, &mut rng, &mut |_: &Step<'_>| Ok(())) {
+        Ok(samples) => Ok(Some(samples)),
+        Err(Error::NonFinite { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Noise levels of a drawn image, and how they are spaced: EDM's.
+const LEVELS: usize = 18;
+const RHO: f64 = 7.0;
 
 /// A crop with noise that is its own.
 ///
