@@ -103,9 +103,12 @@ fn an_image_has_the_same_density_alone_and_among_others_to_the_bit() {
     let noise = Rng::new(5, 0..3).normal((3, 1, 8, 8), &Device::Cpu).unwrap();
     let rows = case.x.broadcast_add(&noise.affine(0.3, 0.0).unwrap().to_dtype(DType::F64).unwrap()).unwrap();
     let colours = Rng::new(6, 0..3).normal((3, 3, 8, 8), &Device::Cpu).unwrap().affine(0.3, 0.0).unwrap();
-    for (prior, x, tolerance) in [(case.prior.as_ref(), &rows, 1e-5), (EMBEDDED.denoiser(), &colours, 0.05)] {
+    // A network does not need the whole path to show it.
+    for (prior, x, tolerance, sigma_range) in
+        [(case.prior.as_ref(), &rows, 1e-5, None), (EMBEDDED.denoiser(), &colours, 0.05, Some(0.2..=2.0))]
+    {
         for trace in [Trace::Rademacher(3), Trace::Gaussian(2)] {
-            let method = Likelihood { trace, tolerance, sigma_range: None };
+            let method = Likelihood { trace, tolerance, sigma_range: sigma_range.clone() };
             let together = density(&method, prior, x, Rng::new(9, 0..3)).unwrap();
             for row in 0..3u64 {
                 let image = x.narrow(0, row as usize, 1).unwrap();
