@@ -14,7 +14,7 @@
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
 //! | `batch` | `digest`, `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
-//! | `train` | `digest`, `image`, `checkpoints`, `schedules`, `models`, `priors`, `solvers` |
+//! | `train` | `digest`, `image`, `likelihood` (whose levels its data have), `checkpoints`, `schedules`, `models`, `priors`, `solvers` |
 //! | `metrics` | nothing: it sees pictures and measurements only |
 //! | `evaluate` | all above, `restore` and `metrics` through their public names |
 //! | `cli` | everything; nothing but the program uses it |
@@ -61,7 +61,9 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
         "batch" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore"],
         "metrics" => &["error"],
-        "train" => &["digest", "error", "image", "checkpoints", "schedules", "models", "priors", "solvers"],
+        "train" => {
+            &["digest", "error", "image", "likelihood", "checkpoints", "schedules", "models", "priors", "solvers"]
+        }
         "evaluate" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore", "metrics"],
         "cli" => &MODULES,
         other => panic!("module `{other}` has no rule: say here what it may use"),

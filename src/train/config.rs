@@ -311,6 +311,12 @@ impl TrainConfig {
         whole("data.patch", self.data.patch as u64, 1, 1024)?;
         number("data.rescale", self.data.rescale, 1.0, 16.0)?;
         number("data.reuse", self.data.reuse, 1e-3, 1e6)?;
+        if let Some(levels) = self.data.levels {
+            whole("data.levels", levels as u64, 2, 256)?;
+            if self.data.rescale != 1.0 {
+                return refuse("data.rescale", self.data.rescale, "1 for photos of so many levels");
+            }
+        }
         if self.data.sheet && self.data.rescale != 1.0 {
             return refuse("data.rescale", self.data.rescale, "1 for the images of a sheet");
         }

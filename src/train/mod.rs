@@ -50,6 +50,7 @@ pub use levels::NoiseLevels;
 pub use objective::{Draw, Loss, LossOf, Objective};
 pub use photos::{DataConfig, Patches, Photos};
 pub use rate::LearningRate;
+pub use report::data_uri;
 pub use run::{End, Training};
 pub use state::{State, checkpoints};
 pub use subject::Subject;

@@ -3,6 +3,7 @@
 use super::examples::Examples;
 use crate::digest::{number, sha256};
 use crate::image::{DecodeOptions, Photo, Region};
+use crate::likelihood::Levels;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -31,6 +32,10 @@ pub struct DataConfig {
     /// Whether every photo is a sheet of images of a patch's size, side by side: patches are whole ones of them then.
     #[serde(default)]
     pub sheet: bool,
+    /// Levels of grey that the photos have, 256 or fewer: noise of a level's width makes them continuous, as the density that
+    /// `tweedie likelihood` computes needs it. By default no noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<usize>,
     /// Whether half of the patches are mirrored from left to right; default true.
     #[serde(default = "yes")]
     pub flip: bool,
@@ -67,6 +72,7 @@ impl Default for DataConfig {
             held_out: held_out(),
             patch: patch(),
             sheet: false,
+            levels: None,
             flip: yes(),
             turn: false,
             rescale: one(),
@@ -302,6 +308,9 @@ struct Decoded {
     failed: Vec<(PathBuf, String)>,
 }
 
+/// The largest value of a sample of 8 bits.
+const LARGEST: f64 = 255.0;
+
 /// Numbers that decide a patch: which photo, up, left, by what factor, mirrored, turned.
 const DRAWS: usize = 6;
 
@@ -375,15 +384,20 @@ impl Examples for Patches {
     /// `[count, C, patch, patch]`; `Config` if no photo of a shelf can be decoded.
     fn batch(&mut self, first: u64, count: usize) -> Result<Tensor> {
         let shelves = (first..first + count as u64).map(|k| self.shelf(k)).collect::<Result<Vec<_>>>()?;
-        let draws = Rng::new(self.source.shelves.seed, first..first + count as u64)
-            .uniform((count, 1, 1, DRAWS), &Device::Cpu)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
+        let mut rng = Rng::new(self.source.shelves.seed, first..first + count as u64);
+        let draws = rng.uniform((count, 1, 1, DRAWS), &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         let (draws, _) = draws.as_chunks::<DRAWS>();
         let patch =
             |(decoded, draws): (&Arc<Decoded>, &[f32; DRAWS])| self.source.patch(decoded, &draws.map(f64::from));
         let patches: Vec<Tensor> = shelves.par_iter().zip(draws).map(patch).collect::<Result<_>>()?;
-        Ok(Tensor::cat(&patches, 0)?)
+        let patches = Tensor::cat(&patches, 0)?;
+        match self.source.shelves.config.levels {
+            None => Ok(patches),
+            Some(count) => {
+                let values = patches.affine(LARGEST / 2.0, LARGEST / 2.0)?.round()?;
+                Levels::new(LARGEST as u16, count)?.dequantised(&values, &mut rng)
+            }
+        }
     }
 
     fn take_failed(&mut self) -> Vec<(PathBuf, String)> {

@@ -1,7 +1,7 @@
 //! Pictures inside a page.
 
 /// A PNG as `data:image/png;base64,…`.
-pub(super) fn data_uri(png: &[u8]) -> String {
+pub fn data_uri(png: &[u8]) -> String {
     let mut text = String::from("data:image/png;base64,");
     text.reserve(png.len().div_ceil(3) * 4);
     encode(png, &mut text);

@@ -10,6 +10,7 @@ mod gallery;
 mod grid;
 mod page;
 
+pub use data_uri::data_uri;
 pub(super) use gallery::{keep_few, write_pictures};
 pub(super) use page::Page;
 
