@@ -85,8 +85,18 @@ fn a_run_leaves_a_log_a_page_pictures_events_and_a_model() {
     let names = names(&folder, "run");
     let kinds: Vec<&str> = names.iter().map(|name| name.split(['-', '.']).next().unwrap()).collect();
     let expected = [
-        "checkpoint", "checkpoint", "events", "log", "model", "report", "samples", "samples", "samples", "validation",
-        "validation", "validation",
+        "checkpoint",
+        "checkpoint",
+        "events",
+        "log",
+        "model",
+        "report",
+        "samples",
+        "samples",
+        "samples",
+        "validation",
+        "validation",
+        "validation",
     ];
     assert_eq!(kinds, expected, "{names:?}");
 
@@ -117,7 +127,7 @@ fn a_run_leaves_a_log_a_page_pictures_events_and_a_model() {
     assert_eq!(crops.width(), 5 * 48 + 4 * 4);
     assert_eq!(folder.open("run/samples-000000006.png").width(), 2 * 48 + 4);
     // The model is one.
-    folder.succeed("sample --model run/model.safetensors --size 16x16 --set steps=2 -o drawn.png");
+    folder.succeed("sample --model run/model.safetensors --size 16x16 --steps 2 -o drawn.png");
 }
 
 #[test]
@@ -161,11 +171,16 @@ fn a_dry_run_says_what_would_be_needed_and_writes_nothing() {
     folder.write("photos/notes.txt", "not a photo");
     let before = folder.names();
     let ran = folder.succeed("train --config tiny.toml -o run --dry-run");
-    for text in ["PatchUNet", "3 photos", "1 file passed over", "6 of 2 patches of 16x16", "patches a second", "2 checkpoints"] {
+    for text in
+        ["PatchUNet", "3 photos", "1 file passed over", "6 of 2 patches of 16x16", "patches a second", "2 checkpoints"]
+    {
         assert!(ran.text().contains(text), "no `{text}` in: {}", ran.text());
     }
     let plan = folder.succeed("train --config tiny.toml -o run -n --json").event("plan");
-    assert_eq!((plan["steps"].as_u64(), plan["photos"].as_u64(), plan["skipped"].as_u64()), (Some(6), Some(3), Some(1)));
+    assert_eq!(
+        (plan["steps"].as_u64(), plan["photos"].as_u64(), plan["skipped"].as_u64()),
+        (Some(6), Some(3), Some(1))
+    );
     assert!(plan["patches_per_second"].as_f64().unwrap() > 0.0);
     // Parameters, an average and two moments of four bytes.
     assert_eq!(plan["checkpoint"].as_u64().unwrap(), 16 * plan["parameters"].as_u64().unwrap());
@@ -181,7 +196,11 @@ fn files_that_are_no_photos_are_passed_over_and_a_few_of_them_named() {
     photo(15, 40, Kind::Rgb8).save(folder.path("photos/e.png")).unwrap();
     let ran = folder.succeed("train --config tiny.toml -o run --set steps=1");
     assert_eq!(ran.stderr.matches("warning: ").count(), 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("0.txt: is no photo, or says no size: not trained on"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("warning: photos/0.txt: not an image (looks like text): not trained on"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("warning: 2 more files not trained on"), "{}", ran.stderr);
     let page = page(&folder, "run");
     assert!(page.contains("files that are not trained on: 5"));
@@ -246,7 +265,11 @@ fn a_folder_with_a_run_is_not_written_over_and_not_gone_on_with_as_another() {
         &["optimiser.batch of a run that is resumed is 3, expected 2, as it began"],
     );
     photo(40, 40, Kind::Rgb8).save(folder.path("photos/more.png")).unwrap();
-    refused(&folder.tweedie("train --config tiny.toml -o run --resume"), 2, &["other photos than those that the run began with"]);
+    refused(
+        &folder.tweedie("train --config tiny.toml -o run --resume"),
+        2,
+        &["other photos than those that the run began with"],
+    );
     assert_eq!(folder.bytes("run/model.safetensors"), before);
 }
 
@@ -255,7 +278,11 @@ fn a_run_that_diverges_stops_and_says_what_helps() {
     let folder = prepared();
     let wild = "--set optimiser.learning_rate.rate=10 --set optimiser.learning_rate.warm_up=1 --set optimiser.clip=0";
     let ran = folder.tweedie(&format!("train --config tiny.toml -o run --set steps=400 {wild}"));
-    refused(&ran, 1, &["error: training diverged: the ", "not finite at step ", "a smaller optimiser.learning_rate.rate"]);
+    refused(
+        &ran,
+        1,
+        &["error: training diverged: the ", "not finite at step ", "a smaller optimiser.learning_rate.rate"],
+    );
     // What was measured until then can be seen.
     assert!(log(&folder, "run", "end").is_empty());
 }

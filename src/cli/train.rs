@@ -88,7 +88,8 @@ pub(crate) fn run(arguments: &Train, Session { instruction_set, console, .. }: S
     let before = training.state().step;
     bar.aside(|| {
         warn_of(&training.skipped, console);
-        let from = if before > 0 { format!("goes on after {}; ", count(before as usize, "step")) } else { String::new() };
+        let from =
+            if before > 0 { format!("goes on after {}; ", count(before as usize, "step")) } else { String::new() };
         console.note(&format!("{from}to look at: {}", folder.join("report.html").display()));
     });
     bar.begin_training(before, steps);
@@ -178,7 +179,8 @@ impl Teller<'_> {
                 }
             }
             Line::Validation(Validation { step, loss, psnr, .. }) => {
-                let psnr: Vec<String> = psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
+                let psnr: Vec<String> =
+                    psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
                 note(&format!("validation at step {step}: loss {loss:.5}; {}", psnr.join(", ")));
                 if self.lowest > 0.0 && *loss > RISEN * self.lowest {
                     let text = format!(
@@ -278,7 +280,8 @@ impl Needs {
             0 => String::new(),
             skipped => format!("; {} passed over", count(skipped, "file")),
         };
-        let memory = self.peak_memory.map(|peak| format!("memory  {} at most so far\n", bytes(peak))).unwrap_or_default();
+        let memory =
+            self.peak_memory.map(|peak| format!("memory  {} at most so far\n", bytes(peak))).unwrap_or_default();
         format!(
             "{name}\nnetwork {family}, {parameters} parameters\ndata    {}, {megapixels:.1} megapixels{skipped}\nsteps   \
              {steps} of {batch} patches of {patch}x{patch}\nspeed   {:.1} patches a second over {REHEARSED} steps, {:.1} % of \

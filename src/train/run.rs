@@ -112,7 +112,8 @@ impl Training {
         let learner =
             Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
-        let events = Events::open(folder, state.step)?;
+        let validations = journal.lines.iter().filter(|line| matches!(line, Line::Validation(_))).count();
+        let events = Events::open(folder, state.step, validations as u64)?;
         journal.write(Line::Start {
             step: state.step,
             steps: config.steps,
@@ -126,7 +127,20 @@ impl Training {
         let batches = Batches::new(examples, first, config.optimiser.batch);
         let objective = config.objective.objective();
         let (folder, options) = (folder.to_path_buf(), options.clone());
-        Ok(Self { config, folder, options, subject, objective, learner, state, batches, held_out, journal, events, skipped })
+        Ok(Self {
+            config,
+            folder,
+            options,
+            subject,
+            objective,
+            learner,
+            state,
+            batches,
+            held_out,
+            journal,
+            events,
+            skipped,
+        })
     }
 
     /// Where it stands.

@@ -29,7 +29,8 @@ pub(in crate::train) fn write_pictures(
         validation.picture = Some(write(folder, "validation", step, &denoised(shown)?)?);
     }
     if let Some(samples) = samples {
-        let tile = |index| Ok(Tile { words: Vec::new(), picture: Some(picture(&samples.narrow(0, index, 1)?, usize::MAX)?) });
+        let tile =
+            |index| Ok(Tile { words: Vec::new(), picture: Some(picture(&samples.narrow(0, index, 1)?, usize::MAX)?) });
         let tiles = (0..samples.dim(0)?).map(tile).collect::<Result<Vec<_>>>()?;
         let rows: Vec<Vec<Tile>> = tiles.chunks(COLUMNS).map(<[Tile]>::to_vec).collect();
         validation.samples = Some(write(folder, "samples", step, &rows)?);
@@ -50,7 +51,10 @@ fn denoised(shown: &[Shown]) -> Result<Vec<Vec<Tile>>> {
         let mut above = vec![Tile::new("clean", picture(&photo.clean, SIDE)?)];
         let mut below = vec![Tile { words: vec!["above: noisy,".into(), "here: denoised".into()], picture: None }];
         for one in &photo.levels {
-            above.push(Tile::new(format!("σ {:.3} = {:.0}/255", one.sigma, one.sigma * 127.5), picture(&one.noisy, SIDE)?));
+            above.push(Tile::new(
+                format!("σ {:.3} = {:.0}/255", one.sigma, one.sigma * 127.5),
+                picture(&one.noisy, SIDE)?,
+            ));
             below.push(Tile::new(format!("{:.2} dB", one.psnr), picture(&one.denoised, SIDE)?));
         }
         rows.extend([above, below]);
@@ -68,7 +72,8 @@ pub(super) fn milestones(lines: &[Line]) -> Vec<&Validation> {
         })
         .collect();
     let count = validations.len();
-    let kept = |(index, validation): (usize, _)| ((index + 1).is_power_of_two() || index + 1 == count).then_some(validation);
+    let kept =
+        |(index, validation): (usize, _)| ((index + 1).is_power_of_two() || index + 1 == count).then_some(validation);
     validations.into_iter().enumerate().filter_map(kept).collect()
 }
 

@@ -72,8 +72,7 @@ pub(super) fn png(rows: &[Vec<Tile>]) -> Result<Vec<u8>> {
     }
     let (width, height) = canvas.0.dimensions();
     let mut content = Vec::new();
-    let encoded =
-        PngEncoder::new(&mut content).write_image(&canvas.0, width, height, image::ExtendedColorType::Rgba8);
+    let encoded = PngEncoder::new(&mut content).write_image(&canvas.0, width, height, image::ExtendedColorType::Rgba8);
     encoded.map_err(|error| ImageError::Encode { format: "PNG", reason: error.to_string() })?;
     Ok(content)
 }
