@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tweedie::batch::{
-    Event, FolderLock, Item, Limits, Manifest, Naming, Pipeline, Plan, Policy, Prepared, Recipe, Shard,
+    Event, FolderLock, Intent, Item, Limits, Manifest, Naming, Pipeline, Plan, Policy, Prepared, Recipe, Shard, Wanted,
 };
 use tweedie::image::{EncodeOptions, Mask, OutputFormat, Photo};
 use tweedie::models::{Model, ModelOptions};
@@ -26,9 +26,12 @@ use tweedie::{RestoreOptions, Result, Work};
 
 struct Bars;
 
+/// What stands for a hash of the options.
+const OPTIONS: &str = "bars";
+
 impl Recipe for Bars {
     fn options_hash(&self, _: &Item) -> Result<String> {
-        Ok("bars".into())
+        Ok(OPTIONS.into())
     }
 
     fn prepare(&self, item: &Item, content: &[u8]) -> Result<Prepared<'_>> {
@@ -118,7 +121,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::open(model, &ModelOptions::default())?;
     let lock = FolderLock::acquire(&out, Shard::All, Duration::ZERO, &mut |_| Ok(()))?;
     let manifest = Manifest::open(&lock)?;
-    manifest.begin(&plan, false)?;
+    let wanted = Wanted { options_hash: OPTIONS, model_hash: &model.hash };
+    manifest.begin(&plan, &Intent { wanted, seed: 0, own_hashes: &BTreeMap::new() }, false)?;
 
     let done = AtomicUsize::new(0);
     let memory = Mutex::new(Vec::new());

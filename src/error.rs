@@ -73,12 +73,12 @@ pub enum Error {
         reason: String,
     },
     /// The work does not fit the memory that was allowed.
-    #[error("needs {needs} of memory, {limit} allowed; {advice}")]
+    #[error("needs {} of memory, {} allowed; {advice}", mebibytes(*needs), mebibytes(*limit))]
     Memory {
-        /// What the smallest plan needs.
-        needs: String,
-        /// What was allowed.
-        limit: String,
+        /// Bytes that the smallest plan needs.
+        needs: u64,
+        /// Bytes that were allowed.
+        limit: u64,
         /// The flag that makes it fit.
         advice: String,
     },
@@ -143,4 +143,9 @@ pub enum Error {
     /// A tensor operation failed: a bug, or a device out of memory.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// Whole mebibytes, of which never too few are named.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }

@@ -10,6 +10,7 @@ mod error;
 pub mod evaluate;
 pub mod hub;
 pub mod image;
+pub mod likelihood;
 pub mod metrics;
 pub mod models;
 pub mod priors;

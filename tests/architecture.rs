@@ -10,6 +10,7 @@
 //! | `models` | `hub`, which finds it by name |
 //! | `solvers` | `priors`, `models`, `schedules` |
 //! | `samplers` | the same and `solvers` |
+//! | `likelihood` | `priors`, and of `solvers` the Runge–Kutta pair |
 //! | `catalog` | `samplers` and `solvers`, whose lists it holds |
 //! | `restore` | all above |
 //! | `batch` | `digest`, `image`, `models`, `priors`, `samplers`, `catalog`, `restore` |
@@ -36,6 +37,7 @@ const MODULES: [&str; 17] = [
     "priors",
     "solvers",
     "samplers",
+    "likelihood",
     "catalog",
     "restore",
     "batch",
@@ -54,6 +56,7 @@ fn allowed(module: &str) -> &'static [&'static str] {
         "priors" => &["error", "schedules", "models"],
         "solvers" => &["error", "priors", "models", "schedules"],
         "samplers" => &["error", "priors", "models", "schedules", "solvers"],
+        "likelihood" => &["error", "priors", "solvers"],
         "catalog" => &["samplers", "solvers"],
         "restore" => &["error", "image", "schedules", "models", "priors", "solvers", "samplers", "catalog"],
         "batch" => &["digest", "error", "image", "models", "priors", "samplers", "catalog", "restore"],

@@ -184,6 +184,10 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ("in out --task deblur --kernel file:none.png", "none.png"),
         ("in out --task restore", "operator is not given"),
         ("in out --task denoise --noise much", "or auto"),
+        ("in out --task denoise --set sampler.bogus=1", "bogus"),
+        ("in out --task inpaint --masks masks --set sampler.particles=3", "particles"),
+        ("in out --task upscale --set sampler.annealing.stepps=3", "stepps"),
+        ("in out --task deblur --kernel disk:2 --resize fit --set sampler.bogus=1", "bogus"),
         ("in out --task denoise --mean", "number of samples for mean is 1, expected at least 2"),
         ("in out --task denoise --strip exfi", "strip is exfi"),
         ("in out --task denoise --strip all --keep exif", "cannot be used with"),
@@ -515,4 +519,125 @@ fn single_commands_write_the_format_they_are_told() {
     ] {
         ended(&folder.tweedie(&format!("denoise photo.png --noise 5 {flags} {GAUSSIAN}")), 2, message);
     }
+}
+
+#[test]
+fn settings_of_a_sampler_that_auto_may_choose_are_taken() {
+    let folder = photos();
+    folder.write("operator.toml", "[operator]\nname = 'inpaint_random'\nmissing = 0.5\nseed = 1\n");
+    for flags in [
+        "upscale --set sampler.temperature=0.9",
+        "upscale --set sampler.annealing.steps=3",
+        "denoise --noise 5 --set sampler.annealing.sigma_end=0.1 --steps 3",
+        "inpaint --masks masks/a.png --set sampler.ridge=0.2",
+        "restore --operator operator.toml --set sampler.ridge=0.2",
+    ] {
+        folder.succeed(&format!("batch in/a.png out --task {flags} -n {GAUSSIAN}"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn one_signal_ends_who_waits_for_a_list() {
+    let folder = photos();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let line = format!("batch out --task denoise --noise 5 --files-from - {GAUSSIAN}");
+        let mut command = folder.command(&line.split_whitespace().collect::<Vec<_>>());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut list = child.stdin.take().unwrap();
+        // More than a pipe holds: when all is taken, it is being read.
+        list.write_all(&b"in/a.png\n".repeat(200_000)).unwrap();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        drop(list);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert!(!folder.path("out").exists());
+    }
+}
+
+#[test]
+fn what_lacks_memory_says_what_the_flag_must_allow() {
+    let folder = Folder::with_photo(1000, 800);
+    let line = format!("batch photo.png out --task denoise --noise 5 --sampler tmpd --steps 1 {GAUSSIAN}");
+    let run = |memory: u64, more: &str| folder.tweedie(&format!("{line} --memory {memory}M {more}"));
+    let after = |text: &str, before: &str| -> u64 {
+        let rest = text.split_once(before).unwrap_or_else(|| panic!("expected `{before}` in\n{text}")).1;
+        rest.split_once(" MiB").unwrap().0.parse().unwrap()
+    };
+    let mut memory = 64;
+    // Reading the photo may take less than restoring it.
+    for _ in 0..2 {
+        let (planned, ran) = (run(memory, "-n"), run(memory, ""));
+        assert_eq!((planned.code, ran.code), (5, 5), "{}{}", planned.stderr, ran.stderr);
+        assert_eq!(after(&ran.stderr, "of memory, "), memory, "{}", ran.stderr);
+        let needed = after(&ran.stderr, "needs ");
+        assert_eq!(after(planned.text(), "needs "), needed);
+        assert!(needed > memory, "{needed} {memory}");
+        assert_eq!(run(needed - 1, "").code, 5);
+        memory = needed;
+        if run(memory, "-n").code == 0 {
+            break;
+        }
+    }
+    // What is named is enough in the end, and nothing below it was.
+    assert_eq!(run(memory, "-n").code, 0);
+    assert_eq!(run(memory, "").code, 0);
+}
+
+#[test]
+fn what_takes_too_long_names_the_limit_of_a_photo() {
+    let folder = Folder::with_photo(1000, 800);
+    let line =
+        format!("batch photo.png out --task denoise --noise 5 --sampler tmpd --steps 1000 --samples 10000 {GAUSSIAN}");
+    let ran = folder.tweedie(&format!("{line} --photo-time-limit 1s"));
+    ended(&ran, 5, "allow more with --photo-time-limit, draw fewer samples");
+}
+
+#[test]
+fn a_status_counts_what_the_last_run_meant_to_make() {
+    let folder = photos();
+    folder.write("in/b.png.tweedie.toml", "noise = 7\n");
+    let line = |noise: u32| format!("batch in out --task denoise --noise {noise} -r {GAUSSIAN}");
+    folder.succeed(&line(5));
+    let all = "3 of 3 photos done, 0 failed, 0 missing\n";
+    assert_eq!(folder.succeed("batch status out").text(), all);
+    ended(&folder.tweedie(&format!("{} --changed refuse", line(9))), 1, "made with other settings");
+    // The one with noise of its own is as it was.
+    let status = folder.tweedie("batch status out --missing");
+    ended(&status, 1, "2 of 3 photos not done");
+    assert_eq!(status.text(), "1 of 3 photos done, 0 failed, 2 missing\nmissing a.png\nmissing deep/c.png\n");
+    folder.succeed(&line(9));
+    assert_eq!(folder.succeed("batch status out").text(), all);
+    // Settings that make no sense are those of a photo all the same.
+    folder.write("in/b.png.tweedie.toml", "noice = 7\n");
+    ended(&folder.tweedie(&line(9)), 1, "noice");
+    let status = folder.tweedie("batch status out");
+    assert!(status.text().starts_with("2 of 3 photos done, 1 failed, 0 missing\n"), "{}", status.text());
+    // Masks of any origin are settings of the run.
+    for masks in ["--masks masks", "--masks masks/a.png", "--masks color:#ff00ff"] {
+        folder.succeed(&format!(
+            "batch in/a.png in/deep/c.png filled --task inpaint {masks} --missing-mask skip {GAUSSIAN}"
+        ));
+        folder.succeed("batch status filled");
+    }
+}
+
+#[test]
+fn a_retry_is_not_advised_where_it_changes_nothing() {
+    let folder = photos();
+    let line = format!("batch in out --task denoise --noise 5 {GAUSSIAN}");
+    folder.succeed(&line);
+    folder.write("out/a.png", "mine");
+    let ran = folder.tweedie(&line);
+    ended(&ran, 1, "hint: a retry leaves them again: the reasons above say what to decide");
+    assert!(!ran.stderr.contains("--retry-failed"), "{}", ran.stderr);
+    folder.write("in/bad.png", "");
+    ended(
+        &folder.tweedie(&line),
+        1,
+        "hint: --retry-failed tries 1 of them again, the others are left until you decide",
+    );
+    std::fs::remove_file(folder.path("out/a.png")).unwrap();
+    ended(&folder.tweedie(&line), 1, "hint: --retry-failed tries them again, `tweedie batch status OUT` lists them");
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tweedie::batch::{
-    Decision, FolderLock, Item, Manifest, Masks, Modified, Name, Naming, Plan, Policy, Record, Request, Selection,
-    Shard, Status, Unpaired, Wanted, Written, sha256,
+    Decision, FolderLock, Intent, Item, Manifest, Masks, Modified, Name, Naming, Plan, Policy, Record, Request,
+    Selection, Shard, Status, Unpaired, Wanted, Written, sha256,
 };
 
 mod folders;
@@ -21,6 +21,8 @@ mod scale;
 mod shards;
 
 const WANTED: Wanted<'static> = Wanted { options_hash: "options", model_hash: "model" };
+
+const INTENT: Intent<'static> = Intent { wanted: WANTED, seed: 0, own_hashes: &BTreeMap::new() };
 
 /// A temporary folder with `in` for photos.
 struct Place(tempfile::TempDir);
@@ -150,7 +152,7 @@ fn run_with(selection: &Selection, out: &Path, shard: Shard, limit: usize, polic
     let plan = plan(selection, &Masks::None, Unpaired::Refuse, out, shard).unwrap();
     let lock = lock(out, shard);
     let manifest = Manifest::open(&lock).unwrap();
-    manifest.begin(&plan, policy.force).unwrap();
+    manifest.begin(&plan, &INTENT, policy.force).unwrap();
     let mut worked = Vec::new();
     for item in &plan.items {
         if !matches!(manifest.decide(item, &plan.outputs(item), WANTED, policy).unwrap(), Decision::Do(_)) {

@@ -984,6 +984,8 @@ fn the_help_is_the_committed_one() {
         ("sample.txt", "sample --help"),
         ("sample.short.txt", "sample -h"),
         ("samplers.txt", "samplers --help"),
+        ("likelihood.txt", "likelihood --help"),
+        ("likelihood.short.txt", "likelihood -h"),
         ("evaluate.txt", "evaluate --help"),
         ("evaluate.short.txt", "evaluate -h"),
         ("operators.txt", "operators --help"),

@@ -24,6 +24,8 @@ mod exactness;
 mod batch_record;
 // Photos, masks, metadata, files.
 mod image;
+// How likely images are.
+mod likelihood;
 // Fetching models from a hub on loopback, with everything that can go wrong.
 #[cfg(feature = "hub")]
 mod hub;
@@ -69,3 +71,5 @@ mod train_cli;
 mod unets;
 // What every solver promises.
 mod solvers;
+// Training: gradients, runs that are resumed, the data they see.
+mod train;

@@ -268,7 +268,7 @@ fn a_folder_with_a_run_is_not_written_over_and_not_gone_on_with_as_another() {
     refused(
         &folder.tweedie("train --config tiny.toml -o run --resume"),
         2,
-        &["other photos than those that the run began with"],
+        &["other data than those that the run began with"],
     );
     assert_eq!(folder.bytes("run/model.safetensors"), before);
 }

@@ -65,12 +65,7 @@ impl Budget {
     /// As [`lend`](Self::lend); the loan is then as it was.
     pub(super) fn exchange(&self, loan: &mut Loan<'_>, bytes: u64, halt: &Halt<'_>) -> Result<()> {
         if let Some(limit) = self.limit.filter(|&limit| bytes > limit) {
-            let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-            return Err(Error::Memory {
-                needs: mebibytes(bytes),
-                limit: mebibytes(limit),
-                advice: "allow more with --memory".into(),
-            });
+            return Err(Error::Memory { needs: bytes, limit, advice: "allow more with --memory".into() });
         }
         let mut state = self.lock();
         let ticket = state.tickets;

@@ -1,6 +1,7 @@
 //! The first stage: a photo's file becomes a photo and the work that is to be done with it.
 
 use super::budget::{Budget, Loan};
+use super::fitting::check_decoded;
 use super::recipe::{Prepared, Recipe};
 use super::record::LastMask;
 use super::summary::Halt;
@@ -96,9 +97,20 @@ impl<'a> Memory<'a> {
 /// turned upright, then `y`, a first guess and masks in single precision.
 const BYTES_PER_PIXEL: u64 = 64;
 
+/// Bytes of a photo's file and of what becomes of it before it is restored. What cannot be decoded costs nothing more; what is
+/// wrong with it is said when that is tried.
+pub(super) fn decoded_bytes(content: &[u8], path: &Path) -> u64 {
+    let pixels = Photo::announced_pixels(content, path).ok().flatten().unwrap_or(0);
+    (content.len() as u64).saturating_add(pixels.saturating_mul(BYTES_PER_PIXEL))
+}
+
 /// Reads and decodes.
 #[derive(Debug)]
 pub(super) struct Decoder<'a> {
+    /// Bytes that the run may use, if they are limited.
+    pub(super) memory: Option<u64>,
+    /// Those of the program in it.
+    pub(super) own: u64,
     /// For photos that wait to be restored.
     pub(super) ahead: &'a Budget,
     /// For photos that are being restored.
@@ -125,9 +137,8 @@ impl<'a> Decoder<'a> {
         let unreadable = |source| ImageError::Read { path: path.clone(), source };
         // A file that grows meanwhile is another one in the end: no more is read than there was.
         File::open(path).and_then(|file| file.take(stamp.size).read_to_end(&mut bytes)).map_err(unreadable)?;
-        // What cannot be decoded costs nothing more; what is wrong with it is said when that is tried.
-        let pixels = Photo::announced_pixels(&bytes, path).ok().flatten().unwrap_or(0);
-        let needed = stamp.size.saturating_add(pixels.saturating_mul(BYTES_PER_PIXEL));
+        let needed = decoded_bytes(&bytes, path);
+        check_decoded(needed, self.memory, self.own)?;
         self.ahead.exchange(&mut ahead, self.at_most(needed), self.halt)?;
         let more = needed - self.at_most(needed);
         let run = if more > 0 { Some(self.run.lend(more, self.halt)?) } else { None };

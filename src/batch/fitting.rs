@@ -20,12 +20,8 @@ pub(super) fn fitted<'a>(
     let own = program_memory(model);
     let options = RestoreOptions { memory: memory_of_photo(memory, own), ..options.clone() };
     Restoration::of(work, photo, &options, model).map_err(|error| match (error, memory) {
-        (Error::Memory { needs, limit, advice }, Some(memory)) => {
-            let least = RestoreOptions { memory: None, spare: Some(0), tile: Some(64), deadline: None, ..options };
-            match Restoration::of(work, photo, &least, model) {
-                Ok(least) => lacking(run_for(least.plan().memory, own), memory, advice),
-                Err(_) => Error::Memory { needs, limit, advice },
-            }
+        (Error::Memory { needs, advice, .. }, Some(limit)) => {
+            Error::Memory { needs: run_for(needs, own), limit, advice }
         }
         (Error::Time { needs, limit, advice }, _) => {
             Error::Time { needs, limit, advice: advice.replace("--time-limit", "--photo-time-limit") }
@@ -34,15 +30,24 @@ pub(super) fn fitted<'a>(
     })
 }
 
-/// A run that would have to be allowed `needed` bytes, and may use `memory`.
-pub(super) fn lacking(needed: u64, memory: u64, advice: String) -> Error {
-    let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
-    Error::Memory { needs: mebibytes(needed), limit: mebibytes(memory), advice }
+/// Makes sure that a photo can be read and decoded, which takes `bytes`, in a run that may use `memory` bytes, `own` of them for
+/// the program.
+///
+/// # Errors
+/// `Memory`, which says what the whole run would have to be allowed.
+pub(super) fn check_decoded(bytes: u64, memory: Option<u64>, own: u64) -> Result<()> {
+    let needs = own.saturating_add(bytes);
+    match memory.filter(|&memory| needs > memory) {
+        Some(limit) => Err(Error::Memory { needs, limit, advice: "allow more with --memory".into() }),
+        None => Ok(()),
+    }
 }
 
 /// Bytes that a run must be allowed so that the plan of one photo may come to `bytes`: the inverse of [`memory_of_photo`].
 fn run_for(bytes: u64, own: u64) -> u64 {
-    own + (bytes.saturating_sub(own) * AHEAD_SHARE).div_ceil(AHEAD_SHARE - 1)
+    // Of `m` bytes beyond the program's `m − ⌊m / s⌋` are the photo's, s = AHEAD_SHARE.
+    let others = |beyond: u64| (beyond - 1) * AHEAD_SHARE / (AHEAD_SHARE - 1) + 1;
+    own + Some(bytes.saturating_sub(own)).filter(|&beyond| beyond > 0).map_or(0, others)
 }
 
 #[cfg(test)]

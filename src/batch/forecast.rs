@@ -1,10 +1,11 @@
 //! What a photo of a batch will cost, before it is restored.
 
-use super::pipeline::memory_of_photo;
+use super::decoder::decoded_bytes;
+use super::fitting::{check_decoded, fitted};
 use super::recipe::{Prepared, Recipe};
 use super::{BySettings, Item};
 use crate::image::{ImageError, Photo};
-use crate::{Restoration, RestoreOptions, Result, Work, program_memory};
+use crate::{Result, Work, program_memory};
 use std::collections::HashMap;
 
 /// What a photo will cost.
@@ -35,7 +36,6 @@ pub struct Forecaster<'a> {
 impl<'a> Forecaster<'a> {
     /// For a run that may use so many bytes of memory.
     pub fn new(recipe: &'a BySettings<'a>, memory: Option<u64>) -> Self {
-        let memory = memory_of_photo(memory, program_memory(recipe.model));
         Self { recipe, memory, known: HashMap::new() }
     }
 
@@ -50,9 +50,10 @@ impl<'a> Forecaster<'a> {
         if let Some(known) = size.and_then(|size| self.known.get(&size)) {
             return Ok(known.clone());
         }
+        let model = self.recipe.model;
+        check_decoded(decoded_bytes(&content, &path), self.memory, program_memory(model))?;
         let Prepared { photo, work, options, .. } = self.recipe.prepare(item, &content)?;
-        let options = RestoreOptions { memory: self.memory, ..options };
-        let plan = Restoration::of(&work, &photo, &options, self.recipe.model)?.plan().clone();
+        let plan = fitted(&work, &photo, &options, model, self.memory)?.plan().clone();
         let canvas = work.canvas(&photo);
         let forecast = Forecast {
             width: photo.width(),

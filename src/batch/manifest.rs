@@ -3,7 +3,7 @@
 use super::index::{Damaged, Index, Place};
 use super::lines::check;
 use super::plan::is_same_file;
-use super::planned::Planned;
+use super::planned::{Intent, Planned};
 use super::record::LastMask;
 use super::{
     BatchError, FolderLock, Item, MaskFile, Modified, Outputs, Plan, Record, Shard, Status, Written, folder, relative,
@@ -174,7 +174,7 @@ impl Manifest {
         state.index.get(&relative::key(relative)).map(|place| state.index.record(place)).transpose()
     }
 
-    /// Notes on the disk what `plan` is going to write, after making sure that for photos without a record it replaces nothing
+    /// Notes on the disk what `plan` is going to write and with what, after making sure that for photos without a record it replaces nothing
     /// but outputs of a batch; those with a record are decided one by one.
     ///
     /// An output without a record is of a batch if an earlier plan meant to write a file of this name: its run was stopped
@@ -182,7 +182,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`BatchError::Exist`] with the files that would be replaced, unless `force`; `Io`.
-    pub fn begin(&self, plan: &Plan, force: bool) -> Result<()> {
+    pub fn begin(&self, plan: &Plan, intent: &Intent<'_>, force: bool) -> Result<()> {
         let mut strange: BTreeMap<Vec<u8>, Vec<PathBuf>> = BTreeMap::new();
         if !force {
             let state = self.state();
@@ -210,7 +210,7 @@ impl Manifest {
         }
         let mut state = self.state();
         state.index.reserve(plan.items.len());
-        Planned::write(&self.out, plan, &|key| state.index.get(key).is_some())
+        Planned::write(&self.out, plan, intent, &|key| state.index.get(key).is_some())
     }
 
     /// What is to be done with a photo that becomes `outputs`. Reads the photo, and its mask, unless size and time are enough.

@@ -22,6 +22,17 @@ pub enum Masks {
     One(MaskSource),
 }
 
+impl Masks {
+    /// A mask of the kind that all photos have.
+    pub fn example(&self) -> Option<MaskSource> {
+        match self {
+            Self::None => None,
+            Self::Folder(_) | Self::Suffix(_) => Some(MaskSource::File(PathBuf::new())),
+            Self::One(source) => Some(source.clone()),
+        }
+    }
+}
+
 /// What is done with photos without a mask and masks without a photo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unpaired {

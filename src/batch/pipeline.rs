@@ -122,7 +122,7 @@ impl fmt::Debug for Pipeline<'_> {
 const AHEAD: u64 = 512 << 20;
 
 /// The part of the memory that is for photos decoded ahead, where it has a limit.
-const AHEAD_SHARE: u64 = 8;
+pub(super) const AHEAD_SHARE: u64 = 8;
 
 /// Bytes that the plan of one photo may come to in a run that may use `memory` bytes; both with the program's `own`.
 pub(super) fn memory_of_photo(memory: Option<u64>, own: u64) -> Option<u64> {
@@ -171,8 +171,16 @@ struct Finished<'a> {
 
 enum Outcome<'a> {
     Skipped,
-    Refused { reason: String, code: u8 },
-    Failed { error: Error, options_hash: String },
+    /// It is left as it is, and a retry is or is not another try.
+    Refused {
+        reason: String,
+        code: u8,
+        can_retry: bool,
+    },
+    Failed {
+        error: Error,
+        options_hash: String,
+    },
     Encoded(Box<Encoded<'a>>),
 }
 
@@ -209,11 +217,20 @@ impl<'a> Pipeline<'a> {
             model: self.model,
             prior: gathered.as_ref().map_or(prior, |gathered| gathered as &dyn Denoiser),
             budget: &run,
+            memory,
             spare: run.limit().unwrap_or(SPARE).min(SPARE) / jobs as u64,
             halt: &halt,
             observer: self.observer,
         };
-        let decoder = Decoder { ahead: &ahead, run: &run, halt: &halt, gate: Mutex::default(), mask: &manifest.mask };
+        let decoder = Decoder {
+            memory,
+            own,
+            ahead: &ahead,
+            run: &run,
+            halt: &halt,
+            gate: Mutex::default(),
+            mask: &manifest.mask,
+        };
         let mut writer = Writer::new(manifest.out(), folder::parts(manifest.out(), self.plan.shard))?;
         let next = AtomicUsize::new(0);
 
@@ -292,8 +309,8 @@ impl<'a> Pipeline<'a> {
                     Err(error) => Err(Outcome::Failed { error, options_hash }),
                 },
                 Ok(Decision::Done) => Err(Outcome::Skipped),
-                Ok(Decision::Failed { error: reason, code }) => Err(Outcome::Refused { reason, code }),
-                Ok(Decision::Refuse(reason)) => Err(Outcome::Refused { reason, code: 1 }),
+                Ok(Decision::Failed { error: reason, code }) => Err(Outcome::Refused { reason, code, can_retry: true }),
+                Ok(Decision::Refuse(reason)) => Err(Outcome::Refused { reason, code: 1, can_retry: false }),
                 Err(Error::Interrupted) => return,
                 Err(error) => Err(Outcome::Failed { error, options_hash }),
             };
@@ -471,7 +488,8 @@ impl<'a> Pipeline<'a> {
                     (self.observer)(Event::Skipped { item });
                     continue;
                 }
-                Outcome::Refused { reason, code } => {
+                Outcome::Refused { reason, code, can_retry } => {
+                    summary.undecided += usize::from(!can_retry);
                     summary.fail(&item.relative, &item.path(), &reason, code == 5);
                     (self.observer)(Event::Refused { item, reason: &reason });
                     continue;

@@ -3,12 +3,13 @@
 use super::Item;
 use super::budget::{Budget, Loan};
 use super::decoder::Memory;
+use super::fitting::fitted;
 use super::pipeline::Event;
 use super::recipe::Prepared;
 use super::summary::Halt;
 use crate::models::Model;
 use crate::priors::Denoiser;
-use crate::{Restoration, RestoreOptions, Restored, Result, Work, program_memory};
+use crate::{RestoreOptions, Restored, Result, Work, program_memory};
 use std::time::Instant;
 
 /// Restores photos, several at a time.
@@ -17,6 +18,8 @@ pub(super) struct Restorer<'a> {
     /// The model's denoiser, with common calls where these are cheaper.
     pub(super) prior: &'a dyn Denoiser,
     pub(super) budget: &'a Budget,
+    /// Bytes that the run may use, if they are limited. Whatever runs beside it, a photo is cut into the same windows.
+    pub(super) memory: Option<u64>,
     /// Bytes that one photo may fill where that makes it only faster.
     pub(super) spare: u64,
     pub(super) halt: &'a Halt<'a>,
@@ -43,16 +46,16 @@ impl<'a> Restorer<'a> {
         self.halt.check()?;
         let Prepared { photo, work, .. } = prepared;
         let own = program_memory(self.model);
-        let options = RestoreOptions {
-            deadline: prepared.time_limit.map(|limit| Instant::now() + limit),
-            // Whatever runs beside it, a photo is cut into the same windows.
-            memory: self.budget.limit().map(|limit| limit + own),
-            spare: Some(self.spare),
-            ..prepared.options.clone()
-        };
-        let restoration = Restoration::of(work, photo, &options, self.model)?.through(self.prior);
+        let mut options = RestoreOptions { spare: Some(self.spare), ..prepared.options.clone() };
+        let mut restoration = fitted(work, photo, &options, self.model, self.memory)?;
+        let memory = memory.into_run(restoration.plan().memory.saturating_sub(own), self.budget, self.halt)?;
+        // The photo's time begins when it need not wait any more; fewer levels take no more memory.
+        if let Some(limit) = prepared.time_limit {
+            options.deadline = Some(Instant::now() + limit);
+            restoration = fitted(work, photo, &options, self.model, self.memory)?;
+        }
+        let restoration = restoration.through(self.prior);
         let plan = restoration.plan().clone();
-        let memory = memory.into_run(plan.memory.saturating_sub(own), self.budget, self.halt)?;
         (self.observer)(Event::Begun { item, plan: &plan });
         let restored = restoration.run(&mut |progress| {
             self.halt.check()?;
@@ -72,12 +75,8 @@ impl<'a> Restorer<'a> {
 /// What the user should know of a photo, each line once.
 fn warnings(prepared: &Prepared<'_>, restored: &Restored) -> Vec<String> {
     let Prepared { photo, work, format, encoding, .. } = prepared;
-    let canvas = work.canvas(photo);
-    let mut lines: Vec<String> = Vec::new();
-    let of_mask = work.mask().map_or(&[][..], |mask| mask.warnings());
-    let known = photo.warnings().iter().chain(canvas.warnings()).chain(of_mask).chain(&restored.plan.warnings).cloned();
-    let found = canvas.encode_warnings(*format, encoding).into_iter().chain(work.warnings(Some(photo), restored));
-    for line in known.chain(found) {
+    let mut lines = work.remarks(photo, &restored.plan, &[*format], encoding);
+    for line in work.warnings(Some(photo), restored) {
         if !lines.contains(&line) {
             lines.push(line);
         }

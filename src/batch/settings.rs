@@ -1,6 +1,7 @@
 //! What a run makes of every photo, as it is written down.
 
 use super::layer::{Layer, names};
+use super::possible::check_auto;
 use super::{BatchError, Naming, sha256, sha256_of_file};
 use crate::image::{DecodeOptions, EncodeOptions, MaskSource, OutputFormat};
 use crate::models::Model;
@@ -229,18 +230,18 @@ impl Settings {
     /// Refuses what can be refused before there is a photo.
     ///
     /// # Errors
-    /// As [`Task::check`], and those of building the sampler.
+    /// As [`Task::check`], and those of building the sampler; where a photo decides which one, those that all of them have.
     pub fn check_with(&self, catalog: &Catalog) -> Result<()> {
         self.task.check()?;
         if let Task::Restore(task) = &self.task {
             task.needs_operator()?;
         }
-        if self.sampling.sampler != "auto" {
-            let choice = Choice::of(&self.sampling.sampler, self.sampling.set.clone());
-            let steps = self.sampling.steps;
-            steps.map_or(choice.clone(), |steps| choice.with_steps(steps)).build(&catalog.samplers)?;
+        let Sampling { sampler, steps, set, .. } = &self.sampling;
+        if sampler == "auto" {
+            return check_auto(&self.task, &self.sampling, catalog);
         }
-        Ok(())
+        let choice = Choice::of(sampler, set.clone());
+        steps.map_or(choice.clone(), |steps| choice.with_steps(steps)).build(&catalog.samplers).map(drop)
     }
 
     /// What the outputs are called.

@@ -2,9 +2,9 @@
 
 use super::index::{Damaged, Index};
 use super::planned::Planned;
-use super::{BatchError, Name, Record, Shard, Status, folder, relative};
+use super::{BatchError, Name, Record, Shard, Status, Written, folder, relative};
 use crate::Result;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How far a batch is, by what lies on the disk. Other processes may be at work meanwhile.
@@ -12,9 +12,9 @@ use std::path::Path;
 pub struct Progress {
     /// Photos of all shards, as they were planned last; the number of records where no plan was left.
     pub planned: usize,
-    /// Of these, photos whose outputs are on the disk.
+    /// Of these, photos whose outputs are on the disk, made as the plan says.
     pub done: usize,
-    /// Of these, photos that failed.
+    /// Of these, photos that failed so.
     pub failed: usize,
     /// Photos with a record that the last plans do not hold.
     pub unplanned: usize,
@@ -52,7 +52,8 @@ impl Progress {
 /// Reads all manifests and plans of an output folder.
 ///
 /// What is planned is what the runs of the latest division (everything, or so many shards) set out to do. As long as some
-/// of its shards have not begun, their photos are known by number alone, or from plans of earlier divisions.
+/// of its shards have not begun, their photos are known by number alone, or from plans of earlier divisions. What was made with
+/// other settings, another model or another seed than its plan's is missing: the same run would make it anew.
 ///
 /// # Errors
 /// [`BatchError::NoRecord`] if `out` is no output folder of a batch; `Io`; [`BatchError::LaterVersion`].
@@ -60,84 +61,84 @@ pub fn status(out: &Path) -> Result<Progress> {
     status_with(out, |_| (), |_| ())
 }
 
-/// As [`status`], and tells the records of photos that failed, and the photos without a record or without the outputs that it
-/// names, both in the order of their relative paths.
+/// As [`status`], and tells the records of photos that failed, and the photos that are missing, both in the order of their
+/// relative paths.
 ///
 /// # Errors
 /// The same.
 pub fn status_with(out: &Path, mut failed: impl FnMut(Record), mut missing: impl FnMut(&Name)) -> Result<Progress> {
     let index = read(out)?;
-    let gone = without_outputs(out, &index)?;
-    let status = |key: &[u8]| index.get(key).map(|place| place.status).filter(|_| !gone.contains(key));
     let mut plans = folder::shards(&folder::plans(out))?;
     let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let latest = plans.iter().max_by_key(|(_, path)| written(path)).map(|(shard, _)| shard.division());
-    plans.sort_by_key(|(shard, _)| Some(shard.division()) != latest);
-    let mut names: BTreeMap<Vec<u8>, Name> = BTreeMap::new();
+    let newest = plans.iter().max_by_key(|(_, path)| written(path)).map(|(shard, _)| *shard);
+    // A shard that has not begun will be done as the one that began last.
+    let to_come = newest.map(|shard| Planned::read(out, shard, |_, _| Ok(()))).transpose()?.flatten();
+    let division = newest.map(Shard::division);
+    plans.sort_by_key(|(shard, _)| Some(shard.division()) != division);
+    let mut photos: BTreeMap<Vec<u8>, (Name, Option<Status>)> = BTreeMap::new();
     let mut shards = Vec::new();
     let mut total = 0;
     for (shard, _) in plans {
-        let is_latest = Some(shard.division()) == latest;
-        if !is_latest && names.len() >= total {
+        let is_latest = Some(shard.division()) == division;
+        if !is_latest && photos.len() >= total {
             break;
         }
         let mut of = ShardProgress { shard, planned: 0, done: 0, failed: 0 };
-        let head = Planned::read(out, shard, |name| {
-            let key = relative::key(name.path());
+        let head = Planned::read(out, shard, |own, line| {
+            let key = relative::key(line.input.path());
+            let is_wanted = |record: &Record| match (own, &to_come) {
+                (Some(own), Some(to_come)) if !is_latest && !own.is_like(to_come) => to_come.wants(record, None),
+                (own, _) => own.is_none_or(|own| own.wants(record, Some(&line))),
+            };
+            let record = index.get(&key).map(|place| index.record(place)).transpose()?.filter(is_wanted);
+            let status = record.and_then(|record| status_of(out, &record));
             of.planned += 1;
-            match status(&key) {
+            match status {
                 Some(Status::Done) => of.done += 1,
                 Some(Status::Failed) => of.failed += 1,
                 None => {}
             }
-            names.insert(key, name.clone());
+            photos.entry(key).or_insert((line.input, status));
+            Ok(())
         })?;
         if is_latest {
             total = total.max(head.map_or(0, |head| head.total));
             shards.push(of);
         }
     }
-    // Without a plan, nothing but the records says what there was to do.
-    let is_planned = |key: &[u8]| latest.is_none() || names.contains_key(key);
-    let mut progress = Progress {
-        planned: if latest.is_none() {
-            index.places().count()
-        } else {
-            total.max(shards.iter().map(|of| of.planned).sum())
-        },
-        done: 0,
-        failed: 0,
-        unplanned: 0,
+    let mut planned = total.max(shards.iter().map(|of| of.planned).sum());
+    if newest.is_none() {
+        // Nothing but the records says what there was to do.
+        for place in index.sorted(|_| true) {
+            let record = index.record(place)?;
+            let status = status_of(out, &record);
+            photos.insert(relative::key(record.input.path()), (record.input, status));
+        }
+        planned = photos.len();
+    }
+    let count = |status: Status| photos.values().filter(|(_, of)| *of == Some(status)).count();
+    let progress = Progress {
+        planned,
+        done: count(Status::Done),
+        failed: count(Status::Failed),
+        unplanned: index.places().filter(|(key, _)| !photos.contains_key(*key)).count(),
         shards,
         damaged: index.damaged.clone(),
     };
-    for (key, place) in index.places() {
-        match place.status {
-            _ if !is_planned(key) => progress.unplanned += 1,
-            Status::Done => progress.done += usize::from(!gone.contains(key)),
-            Status::Failed => progress.failed += 1,
+    for (key, (name, status)) in &photos {
+        match (status, index.get(key)) {
+            (Some(Status::Failed), Some(place)) => failed(index.record(place)?),
+            (None, _) => missing(name),
+            _ => {}
         }
     }
-    for place in index.sorted(|place| place.status == Status::Failed) {
-        let record = index.record(place)?;
-        if is_planned(&relative::key(record.input.path())) {
-            failed(record);
-        }
-    }
-    names.iter().filter(|(key, _)| status(key).is_none()).for_each(|(_, name)| missing(name));
     Ok(progress)
 }
 
-/// The keys of the photos that were done and of whose outputs one is not there any more.
-fn without_outputs(out: &Path, index: &Index) -> Result<HashSet<Vec<u8>>> {
-    let mut gone = HashSet::new();
-    for (key, place) in index.places().filter(|(_, place)| place.status == Status::Done) {
-        let record = index.record(place)?;
-        if record.outputs.iter().any(|output| out.join(output.name.path()).symlink_metadata().is_err()) {
-            gone.insert(key.to_vec());
-        }
-    }
-    Ok(gone)
+/// What a record says; `None` if it says that the photo is done, and an output is not there any more.
+fn status_of(out: &Path, record: &Record) -> Option<Status> {
+    let is_there = |output: &Written| out.join(output.name.path()).symlink_metadata().is_ok();
+    (record.status == Status::Failed || record.outputs.iter().all(is_there)).then_some(record.status)
 }
 
 /// All manifests of a folder.

@@ -109,7 +109,7 @@ impl<'a> Halt<'a> {
 }
 
 /// Whether memory, disk space, a device or time was lacking: worth another try elsewhere.
-pub(super) fn lacks_resources(error: &Error) -> bool {
+pub fn lacks_resources(error: &Error) -> bool {
     match error {
         Error::Image(error) => error.is_resource(),
         Error::Io { source, .. } => source.kind() == ErrorKind::OutOfMemory || is_full_kind(source.kind()),
@@ -183,6 +183,8 @@ pub struct Summary {
     pub left: usize,
     /// Of the photos that failed, those that lacked memory, disk space or time.
     pub resources: usize,
+    /// Of the photos that failed, those that are left until someone decides: a retry leaves them again.
+    pub undecided: usize,
     /// Why the run ended before its time.
     pub stopped: Option<Stopped>,
     /// The photos that failed, by what was wrong with them.

@@ -2,7 +2,8 @@
 //!
 //! Every object begins with `"schema": 1` and its `"event"`: `start` once, `step` after every step, `file` for every
 //! picture written, and at the end either `summary` or `error`. `evaluate` has `plan` once in the place of `start`, and
-//! `record` for every method on every measurement. `batch` has no steps, and the record of a photo in `file`, or `skipped` or `refused`
+//! `record` for every method on every measurement. `likelihood` has `file` for every image that was measured, and `failed` for
+//! one that could not be. `batch` has no steps, and the record of a photo in `file`, or `skipped` or `refused`
 //! for one that is left as it is; its plan has `plan`
 //! for every photo and `total` at the end, its status `failed` and `missing` for photos and `status` at the end.
 
@@ -33,6 +34,30 @@ pub(crate) enum Event<'a> {
     File(Box<Written<'a>>),
     #[serde(rename = "file")]
     Drawn(Box<Drawn<'a>>),
+    #[serde(rename = "start")]
+    Measuring(Box<Measuring<'a>>),
+    #[serde(rename = "file")]
+    Likely(Box<Likely>),
+    /// An image that could not be measured.
+    #[serde(rename = "failed")]
+    Unmeasured {
+        input: Name,
+        #[serde(skip_serializing_if = "is_false")]
+        lossy_name: bool,
+        message: String,
+    },
+    #[serde(rename = "summary")]
+    LikelihoodSummary {
+        images: usize,
+        dry_run: bool,
+        /// Mean over the images, and its standard error as that of a sample of them.
+        bits_per_dimension: Option<f64>,
+        standard_error: Option<f64>,
+        /// Of a dry run.
+        estimated_seconds: Option<f64>,
+        seconds: f64,
+        exit_code: u8,
+    },
     Plan {
         runs: usize,
         recorded: usize,
@@ -233,6 +258,54 @@ pub(crate) struct Drawn<'a> {
     pub(crate) evaluations: Option<usize>,
     /// Seconds of sampling that went into this picture; `null` for the sheet.
     pub(crate) seconds: Option<f64>,
+    /// Largest resident memory of the process so far, in bytes; `null` where the system does not say.
+    pub(crate) peak_memory: Option<u64>,
+}
+
+/// Images that are about to be measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measuring<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) command: &'static str,
+    pub(crate) images: Vec<Name>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    #[serde(flatten)]
+    pub(crate) engine: Engine<'a>,
+    pub(crate) seed: u64,
+    /// Random probes; `null` for an exact trace.
+    pub(crate) probes: Option<usize>,
+    pub(crate) probe_kind: &'static str,
+    pub(crate) tolerance: f64,
+    pub(crate) sigma_min: f64,
+    pub(crate) sigma_max: f64,
+    pub(crate) draws: usize,
+    pub(crate) dequantized: bool,
+}
+
+/// An image that was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Likely {
+    pub(crate) input: Name,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) lossy_name: bool,
+    /// Size of what was measured, and its numbers per pixel.
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) channels: usize,
+    /// Values that a number can have.
+    pub(crate) levels: usize,
+    /// Of the run.
+    pub(crate) seed: u64,
+    pub(crate) bits_per_dimension: f64,
+    /// Of the bits; `null` for one probe.
+    pub(crate) standard_error: Option<f64>,
+    /// In nats, of the whole image in [-1, 1].
+    pub(crate) log_density: f64,
+    /// Network evaluations of all draws, and applications of their pullbacks.
+    pub(crate) evaluations: usize,
+    pub(crate) pullbacks: usize,
+    pub(crate) seconds: f64,
     /// Largest resident memory of the process so far, in bytes; `null` where the system does not say.
     pub(crate) peak_memory: Option<u64>,
 }

@@ -99,7 +99,7 @@ mod tests {
             (Error::Model { model: "m".into(), reason: "is damaged".into() }, ExitCode::Model),
             (Error::Pickle { model: "m.pt".into(), command: "convert".into() }, ExitCode::Usage),
             (Error::Device { device: "cuda:0".into(), reason: "none".into() }, ExitCode::Resources),
-            (Error::Memory { needs: "2".into(), limit: "1".into(), advice: "-".into() }, ExitCode::Usage),
+            (Error::Memory { needs: 2, limit: 1, advice: "-".into() }, ExitCode::Usage),
             (
                 Error::Cache { path: "m".into(), needs: 5, source: io::ErrorKind::PermissionDenied.into() },
                 ExitCode::Resources,

@@ -6,6 +6,11 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// How often who waits looks whether a signal has arrived.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Number of the signal that arrived; 0 if none.
 static ARRIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
@@ -32,6 +37,27 @@ pub(crate) fn listen() {
 /// [`Error::Interrupted`] once a signal has arrived.
 pub(crate) fn check() -> Result<()> {
     if ARRIVED.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Error::Interrupted) }
+}
+
+/// What `work` comes to, or [`Error::Interrupted`] as soon as a signal arrives, however long `work` waits for others: it goes on
+/// until the process ends, and must leave nothing behind then.
+pub(crate) fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (sender, receiver) = sync_channel(1);
+    let worker = std::thread::spawn(move || {
+        // After a signal nobody takes it.
+        let _ = sender.send(work());
+    });
+    loop {
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Timeout) => check()?,
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    match worker.join() {
+        Err(panic) => std::panic::resume_unwind(panic),
+        Ok(()) => unreachable!("it sends before it ends"),
+    }
 }
 
 /// The signal that arrived, if one has.

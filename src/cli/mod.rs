@@ -20,6 +20,7 @@ mod failure;
 mod flags;
 mod inpaint;
 mod interrupt;
+mod likelihood;
 mod models;
 mod operators;
 mod outputs;
@@ -146,6 +147,7 @@ enum Command {
     Sample(Box<sample::Sample>),
     Train(Box<train::Train>),
     Samplers(samplers::Samplers),
+    Likelihood(Box<likelihood::Likelihood>),
     Evaluate(evaluate::Evaluate),
     Operators(operators::Operators),
     Models(models::Models),
@@ -213,6 +215,10 @@ fn run_with(arguments: &[OsString], catalog: &Catalog) -> ExitCode {
         Command::Train(arguments) => {
             let session = session_of(arguments.json);
             (session.events, train::run(arguments, session))
+        }
+        Command::Likelihood(arguments) => {
+            let session = session_of(arguments.json);
+            (session.events, likelihood::run(arguments, session))
         }
         Command::Samplers(arguments) => (silent, samplers::run(arguments, catalog)),
         Command::Evaluate(arguments) => {

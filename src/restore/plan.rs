@@ -150,7 +150,6 @@ pub(super) fn prepare<'a>(
         }
         let needed = memory(window, options.samples);
         if needed > limit {
-            let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
             let advice = if fitted.is_none() && memory(LEAST_WINDOW, options.samples) <= limit {
                 format!("--tile {LEAST_WINDOW} makes it fit; draw fewer samples, or allow more with --memory")
             } else if options.samples > 1 {
@@ -158,7 +157,7 @@ pub(super) fn prepare<'a>(
             } else {
                 "allow more with --memory".into()
             };
-            return Err(Error::Memory { needs: mebibytes(needed), limit: mebibytes(limit), advice });
+            return Err(Error::Memory { needs: needed, limit, advice });
         }
     }
 

@@ -1,8 +1,8 @@
 //! What is to be done with a photo.
 
-use super::{Case, Restoration, RestoreOptions, Restored};
+use super::{Case, Plan, Restoration, RestoreOptions, Restored};
 use crate::Result;
-use crate::image::{Mask, Photo};
+use crate::image::{EncodeOptions, Mask, OutputFormat, Photo};
 use crate::models::Model;
 
 /// What is to be done with a photo: made by a [`Task`](super::Task), or by hand.
@@ -29,6 +29,28 @@ impl Work {
             Self::Holes(_) => photo,
             Self::Whole(case) => &case.canvas,
         }
+    }
+
+    /// Lines that the user should know before anything is drawn, each once: of the photo, what it becomes, the mask and the plan,
+    /// and what the formats in which the result is written cannot hold.
+    pub fn remarks(
+        &self,
+        photo: &Photo,
+        plan: &Plan,
+        formats: &[OutputFormat],
+        encoding: &EncodeOptions,
+    ) -> Vec<String> {
+        let canvas = self.canvas(photo);
+        let of_mask = self.mask().map_or(&[][..], Mask::warnings);
+        let known = photo.warnings().iter().chain(canvas.warnings()).chain(of_mask).chain(&plan.warnings).cloned();
+        let lost = formats.iter().flat_map(|&format| canvas.encode_warnings(format, encoding));
+        let mut remarks: Vec<String> = Vec::new();
+        for remark in known.chain(lost) {
+            if !remarks.contains(&remark) {
+                remarks.push(remark);
+            }
+        }
+        remarks
     }
 
     /// Lines about samples that look wrong, see [`Restored::warnings`] and [`Restored::warnings_of_whole`]; `photo` is `None`

@@ -22,6 +22,7 @@
 mod anneal;
 mod ddim;
 mod ddpm;
+pub(crate) mod dormand_prince;
 mod dpmpp;
 mod heun;
 mod langevin;

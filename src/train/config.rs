@@ -27,7 +27,8 @@ pub struct TrainConfig {
     /// Numbers in which products are taken, `f32` or `bf16`; default f32.
     #[serde(default)]
     pub precision: PrecisionName,
-    /// Where examples come from.
+    /// Where examples come from; a run in memory needs to say nothing.
+    #[serde(default)]
     pub data: DataConfig,
     /// What is trained.
     #[serde(default)]
@@ -283,6 +284,9 @@ impl TrainConfig {
         }
         let mut config: Self = table.try_into().map_err(invalid)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        if config.data.folder.as_os_str().is_empty() {
+            return refuse("data.folder", "empty", "a folder of photos");
+        }
         config.data.folder = folder.join(&config.data.folder);
         config.data.validation = config.data.validation.map(|validation| folder.join(validation));
         config.check()?;
@@ -307,6 +311,9 @@ impl TrainConfig {
         whole("data.patch", self.data.patch as u64, 1, 1024)?;
         number("data.rescale", self.data.rescale, 1.0, 16.0)?;
         number("data.reuse", self.data.reuse, 1e-3, 1e6)?;
+        if self.data.sheet && self.data.rescale != 1.0 {
+            return refuse("data.rescale", self.data.rescale, "1 for the images of a sheet");
+        }
         whole("optimiser.batch", self.optimiser.batch as u64, 1, 1 << 16)?;
         whole("optimiser.accumulate", self.optimiser.accumulate as u64, 1, 1 << 16)?;
         number("optimiser.learning_rate.rate", self.optimiser.learning_rate.rate, 0.0, 10.0)?;

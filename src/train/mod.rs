@@ -9,7 +9,7 @@
 //! | part | what it is |
 //! | --- | --- |
 //! | [`TrainConfig`] | all that the result depends on |
-//! | [`Photos`], [`Examples`] | a folder, and the patches it gives |
+//! | [`Examples`], [`Data`] | what is trained on and measured on: the [`Patches`] of a folder of [`Photos`], or anything in memory |
 //! | [`Objective`] | what is lost, as a function of denoised images: [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
 //! | [`Learner`] | a network that gives the gradient of its parameters |
 //! | [`State`] | where a run stands, as a file |
@@ -22,6 +22,7 @@ mod average;
 mod batches;
 mod config;
 mod denoising;
+mod examples;
 mod initial;
 mod journal;
 mod learner;
@@ -41,12 +42,13 @@ pub use config::{
     CheckpointConfig, ModelConfig, ObjectiveConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig,
 };
 pub use denoising::{Denoising, Weight};
+pub use examples::{Data, Examples};
 pub use initial::initial_parameters;
 pub use journal::{Journal, Line, Progress, Validation};
 pub use learner::{FusedLearner, Learner, LossOfOutputs};
 pub use levels::NoiseLevels;
 pub use objective::{Draw, Loss, LossOf, Objective};
-pub use photos::{DataConfig, Examples, Photos};
+pub use photos::{DataConfig, Patches, Photos};
 pub use rate::LearningRate;
 pub use run::{End, Training};
 pub use state::{State, checkpoints};

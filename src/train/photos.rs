@@ -1,5 +1,6 @@
 //! A folder of photos as an endless sequence of examples.
 
+use super::examples::Examples;
 use crate::digest::{number, sha256};
 use crate::image::{DecodeOptions, ImageError, Photo, Region};
 use crate::{Error, Result};
@@ -16,9 +17,9 @@ use tweedie_operators::{Rng, Site};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A folder of photos of any size, with those in its folders; relative to the configuration.
+    /// A folder of photos of any size, with those in its folders, or one photo; relative to the configuration.
     pub folder: PathBuf,
-    /// A folder of photos to validate on; relative to the configuration. By default some of `folder`.
+    /// Photos to validate on, as `folder`; relative to the configuration. By default some of `folder`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
     /// Photos of `folder` that are never trained on, where there is no folder for it; default 4.
@@ -27,6 +28,9 @@ pub struct DataConfig {
     /// Side of the square patches that are cut out, in pixels; default 64.
     #[serde(default = "patch")]
     pub patch: usize,
+    /// Whether every photo is a sheet of images of a patch's size, side by side: patches are whole ones of them then.
+    #[serde(default)]
+    pub sheet: bool,
     /// Whether half of the patches are mirrored from left to right; default true.
     #[serde(default = "yes")]
     pub flip: bool,
@@ -42,6 +46,34 @@ pub struct DataConfig {
     /// Bytes of decoded photos that are held; default 2 GiB.
     #[serde(default = "memory")]
     pub memory: u64,
+}
+
+impl DataConfig {
+    /// Where a square of `side` pixels begins on a line of `size`, for a number in [0, 1).
+    pub(super) fn start(&self, share: f64, size: usize, side: usize) -> usize {
+        match self.sheet {
+            false => ((share * (size - side + 1) as f64) as usize).min(size - side),
+            true => (share * (size / side) as f64) as usize * side,
+        }
+    }
+}
+
+impl Default for DataConfig {
+    /// No folder: the examples of a run in memory.
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            validation: None,
+            held_out: held_out(),
+            patch: patch(),
+            sheet: false,
+            flip: yes(),
+            turn: false,
+            rescale: one(),
+            reuse: reuse(),
+            memory: memory(),
+        }
+    }
 }
 
 fn held_out() -> usize {
@@ -289,41 +321,22 @@ struct Source {
 
 /// Example number k of a folder, for any k: a patch that the seed and k decide.
 #[derive(Debug)]
-pub struct Examples {
+pub struct Patches {
     source: Arc<Source>,
     current: Option<Arc<Decoded>>,
     /// The shelf after it, being decoded: its first example.
     next: Option<(u64, JoinHandle<Decoded>)>,
     /// Photos that could not be decoded, with the reason.
-    pub failed: Vec<(PathBuf, String)>,
+    failed: Vec<(PathBuf, String)>,
 }
 
-impl Examples {
+impl Patches {
     /// Patches of these photos with so many channels, 1 or 3.
     pub fn new(photos: Photos, config: &DataConfig, channels: usize, seed: u64) -> Self {
         let sizes = photos.entries.iter().map(|entry| entry.pixels).collect();
         let shelves = Shelves { sizes, config: config.clone(), seed: number(&[b"examples", &seed.to_le_bytes()]) };
         let source = Arc::new(Source { photos, shelves, channels });
         Self { source, current: None, next: None, failed: Vec::new() }
-    }
-
-    /// Examples `first` to `first + count`.
-    ///
-    /// # Shapes
-    /// Returns `[count, C, patch, patch]`, pixels in [-1, 1]
-    /// # Errors
-    /// `Config` if no photo of a shelf can be decoded.
-    pub fn batch(&mut self, first: u64, count: usize) -> Result<Tensor> {
-        let shelves = (first..first + count as u64).map(|k| self.shelf(k)).collect::<Result<Vec<_>>>()?;
-        let draws = Rng::new(self.source.shelves.seed, first..first + count as u64)
-            .uniform((count, 1, 1, DRAWS), &Device::Cpu)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        let (draws, _) = draws.as_chunks::<DRAWS>();
-        let patch =
-            |(decoded, draws): (&Arc<Decoded>, &[f32; DRAWS])| self.source.patch(decoded, &draws.map(f64::from));
-        let patches: Vec<Tensor> = shelves.par_iter().zip(draws).map(patch).collect::<Result<_>>()?;
-        Ok(Tensor::cat(&patches, 0)?)
     }
 
     /// The decoded shelf of example `k`.
@@ -361,6 +374,26 @@ impl Examples {
         let decoded = Arc::new(decoded);
         self.current = Some(Arc::clone(&decoded));
         Ok(decoded)
+    }
+}
+
+impl Examples for Patches {
+    /// `[count, C, patch, patch]`; `Config` if no photo of a shelf can be decoded.
+    fn batch(&mut self, first: u64, count: usize) -> Result<Tensor> {
+        let shelves = (first..first + count as u64).map(|k| self.shelf(k)).collect::<Result<Vec<_>>>()?;
+        let draws = Rng::new(self.source.shelves.seed, first..first + count as u64)
+            .uniform((count, 1, 1, DRAWS), &Device::Cpu)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let (draws, _) = draws.as_chunks::<DRAWS>();
+        let patch =
+            |(decoded, draws): (&Arc<Decoded>, &[f32; DRAWS])| self.source.patch(decoded, &draws.map(f64::from));
+        let patches: Vec<Tensor> = shelves.par_iter().zip(draws).map(patch).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&patches, 0)?)
+    }
+
+    fn take_failed(&mut self) -> Vec<(PathBuf, String)> {
+        std::mem::take(&mut self.failed)
     }
 }
 
@@ -402,7 +435,7 @@ impl Source {
         // Half of the factors are 1, the others even in their logarithm.
         let factor = config.rescale.powf((2.0 * factor - 1.0).max(0.0));
         let side = ((config.patch as f64 * factor).round() as usize).clamp(config.patch, least);
-        let start = |draw: f64, size: usize| ((draw * (size - side + 1) as f64) as usize).min(size - side);
+        let start = |draw: f64, size: usize| config.start(draw, size, side);
         let (y, x) = (start(up, photo.height()), start(left, photo.width()));
         // Of the three equal channels of a grey photo the first.
         let region = Region { x, y, width: side, height: side };

@@ -4,11 +4,11 @@ use super::average;
 use super::batches::Batches;
 use super::config::TrainConfig;
 use super::denoising::Denoising;
+use super::examples::Data;
 use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
 use super::learner::{FusedLearner, Learner, gradients};
 use super::objective::Objective;
-use super::photos::{Examples, Photos};
 use super::report::{Page, keep_few, write_pictures};
 use super::state::{State, adam_options, checkpoints};
 use super::subject::Subject;
@@ -53,11 +53,27 @@ pub enum End {
 }
 
 impl Training {
-    /// Prepares a run in `folder`: from the newest checkpoint there with `resume`, from the beginning otherwise.
+    /// Prepares a run in `folder` on the photos of the configuration: from the newest checkpoint there with `resume`, from the
+    /// beginning otherwise.
     ///
     /// # Errors
     /// `Config` if the folder has a run and `resume` is false, or another one; and those of reading photos and networks.
     pub fn open(config: TrainConfig, folder: &Path, options: &ModelOptions, resume: bool) -> Result<Self> {
+        let data = |config: &TrainConfig, subject: &Subject| Data::of_photos(config, &subject.network);
+        Self::open_with(config, data, folder, options, resume)
+    }
+
+    /// The same on other data, which `data` makes for the configuration and the network: examples in memory, say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and those of `data`.
+    pub fn open_with(
+        config: TrainConfig,
+        data: impl FnOnce(&TrainConfig, &Subject) -> Result<Data>,
+        folder: &Path,
+        options: &ModelOptions,
+        resume: bool,
+    ) -> Result<Self> {
         config.check()?;
         let failed = |source| Error::Io { path: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -70,41 +86,18 @@ impl Training {
             });
         }
         let (subject, initial) = Subject::of(&config.model)?;
-        let stride = subject.network.stride();
-        if !config.data.patch.is_multiple_of(stride) {
-            return Err(Error::Config {
-                name: "data.patch".into(),
-                got: config.data.patch.to_string(),
-                expected: format!("a multiple of {stride}, the stride of the network"),
-            });
-        }
-        let mut photos = Photos::open(&config.data.folder, config.data.patch)?;
-        let skipped = std::mem::take(&mut photos.skipped);
-        let data = photos.digest();
-        let held_out = match &config.data.validation {
-            Some(folder) => Photos::open(folder, config.data.patch)?,
-            None if config.data.held_out == 0 || config.data.held_out >= photos.len() => {
-                return Err(Error::Config {
-                    name: "data.held_out".into(),
-                    got: config.data.held_out.to_string(),
-                    expected: format!("1 to {} of the {} photos", photos.len().saturating_sub(1), photos.len()),
-                });
-            }
-            None => photos.hold_out(config.data.held_out, config.seed),
-        };
-        let channels = subject.network.channels;
-        let held_out = HeldOut::new(&held_out.decode()?, &config, channels, stride)?;
+        let data = data(&config, &subject)?;
         let state = match found {
             Some((_, path)) => State::read(&path, &config)?,
             None => {
                 let drawn = || initial_parameters(&subject.network, number(&[b"network", &config.seed.to_le_bytes()]));
-                State::new(initial.map_or_else(drawn, Ok)?, &config, data.clone())
+                State::new(initial.map_or_else(drawn, Ok)?, &config, data.digest.clone())
             }
         };
-        if state.data != data {
+        if state.data != data.digest {
             return Err(Error::Config {
                 name: format!("data.folder {}", config.data.folder.display()),
-                got: "other photos than those that the run began with".into(),
+                got: "other data than those that the run began with".into(),
                 expected: "the same, or a folder of its own for a run with others".into(),
             });
         }
@@ -118,12 +111,12 @@ impl Training {
             step: state.step,
             steps: config.steps,
             parameters: state.parameters.values().map(Vec::len).sum(),
-            photos: photos.len(),
-            pixels: photos.pixels(),
+            photos: data.count,
+            pixels: data.pixels,
             time: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
         })?;
-        let examples = Examples::new(photos, &config.data, channels, config.seed);
         let first = state.step * config.examples();
+        let Data { examples, held_out, skipped, .. } = data;
         let batches = Batches::new(examples, first, config.optimiser.batch);
         let objective = config.objective.objective();
         let (folder, options) = (folder.to_path_buf(), options.clone());
@@ -299,7 +292,7 @@ impl Training {
         let denoiser = model.denoiser();
         let (mut validation, shown) =
             self.held_out.measure(denoiser, &self.objective, &self.config, self.state.step)?;
-        let samples = draw(denoiser, self.subject.network.channels, &self.config)?;
+        let samples = draw(denoiser, &self.held_out.examples, &self.config)?;
         write_pictures(&self.folder, &mut validation, &shown, samples.as_ref())?;
         Ok(validation)
     }

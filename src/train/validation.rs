@@ -1,4 +1,4 @@
-//! What a network in training has learned, on photos it has not seen.
+//! What a network in training has learned, on images it has not seen.
 
 use super::config::TrainConfig;
 use super::journal::Validation;
@@ -15,6 +15,9 @@ use tweedie_operators::Rng;
 const SEED: u64 = 0x7765;
 /// Held-out examples whose loss is taken.
 const EXAMPLES: usize = 64;
+
+/// Images of a sheet that are denoised.
+const SHEET: usize = 64;
 
 /// Held-out photos that are shown in pictures.
 const SHOWN: usize = 4;
@@ -41,39 +44,39 @@ pub struct Denoised {
     pub psnr: f64,
 }
 
-/// Squares from the middle of held-out photos.
+/// Images that are never trained on.
 #[derive(Debug)]
 pub struct HeldOut {
-    /// `[1, C, side, side]` each, pixels in [-1, 1].
+    /// To be denoised at the noise levels of the configuration: `[1, C, H, W]` each, pixels in [-1, 1].
     pub crops: Vec<Tensor>,
-    /// `[N, C, patch, patch]`
-    examples: Tensor,
+    /// Those whose loss is taken: `[N, C, H, W]` of the size that is trained on.
+    pub examples: Tensor,
 }
 
 impl HeldOut {
-    /// The middles of these photos.
+    /// The middles of these photos, and patches of them.
     ///
     /// # Errors
     /// Those of tensor operations.
-    pub fn new(photos: &[Photo], config: &TrainConfig, channels: usize, stride: usize) -> Result<Self> {
+    pub fn of_photos(photos: &[Photo], config: &TrainConfig, channels: usize, stride: usize) -> Result<Self> {
         let square = |photo: &Photo, side: usize, (y, x): (f64, f64)| -> Result<Tensor> {
-            let side = side.min(photo.width()).min(photo.height());
-            let at = |share: f64, size: usize| (share * (size - side) as f64) as usize;
-            let region = Region { x: at(x, photo.width()), y: at(y, photo.height()), width: side, height: side };
-            let photo = if channels == 1 {
-                photo.in_grey().tensor(region, &Device::Cpu)?
-            } else {
-                photo.tensor(region, &Device::Cpu)?
-            };
-            Ok(photo.narrow(1, 0, channels)?)
+            let side = side.min(photo.width()).min(photo.height()) / stride * stride;
+            let (y, x) = (config.data.start(y, photo.height(), side), config.data.start(x, photo.width(), side));
+            let region = Region { x, y, width: side, height: side };
+            let photo = if channels == 1 { &photo.in_grey() } else { photo };
+            Ok(photo.tensor(region, &Device::Cpu)?.narrow(1, 0, channels)?)
         };
-        let side = config.validation.crop / stride * stride;
-        let crops = photos.iter().map(|photo| square(photo, side, (0.5, 0.5))).collect::<Result<Vec<_>>>()?;
-        let example = |k: usize| {
-            // Places that fill a square evenly: multiples of the plastic number's powers (Roberts, 2018).
+        // Places that fill a square evenly: multiples of the powers of the plastic number.
+        let place = |k: usize| {
             let share = |root: f64| (0.5 + k as f64 * root).fract();
-            square(&photos[k % photos.len()], config.data.patch, (share(0.754_877_666), share(0.569_840_291)))
+            (share(0.754_877_666), share(0.569_840_291))
         };
+        let crops: Result<Vec<Tensor>> = match config.data.sheet {
+            false => photos.iter().map(|photo| square(photo, config.validation.crop, (0.5, 0.5))).collect(),
+            true => (0..SHEET).map(|k| square(&photos[k % photos.len()], config.data.patch, place(k))).collect(),
+        };
+        let crops = crops?;
+        let example = |k: usize| square(&photos[k % photos.len()], config.data.patch, place(k));
         let examples = (0..EXAMPLES).map(example).collect::<Result<Vec<_>>>()?;
         Ok(Self { crops, examples: Tensor::cat(&examples, 0)? })
     }
@@ -92,7 +95,7 @@ impl HeldOut {
         let mut psnr = Vec::new();
         let show = |clean: &Tensor| Shown { clean: clean.clone(), levels: Vec::new() };
         let mut shown: Vec<Shown> = self.crops.iter().take(SHOWN).map(show).collect();
-        for &sigma in &config.validation.sigmas {
+        for &sigma in config.validation.sigmas.iter().filter(|_| !self.crops.is_empty()) {
             let mut sum = 0.0;
             for (index, clean) in self.crops.iter().enumerate() {
                 let noisy = noisy(clean, sigma, index)?;
@@ -106,7 +109,8 @@ impl HeldOut {
             }
             psnr.push((sigma, sum / self.crops.len() as f64));
         }
-        let draw = objective.draw(&self.examples, &mut Rng::new(SEED, 0..EXAMPLES as u64))?;
+        let count = self.examples.dim(0)? as u64;
+        let draw = objective.draw(&self.examples, &mut Rng::new(SEED, 0..count))?;
         let mut denoised = Vec::with_capacity(draw.sigmas.len());
         for (index, &sigma) in draw.sigmas.iter().enumerate() {
             denoised.push(denoiser.denoise(&draw.x.narrow(0, index, 1)?, sigma)?);
@@ -117,22 +121,24 @@ impl HeldOut {
     }
 }
 
-/// Images drawn from a prior along the probability-flow ODE, from noise that is the same every time; `None` for none, or if
-/// the network is not yet one that can be followed: a number of them is none.
+/// Images drawn from a prior along the probability-flow ODE, from noise that is the same every time, of the size of `examples`
+/// or of the configuration's. `None` for none, where examples are points and no images, and if the network is not yet one
+/// that can be followed: a number of them is none.
 ///
 /// # Shapes
-/// `[N, C, side, side]`, pixels about [-1, 1]
+/// `[N, C, H, W]`, pixels about [-1, 1]
 /// # Errors
 /// Those of the denoiser.
-pub(super) fn draw(denoiser: &dyn Denoiser, channels: usize, config: &TrainConfig) -> Result<Option<Tensor>> {
+pub(super) fn draw(denoiser: &dyn Denoiser, examples: &Tensor, config: &TrainConfig) -> Result<Option<Tensor>> {
     let count = config.validation.samples;
-    if count == 0 {
+    let (_, channels, height, width) = examples.dims4()?;
+    if count == 0 || height * width == 1 {
         return Ok(None);
     }
-    let side = config.validation.sample_size.unwrap_or(config.data.patch);
+    let (height, width) = config.validation.sample_size.map_or((height, width), |side| (side, side));
     let range = denoiser.sigma_range();
     let mut rng = Rng::new(SEED, 0..count as u64);
-    let noise = rng.normal((count, channels, side, side), &Device::Cpu)?.affine(*range.end(), 0.0)?;
+    let noise = rng.normal((count, channels, height, width), &Device::Cpu)?.affine(*range.end(), 0.0)?;
     let sigmas = Named::KARRAS.sigmas(LEVELS, RHO, &range);
     match heun(denoiser, noise, &sigmas, &Churn::NONE, &mut rng, &mut |_: &Step<'_>| Ok(())) {
         Ok(samples) => Ok(Some(samples)),

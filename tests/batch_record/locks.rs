@@ -1,6 +1,6 @@
 //! Who may work on a folder, and that nothing is done twice.
 
-use super::{Place, child, run, task, timeless};
+use super::{INTENT, Place, child, run, task, timeless};
 use std::time::Duration;
 use tweedie::Error;
 use tweedie::batch::{FolderLock, Shard, merge, status};
@@ -113,7 +113,7 @@ fn take_part() -> bool {
     let lock = FolderLock::acquire(&out, shard, Duration::from_secs(60), &mut |_| Ok(())).unwrap();
     let plan = super::plan(&selection, &super::Masks::None, super::Unpaired::Refuse, &out, shard).unwrap();
     let manifest = super::Manifest::open(&lock).unwrap();
-    manifest.begin(&plan, false).unwrap();
+    manifest.begin(&plan, &INTENT, false).unwrap();
     for item in &plan.items {
         if let super::Decision::Do(_) =
             manifest.decide(item, &plan.outputs(item), super::WANTED, super::Policy::default()).unwrap()

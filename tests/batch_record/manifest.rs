@@ -1,6 +1,6 @@
 //! The record survives what happens to its file, and what it says is compared with what is there.
 
-use super::{Dice, Place, WANTED, child, failure, files, lock, names, run, run_with, task, timeless, work};
+use super::{Dice, INTENT, Place, WANTED, child, failure, files, lock, names, run, run_with, task, timeless, work};
 use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
 use std::process::Stdio;
@@ -390,7 +390,7 @@ fn files_that_no_batch_wrote_are_not_replaced() {
     place.write("out/b.png", "someone's");
     let lock = lock(&place.out(), Shard::All);
     let manifest = Manifest::open(&lock).unwrap();
-    let text = manifest.begin(&place.plan(), false).unwrap_err().to_string();
+    let text = manifest.begin(&place.plan(), &INTENT, false).unwrap_err().to_string();
     assert_eq!(
         text,
         format!(
@@ -398,9 +398,9 @@ fn files_that_no_batch_wrote_are_not_replaced() {
             place.path("out/b.png").display()
         )
     );
-    manifest.begin(&place.plan(), true).unwrap();
+    manifest.begin(&place.plan(), &INTENT, true).unwrap();
     // Now it was meant to be written: the next run takes it for what a stopped run left.
-    manifest.begin(&place.plan(), false).unwrap();
+    manifest.begin(&place.plan(), &INTENT, false).unwrap();
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn fault_64_a_killed_process_loses_no_line_that_it_promised() {
                 .unwrap();
         let lock = lock(&folder.join("out"), Shard::All);
         let manifest = Manifest::open(&lock).unwrap();
-        manifest.begin(&plan, false).unwrap();
+        manifest.begin(&plan, &INTENT, false).unwrap();
         for item in plan.items.iter().cycle() {
             let decision = manifest.decide(item, &plan.outputs(item), WANTED, POLICY).unwrap();
             if decision == Decision::Done {

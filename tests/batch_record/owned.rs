@@ -1,9 +1,9 @@
 //! What is no batch's, or somebody's by now, is replaced by force only, whatever the record says of its photo.
 
-use super::{Place, WANTED, failure, lock, run, work};
+use super::{INTENT, Place, WANTED, failure, lock, run, work};
 use std::path::Path;
 use tweedie::batch::{
-    Cause, Decision, Item, Manifest, Naming, Plan, Policy, Record, Shard, Status, Wanted, Written, sha256,
+    Cause, Decision, Intent, Item, Manifest, Naming, Plan, Policy, Record, Shard, Status, Wanted, Written, sha256,
 };
 
 const OTHER: Wanted<'static> = Wanted { options_hash: "other", ..WANTED };
@@ -30,7 +30,7 @@ fn jpeg() -> Naming {
 fn decide(place: &Place, plan: &Plan, wanted: Wanted<'_>, policy: Policy) -> Decision {
     let lock = lock(&place.out(), Shard::All);
     let manifest = Manifest::open(&lock).unwrap();
-    manifest.begin(plan, policy.force).unwrap();
+    manifest.begin(plan, &Intent { wanted, ..INTENT }, policy.force).unwrap();
     manifest.decide(&plan.items[0], &plan.outputs(&plan.items[0]), wanted, policy).unwrap()
 }
 
@@ -102,7 +102,7 @@ fn a_plan_frees_the_names_that_it_meant_to_write_alone() {
     std::fs::create_dir(place.out()).unwrap();
     let begin = |naming: Naming| {
         let lock = lock(&place.out(), Shard::All);
-        Manifest::open(&lock).unwrap().begin(&named(&place, naming), false).map_err(|error| error.to_string())
+        Manifest::open(&lock).unwrap().begin(&named(&place, naming), &INTENT, false).map_err(|error| error.to_string())
     };
     begin(Naming::default()).unwrap();
     place.write("out/a.jpg", "mine");

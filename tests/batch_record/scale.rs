@@ -1,6 +1,6 @@
 //! Many photos.
 
-use super::{Decision, Manifest, Place, Policy, WANTED, lock, work};
+use super::{Decision, INTENT, Manifest, Place, Policy, WANTED, lock, work};
 use std::time::Instant;
 use tweedie::batch::{Shard, merge, status};
 
@@ -40,7 +40,7 @@ fn fault_70_many_photos_take_little_time_and_memory() {
     let lock = lock(&place.out(), Shard::All);
     let (begun, before) = (Instant::now(), memory());
     let manifest = Manifest::open(&lock).unwrap();
-    manifest.begin(&plan, false).unwrap();
+    manifest.begin(&plan, &INTENT, false).unwrap();
     step("begin", begun, before);
     // One output stands for all: the record is what grows.
     let model = work(&plan, &plan.items[0], &place.out());

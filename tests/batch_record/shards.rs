@@ -1,8 +1,9 @@
 //! Any division is disjoint, covers everything, and leaves the same.
 
-use super::{Dice, Place, files, names, run, timeless};
+use super::{Dice, INTENT, Place, WANTED, failure, files, lock, names, run, timeless, work};
 use std::collections::{BTreeMap, BTreeSet};
-use tweedie::batch::{Shard, merge, status, status_with};
+use std::path::PathBuf;
+use tweedie::batch::{Intent, Item, Manifest, Progress, Record, Shard, Wanted, merge, seed, status, status_with};
 
 /// All shards of a division.
 fn division(by_slice: bool, count: u32) -> Vec<Shard> {
@@ -237,4 +238,87 @@ fn status_counts_what_is_done_failed_and_missing() {
     run(&one, &out, Shard::All, usize::MAX);
     let progress = status(&out).unwrap();
     assert_eq!((progress.planned, progress.done, progress.unplanned), (1, 1, 40));
+}
+
+/// A run that is stopped as soon as it has noted its plan and done the first `count` photos as `made` says.
+fn begin(place: &Place, shard: Shard, intent: &Intent<'_>, count: usize, made: impl Fn(&mut Record)) {
+    let plan = place.plan_of(&place.all(), shard).unwrap();
+    let manifest = Manifest::open(&lock(&place.out(), shard)).unwrap();
+    manifest.begin(&plan, intent, false).unwrap();
+    for item in &plan.items[..count] {
+        let mut record = work(&plan, item, &place.out());
+        made(&mut record);
+        manifest.append(&[record]).unwrap();
+    }
+}
+
+#[track_caller]
+fn counted(place: &Place, done: usize, failed: usize, missing: usize) -> Progress {
+    let mut told = (0, 0);
+    let progress = status_with(&place.out(), |_| told.0 += 1, |_| told.1 += 1).unwrap();
+    assert_eq!((progress.done, progress.failed, progress.missing()), (done, failed, missing));
+    assert_eq!((told.0, progress.planned, progress.unplanned), (failed, 40, 0));
+    assert_eq!(told.1, missing);
+    progress
+}
+
+#[test]
+fn what_was_made_otherwise_than_the_last_run_means_to_is_missing() {
+    let place = forty();
+    run(&place.all(), &place.out(), Shard::All, usize::MAX);
+    counted(&place, 40, 0, 0);
+    let other = Wanted { options_hash: "other", ..WANTED };
+    begin(&place, Shard::All, &Intent { wanted: other, ..INTENT }, 2, |record| record.options_hash = "other".into());
+    let progress = counted(&place, 2, 0, 38);
+    assert!(!progress.is_complete());
+    assert_eq!((progress.shards[0].done, progress.shards[0].failed), (2, 0));
+    // Whoever goes back finds the others again.
+    begin(&place, Shard::All, &INTENT, 0, |_| ());
+    counted(&place, 38, 0, 2);
+    let model = Wanted { model_hash: "other model", ..WANTED };
+    begin(&place, Shard::All, &Intent { wanted: model, ..INTENT }, 1, |record| {
+        record.model_hash = "other model".into()
+    });
+    counted(&place, 1, 0, 39);
+    let seeded = Intent { seed: 5, ..INTENT };
+    begin(&place, Shard::All, &seeded, 3, |record| record.seed = seed(5, record.input.path()));
+    counted(&place, 3, 0, 37);
+    // What failed under other settings is tried under these.
+    let plan = place.plan();
+    let failed = |item: &Item| Record { seed: seed(5, &item.relative), ..failure(item) };
+    let manifest = Manifest::open(&lock(&place.out(), Shard::All)).unwrap();
+    manifest.append(&[failed(&plan.items[7]), failure(&plan.items[8])]).unwrap();
+    drop(manifest);
+    counted(&place, 3, 1, 36);
+}
+
+#[test]
+fn photos_with_settings_of_their_own_are_counted_by_those() {
+    let place = forty();
+    let own = BTreeMap::from([(PathBuf::from("0/3.jpg"), "own".to_owned())]);
+    let made = |record: &mut Record| {
+        if record.input.path() == std::path::Path::new("0/3.jpg") {
+            record.options_hash = "own".into();
+        }
+    };
+    begin(&place, Shard::All, &Intent { own_hashes: &own, ..INTENT }, 40, made);
+    counted(&place, 40, 0, 0);
+    // A division that begins with the same settings goes on with what there is, and knows the photos of all its shards.
+    let shards = division(false, 3);
+    begin(&place, shards[0], &Intent { own_hashes: &own, ..INTENT }, 0, made);
+    counted(&place, 40, 0, 0);
+    let changed = BTreeMap::from([(PathBuf::from("0/3.jpg"), "changed".to_owned())]);
+    begin(&place, Shard::All, &Intent { own_hashes: &changed, ..INTENT }, 0, made);
+    counted(&place, 39, 0, 1);
+}
+
+#[test]
+fn shards_that_have_not_begun_will_be_done_as_the_last_one_that_did() {
+    let place = forty();
+    run(&place.all(), &place.out(), Shard::All, usize::MAX);
+    let shard = division(false, 3)[1];
+    let photos = place.plan_of(&place.all(), shard).unwrap().items.len();
+    let other = Intent { wanted: Wanted { options_hash: "other", ..WANTED }, ..INTENT };
+    begin(&place, shard, &other, photos, |record| record.options_hash = "other".into());
+    counted(&place, photos, 0, 40 - photos);
 }

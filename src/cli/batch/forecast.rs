@@ -1,6 +1,6 @@
 //! `--dry-run`: what a batch would do, photo by photo, and what that would cost.
 
-use crate::batch::{BySettings, Forecast, Forecaster, Item, Name, Plan};
+use crate::batch::{BySettings, Forecast, Forecaster, Item, Name, Plan, lacks_resources};
 use crate::cli::ExitCode;
 use crate::cli::events::{Event, Forecasted, Total, print};
 use crate::cli::failure::{Failure, Outcome};
@@ -24,6 +24,7 @@ pub(super) fn forecast(
     let Session { console, events, .. } = session;
     let mut forecaster = Forecaster::new(recipe, memory);
     let own = program_memory(recipe.model);
+    let mut code = ExitCode::Failed;
     let (mut failed, mut evaluations, mut seconds, mut pixels) = (0, 0, 0.0, 0);
     // The photos that will be in memory at a time are taken for the largest.
     let mut largest = vec![0; jobs];
@@ -42,6 +43,10 @@ pub(super) fn forecast(
             }
             Err(error) => {
                 failed += 1;
+                // As the run would end.
+                if lacks_resources(&error) {
+                    code = ExitCode::Resources;
+                }
                 Err(Failure::from(error).message())
             }
         };
@@ -68,7 +73,7 @@ pub(super) fn forecast(
     }
     if failed > 0 {
         let message = format!("{failed} of {} cannot be restored", count(photos, "photo"));
-        return Err(Failure::new(ExitCode::Failed, message));
+        return Err(Failure::new(code, message));
     }
     if plan.has_errors() {
         return Err(Failure::new(ExitCode::Failed, "some names could not be read, see above"));

@@ -4,8 +4,8 @@ use super::flags::SettingsFlags;
 use super::forecast::forecast;
 use super::watch::Watch;
 use crate::batch::{
-    BatchError, BySettings, Changed, FolderLock, Limits, Manifest, Masks, Pipeline, Plan, Policy, Request, Selection,
-    Settings, Shard, Skipped, Unpaired, check_output_folder, read_list,
+    BatchError, BySettings, Changed, FolderLock, Intent, Item, Limits, Manifest, Masks, Pipeline, Plan, Policy, Recipe,
+    Request, Selection, Settings, Shard, Skipped, Unpaired, Wanted, check_output_folder, read_list,
 };
 use crate::cli::ExitCode;
 use crate::cli::failure::{Failure, Outcome};
@@ -145,13 +145,16 @@ impl Run {
             }
             None => Vec::new(),
             Some(list) => {
-                let mut content = Vec::new();
-                let read = match list == Path::new("-") {
-                    true => std::io::stdin().lock().read_to_end(&mut content),
-                    false => std::fs::File::open(list).and_then(|mut file| file.read_to_end(&mut content)),
-                };
-                read.map_err(|error| Failure::usage(format!("list {}: {error}", list.display())))?;
-                read_list(&content)
+                let path = list.clone();
+                // Whoever writes it may take as long as they like.
+                let content = interrupt::waiting(move || match path == Path::new("-") {
+                    true => {
+                        let mut content = Vec::new();
+                        std::io::stdin().lock().read_to_end(&mut content).map(|_| content)
+                    }
+                    false => std::fs::read(path),
+                })?;
+                read_list(&content.map_err(|error| Failure::usage(format!("list {}: {error}", list.display())))?)
             }
         };
         let selection = Selection {
@@ -224,18 +227,17 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
         None => Shard::All,
     };
     check_output_folder(out, false)?;
-    let plan = Plan::new(&Request {
-        selection: &selection,
-        masks: &masks,
-        unpaired: match arguments.missing_mask {
-            MissingMask::Refuse => Unpaired::Refuse,
-            MissingMask::Skip => Unpaired::Skip,
-        },
-        out,
-        naming: settings.naming(),
-        seed: settings.sampling.seed,
-        shard,
-    })?;
+    let unpaired = match arguments.missing_mask {
+        MissingMask::Refuse => Unpaired::Refuse,
+        MissingMask::Skip => Unpaired::Skip,
+    };
+    let example = masks.example();
+    let (naming, seed, folder) = (settings.naming(), settings.sampling.seed, out.to_path_buf());
+    // A walk through large or slow folders.
+    let plan = interrupt::waiting(move || {
+        let (selection, masks, out) = (&selection, &masks, folder.as_path());
+        Plan::new(&Request { selection, masks, unpaired, out, naming, seed, shard })
+    })??;
     tell_skipped(&plan.skipped, console);
     if plan.total == 0 {
         return Err(nothing(&plan));
@@ -267,7 +269,13 @@ pub(super) fn run(arguments: &Run, session: Session<'_>, started: Instant) -> Ou
     for damaged in manifest.damaged() {
         console.warn(&format!("{}: the line at byte {}: {}", damaged.path.display(), damaged.offset, damaged.reason));
     }
-    manifest.begin(&plan, arguments.force)?;
+    let own_hash = |item: &Item| (item.relative.clone(), recipe.options_hash(item).unwrap_or_default());
+    let intent = Intent {
+        wanted: Wanted { options_hash: &settings.hash(example.as_ref(), &model)?, model_hash: &model.hash },
+        seed,
+        own_hashes: &plan.items.iter().filter(|item| item.has_sidecar).map(own_hash).collect(),
+    };
+    manifest.begin(&plan, &intent, arguments.force)?;
 
     let watch = Watch::new(console, events, &plan);
     watch.start(&settings, &model, &device::name(model.device()), arguments.jobs())?;

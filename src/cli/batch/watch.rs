@@ -250,7 +250,7 @@ fn exit_code(summary: &Summary) -> ExitCode {
 fn failure(code: ExitCode, summary: &Summary, force: bool) -> Option<Failure> {
     // With it all is done anew.
     let continues = if force { "without --force the same command continues" } else { "the same command continues" };
-    let Summary { done, skipped, failed, left, .. } = *summary;
+    let Summary { done, skipped, failed, left, undecided, .. } = *summary;
     let all = count(done + skipped + failed + left, "photo");
     if code == ExitCode::Success {
         return None;
@@ -266,8 +266,15 @@ fn failure(code: ExitCode, summary: &Summary, force: bool) -> Option<Failure> {
                 _ => failure.hint(continues),
             }
         }
-        None if failed > 0 => Failure::new(code, format!("{failed} of {all} failed"))
-            .hint("--retry-failed tries them again, `tweedie batch status OUT` lists them"),
+        None if failed > 0 => {
+            let failure = Failure::new(code, format!("{failed} of {all} failed"));
+            match failed - undecided {
+                0 => failure.hint("a retry leaves them again: the reasons above say what to decide"),
+                again if undecided > 0 => failure
+                    .hint(format!("--retry-failed tries {again} of them again, the others are left until you decide")),
+                _ => failure.hint("--retry-failed tries them again, `tweedie batch status OUT` lists them"),
+            }
+        }
         None => Failure::new(code, "some names could not be read, see above"),
     })
 }

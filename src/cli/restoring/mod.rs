@@ -9,7 +9,7 @@ use super::events::{Event, Events, print};
 use super::failure::Outcome;
 use super::flags::{DeviceFlags, MemoryFlags, ModelFlags, ResizeFlags, SamplerFlags, SideFlags, WritingFlags, range};
 use super::progress::Bar;
-use super::terminal::{Console, bytes};
+use super::terminal::Console;
 use super::{INPUT_OUTPUT, device, doctor, interrupt};
 use crate::image::{DecodeOptions, MaskSource};
 use crate::{Catalog, Progress, Restoration, RestoreOptions, Task};
@@ -135,15 +135,16 @@ pub(crate) fn run(
         ..RestoreOptions::default()
     };
     let canvas = work.canvas(&photo);
-    for format in job.photo_formats()? {
+    let formats = job.photo_formats()?;
+    for &format in &formats {
         canvas.check_encode(format, &job.encoding())?;
     }
     let restoration = Restoration::of(&work, &photo, &options, &model)?;
     let plan = restoration.plan().clone();
     if let Some(installed) = doctor::memory().filter(|&installed| plan.memory > installed) {
         return Err(crate::Error::Memory {
-            needs: bytes(plan.memory),
-            limit: bytes(installed),
+            needs: plan.memory,
+            limit: installed,
             advice: "draw fewer samples at a time: the machine has no more".into(),
         }
         .into());
@@ -160,7 +161,7 @@ pub(crate) fn run(
         plan: &plan,
         device: device::name(model.device()),
     };
-    let mut warnings = report.warnings()?;
+    let mut warnings = work.remarks(&photo, &plan, &formats, &job.encoding());
     bar.aside(|| warnings.iter().for_each(|warning| console.warn(warning)));
     events.emit(&report.start(&warnings))?;
     if arguments.dry_run {

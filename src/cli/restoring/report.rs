@@ -3,7 +3,6 @@
 use super::job::Job;
 use crate::Plan;
 use crate::cli::events::{Engine, Event, Name, Start};
-use crate::cli::failure::Outcome;
 use crate::cli::models::table;
 use crate::cli::outputs::Target;
 use crate::cli::terminal::{bytes, count, duration, escape};
@@ -30,24 +29,6 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// What the user should know, each line once.
-    pub(super) fn warnings(&self) -> Outcome<Vec<String>> {
-        let mut lost = Vec::new();
-        for format in self.job.photo_formats()? {
-            lost.extend(self.canvas.encode_warnings(format, &self.job.encoding()));
-        }
-        let mut warnings: Vec<String> = Vec::new();
-        let all =
-            self.photo.warnings().iter().chain(self.canvas.warnings()).chain(self.mask.map_or(&[][..], Mask::warnings));
-        let all = all.chain(&self.plan.warnings).chain(&lost);
-        for warning in all {
-            if !warnings.contains(warning) {
-                warnings.push(warning.clone());
-            }
-        }
-        Ok(warnings)
-    }
-
     pub(super) fn start<'a>(&'a self, warnings: &'a [String]) -> Event<'a> {
         let arguments = self.job.arguments;
         let input = Name::new(self.job.input.name());

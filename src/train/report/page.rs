@@ -121,7 +121,9 @@ impl Page<'_> {
 
     /// What was measured last, beside the best.
     fn figures(&self) -> String {
-        let Some(last) = self.validations().next_back() else { return String::new() };
+        let Some(last) = self.validations().next_back().filter(|last| !last.psnr.is_empty()) else {
+            return String::new();
+        };
         let mut html = String::from(
             "<h2>Denoising of held-out photos</h2>\n<table>\n<tr><th>σ</th><th>of 255</th><th>noisy, dB</th><th>denoised, \
              dB</th><th>best so far</th><th>at step</th></tr>\n",
