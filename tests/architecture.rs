@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
     "digest",
     "error",
     "image",

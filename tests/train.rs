@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tweedie::models::{Fused, Layered, ModelOptions, PatchUNetConfig, ScoreModel};
 use tweedie::train::{
-    Decay, Denoising, Draw, End, Examples, FusedLearner, Learner, NoiseLevels, Objective, Photos, TrainConfig,
+    Decay, Denoising, Draw, End, Examples, FusedLearner, Learner, NoiseLevels, Objective, Patches, Photos, TrainConfig,
     Training, Weight, checkpoints, initial_parameters,
 };
 use tweedie_kernels::{InstructionSet, Parameters, Precision};
@@ -34,8 +34,10 @@ fn numbers(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// The largest difference, in the unit of the largest number.
 fn largest(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    let most = a.iter().fold(0.0_f32, |most, a| most.max(a.abs()));
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / most
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn gradients_are_those_of_the_loss() {
         let h = 1e-2;
         let difference = (at(h) - at(-h)) / f64::from(2.0 * h);
         let got = f64::from(gradients[&name][place]);
-        assert!((difference - got).abs() < 2e-3 * (1.0 + difference.abs()), "{name}: {got}, {difference}");
+        assert!((difference - got).abs() < 5e-3 * (1.0 + difference.abs()), "{name}: {got}, {difference}");
     }
 }
 
@@ -253,7 +255,7 @@ fn a_run_is_not_resumed_as_another() {
     longer.steps = 11;
     assert_eq!(open(&longer, true).unwrap().run(&|| false, &mut |_| ()).unwrap(), End::Done);
     photo(40, 40, Kind::Rgb8).save(photos.join("5.png")).unwrap();
-    refused(&longer, true, &["other photos than those that the run began with"]);
+    refused(&longer, true, &["other data than those that the run began with"]);
 }
 
 #[test]
@@ -265,9 +267,9 @@ fn examples_are_a_function_of_seed_and_number() {
     assert_eq!(opened.skipped.len(), 1, "{:?}", opened.skipped);
     let config = config(&photos, "memory = 14000, reuse = 0.4");
     let all = |seed: u64, first: u64, count: usize| {
-        let mut examples = Examples::new(opened.clone(), &config.data, 3, seed);
+        let mut examples = Patches::new(opened.clone(), &config.data, 3, seed);
         let batch = examples.batch(first, count).unwrap();
-        assert!(examples.failed.is_empty());
+        assert!(examples.take_failed().is_empty());
         batch
     };
     let whole = all(1, 0, 60);
