@@ -127,7 +127,7 @@ fn a_run_leaves_a_log_a_page_pictures_events_and_a_model() {
     assert_eq!(crops.width(), 5 * 48 + 4 * 4);
     assert_eq!(folder.open("run/samples-000000006.png").width(), 2 * 48 + 4);
     // The model is one.
-    folder.succeed("sample --model run/model.safetensors --size 16x16 --set steps=2 -o drawn.png");
+    folder.succeed("sample --model run/model.safetensors --size 16x16 --steps 2 -o drawn.png");
 }
 
 #[test]
@@ -196,7 +196,11 @@ fn files_that_are_no_photos_are_passed_over_and_a_few_of_them_named() {
     photo(15, 40, Kind::Rgb8).save(folder.path("photos/e.png")).unwrap();
     let ran = folder.succeed("train --config tiny.toml -o run --set steps=1");
     assert_eq!(ran.stderr.matches("warning: ").count(), 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("0.txt: is no photo, or says no size: not trained on"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("warning: photos/0.txt: not an image (looks like text): not trained on"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("warning: 2 more files not trained on"), "{}", ran.stderr);
     let page = page(&folder, "run");
     assert!(page.contains("files that are not trained on: 5"));
@@ -264,7 +268,7 @@ fn a_folder_with_a_run_is_not_written_over_and_not_gone_on_with_as_another() {
     refused(
         &folder.tweedie("train --config tiny.toml -o run --resume"),
         2,
-        &["other photos than those that the run began with"],
+        &["other data than those that the run began with"],
     );
     assert_eq!(folder.bytes("run/model.safetensors"), before);
 }

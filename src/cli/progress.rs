@@ -52,6 +52,7 @@ impl Bar {
         self.bar.set_length(total);
         self.bar.reset();
         self.bar.set_style(style("{bar:24} {pos}/{len} steps{msg}"));
+        self.bar.set_message("");
         self.training(done);
     }
 

@@ -27,16 +27,20 @@ pub(crate) struct Train {
     /// Folder of the run [default: the name of the model]
     #[arg(short, long, value_name = "OUT", help_heading = INPUT_OUTPUT)]
     output: Option<PathBuf>,
-    /// Go on with the run in the folder, from its newest checkpoint
+    /// Go on from the newest checkpoint in the folder
     #[arg(long, help_heading = INPUT_OUTPUT)]
     resume: bool,
-    /// Take a few steps that are written nowhere, and say what the run would need
+    /// Say what the run would need, after a few steps
+    ///
+    /// The photos are read, and six steps are taken, which are written nowhere.
     #[arg(short = 'n', long, conflicts_with = "resume", help_heading = INPUT_OUTPUT)]
     dry_run: bool,
-    /// A setting in the place of the file's, such as optimiser.batch=32
+    /// Instead of the file's, such as optimiser.batch=32
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = MODEL)]
     set: Vec<toml::Table>,
-    /// Begin with the numbers of this model: a name, a file, a folder, owner/repo
+    /// Begin with the numbers of a model
+    ///
+    /// A name of `models list`, a file, a folder, owner/repo.
     #[arg(long, value_name = "MODEL", help_heading = MODEL)]
     init_from: Option<String>,
 

@@ -118,10 +118,11 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(failed(source)),
         };
-        // A line that was torn is one of steps that are taken again.
-        let lines: Vec<Line> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let lines: Vec<Line> = lines.into_iter().filter(|line: &Line| line.step() <= step).collect();
-        let kept: String = lines.iter().map(json).collect();
+        // A line that was torn is one of steps that are taken again. Those that stay do as they were written: numbers that were
+        // read may differ in their last digit.
+        let read = |text| serde_json::from_str(text).ok().map(|line: Line| (line, format!("{text}\n")));
+        let (lines, kept): (Vec<Line>, String) =
+            text.lines().filter_map(read).filter(|(line, _)| line.step() <= step).unzip();
         if kept != text {
             crate::image::write_atomically(path, kept.as_bytes(), true)?;
         }

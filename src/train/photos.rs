@@ -2,7 +2,7 @@
 
 use super::examples::Examples;
 use crate::digest::{number, sha256};
-use crate::image::{DecodeOptions, Photo, Region};
+use crate::image::{DecodeOptions, ImageError, Photo, Region};
 use crate::likelihood::Levels;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -225,13 +225,19 @@ fn size(path: &Path, side: usize) -> Result<u64, String> {
     let mut head = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
     read.map_err(|error| error.to_string())?;
-    match Photo::announced_size(&head, path).map_err(|error| error.to_string())? {
+    match Photo::announced_size(&head, path).map_err(|error| reason(&error, path))? {
         None => Err("is no photo, or says no size".into()),
         Some((width, height)) if (width.min(height) as usize) < side => {
             Err(format!("has {width}x{height} pixels, less than {side}x{side}"))
         }
         Some((width, height)) => Ok(u64::from(width) * u64::from(height)),
     }
+}
+
+/// What is wrong with a photo, without its name, which is told beside it.
+fn reason(error: &ImageError, path: &Path) -> String {
+    let text = error.to_string();
+    text.strip_prefix(&format!("{}: ", path.display())).map(ToOwned::to_owned).unwrap_or(text)
 }
 
 /// Bytes of a file that hold its header, metadata before it included.
@@ -411,7 +417,7 @@ impl Source {
         let open = |&index: &usize| {
             let path = &self.photos.entries[index].path;
             let photo =
-                Photo::open(path, &DecodeOptions::default()).map_err(|error| (path.clone(), error.to_string()))?;
+                Photo::open(path, &DecodeOptions::default()).map_err(|error| (path.clone(), reason(&error, path)))?;
             if photo.width().min(photo.height()) < patch {
                 return Err((path.clone(), format!("has {}x{} pixels", photo.width(), photo.height())));
             }

@@ -105,7 +105,8 @@ impl Training {
         let learner =
             Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
-        let events = Events::open(folder, state.step)?;
+        let validations = journal.lines.iter().filter(|line| matches!(line, Line::Validation(_))).count();
+        let events = Events::open(folder, state.step, validations as u64)?;
         journal.write(Line::Start {
             step: state.step,
             steps: config.steps,
@@ -291,7 +292,7 @@ impl Training {
         let denoiser = model.denoiser();
         let (mut validation, shown) =
             self.held_out.measure(denoiser, &self.objective, &self.config, self.state.step)?;
-        let samples = draw(denoiser, self.subject.network.channels, &self.config)?;
+        let samples = draw(denoiser, &self.held_out.examples, &self.config)?;
         write_pictures(&self.folder, &mut validation, &shown, samples.as_ref())?;
         Ok(validation)
     }

@@ -121,22 +121,24 @@ impl HeldOut {
     }
 }
 
-/// Images drawn from a prior along the probability-flow ODE, from noise that is the same every time; `None` for none, or if
-/// the network is not yet one that can be followed: a number of them is none.
+/// Images drawn from a prior along the probability-flow ODE, from noise that is the same every time, of the size of `examples`
+/// or of the configuration's. `None` for none, where examples are points and no images, and if the network is not yet one
+/// that can be followed: a number of them is none.
 ///
 /// # Shapes
-/// `[N, C, side, side]`, pixels about [-1, 1]
+/// `[N, C, H, W]`, pixels about [-1, 1]
 /// # Errors
 /// Those of the denoiser.
-pub(super) fn draw(denoiser: &dyn Denoiser, channels: usize, config: &TrainConfig) -> Result<Option<Tensor>> {
+pub(super) fn draw(denoiser: &dyn Denoiser, examples: &Tensor, config: &TrainConfig) -> Result<Option<Tensor>> {
     let count = config.validation.samples;
-    if count == 0 {
+    let (_, channels, height, width) = examples.dims4()?;
+    if count == 0 || height * width == 1 {
         return Ok(None);
     }
-    let side = config.validation.sample_size.unwrap_or(config.data.patch);
+    let (height, width) = config.validation.sample_size.map_or((height, width), |side| (side, side));
     let range = denoiser.sigma_range();
     let mut rng = Rng::new(SEED, 0..count as u64);
-    let noise = rng.normal((count, channels, side, side), &Device::Cpu)?.affine(*range.end(), 0.0)?;
+    let noise = rng.normal((count, channels, height, width), &Device::Cpu)?.affine(*range.end(), 0.0)?;
     let sigmas = Named::KARRAS.sigmas(LEVELS, RHO, &range);
     match heun(denoiser, noise, &sigmas, &Churn::NONE, &mut rng, &mut |_: &Step<'_>| Ok(())) {
         Ok(samples) => Ok(Some(samples)),

@@ -39,7 +39,7 @@ impl Axis {
             })
             .map(|(low, high)| {
                 // A single number gets an axis, too.
-                let least = if spread == Spread::Linear { (0.1 * high.abs()).max(1e-12) } else { 0.05 };
+                let least = if spread == Spread::Linear { (1e-3 * high.abs()).max(1e-12) } else { 0.004 };
                 let widen = (least - (high - low)).max(0.0) / 2.0;
                 (low - widen, high + widen)
             })?;
@@ -92,14 +92,14 @@ fn linear(low: f64, high: f64) -> Vec<(f64, String)> {
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(rough);
-    // So many decimals that two neighbours differ.
-    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    // So many decimals that two neighbours differ; a power of ten may be a little less than it should.
+    let decimals = (-(step * 1.001).log10().floor()).max(0.0) as usize;
     let multiples = (low / step).ceil() as i64..=(high / step).floor() as i64;
     multiples
         .map(|multiple| {
             let value = multiple as f64 * step;
-            let large = step >= 100.0 || step < 1e-3;
-            (value, if large { number(value) } else { format!("{value:.decimals$}") })
+            let short = step >= 100.0 || decimals > 4 || value == 0.0;
+            (value, if short { number(value) } else { format!("{value:.decimals$}") })
         })
         .collect()
 }
@@ -139,7 +139,7 @@ mod tests {
             |spread, low: f64, high: f64| Axis::holding(spread, [low, high].into_iter(), (0.0, 1.0), 0.0).unwrap();
         assert_eq!(texts(&axis(Spread::Linear, 0.0, 10.0)), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(texts(&axis(Spread::Linear, 28.1, 29.0)), ["28.2", "28.4", "28.6", "28.8", "29.0"]);
-        assert_eq!(texts(&axis(Spread::Linear, 0.0, 5e-4)), ["0", "1e-4", "2e-4", "3e-4", "4e-4", "5e-4"]);
+        assert_eq!(texts(&axis(Spread::Linear, 0.0, 5e-4)), ["0", "0.0001", "0.0002", "0.0003", "0.0004", "0.0005"]);
         assert_eq!(texts(&axis(Spread::Logarithmic, 100.0, 1e6)), ["100", "1k", "10k", "100k", "1M"]);
         assert_eq!(texts(&axis(Spread::Logarithmic, 0.9, 12.0)), ["1", "2", "5", "10"]);
         // No power of ten and hardly a 1, 2 or 5 lies between: round numbers of another kind.

@@ -35,7 +35,7 @@ const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 216.0;
 const LEFT: f64 = 42.0;
 /// Room for the names of curves.
-const RIGHT: f64 = 84.0;
+const RIGHT: f64 = 94.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 32.0;
 /// Height of a line of text.

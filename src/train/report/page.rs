@@ -121,15 +121,15 @@ impl Page<'_> {
 
     /// What was measured last, beside the best.
     fn figures(&self) -> String {
-        let Some(last) = self.validations().next_back() else { return String::new() };
+        let Some(last) = self.validations().next_back().filter(|last| !last.psnr.is_empty()) else {
+            return String::new();
+        };
         let mut html = String::from(
             "<h2>Denoising of held-out photos</h2>\n<table>\n<tr><th>σ</th><th>of 255</th><th>noisy, dB</th><th>denoised, \
              dB</th><th>best so far</th><th>at step</th></tr>\n",
         );
-        for (index, (sigma, psnr)) in last.psnr.iter().enumerate() {
-            let of =
-                |validation: &Validation| validation.psnr.get(index).filter(|(s, _)| s == sigma).map(|(_, psnr)| *psnr);
-            let all = self.validations().filter_map(|validation| Some((of(validation)?, validation.step)));
+        for (sigma, psnr) in &last.psnr {
+            let all = self.validations().filter_map(|validation| Some((at(validation, *sigma)?, validation.step)));
             let (best, step) = all.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((*psnr, last.step));
             let noisy = 20.0 * (2.0 / sigma).log10();
             let levels = sigma * 127.5;
@@ -227,11 +227,8 @@ impl Page<'_> {
     fn psnr(&self) -> Vec<Series> {
         let Some(last) = self.validations().next_back() else { return Vec::new() };
         let series = |&(sigma, _): &(f64, f64)| {
-            let at = |validation: &Validation| {
-                let psnr = validation.psnr.iter().find(|(s, _)| *s == sigma)?.1;
-                Some((validation.step as f64, psnr))
-            };
-            Series { name: format!("{:.0}:", sigma * 127.5), points: self.validations().filter_map(at).collect() }
+            let point = |validation: &Validation| Some((validation.step as f64, at(validation, sigma)?));
+            Series { name: format!("{:.0}:", sigma * 127.5), points: self.validations().filter_map(point).collect() }
         };
         last.psnr.iter().map(series).collect()
     }
@@ -288,6 +285,12 @@ impl Page<'_> {
         }
         html
     }
+}
+
+/// What was measured at a noise level; one that was read from a file may differ in its last digit.
+fn at(validation: &Validation, sigma: f64) -> Option<f64> {
+    let same = |level: f64| (level - sigma).abs() <= 1e-9 * sigma;
+    validation.psnr.iter().find(|(level, _)| same(*level)).map(|(_, psnr)| *psnr)
 }
 
 /// A whole number with its digits in groups of three.

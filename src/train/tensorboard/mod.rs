@@ -25,20 +25,22 @@ pub(super) struct Events {
     folder: PathBuf,
     path: PathBuf,
     file: File,
+    /// Validations of the run.
+    validations: u64,
 }
 
 impl Events {
-    /// Begins a file in `folder`, in which events after `step` replace those of other files there.
+    /// Begins a file in `folder`, in which events after `step` replace those of other files there; `validations` were before.
     ///
     /// # Errors
     /// `Io` if it cannot be written.
-    pub(super) fn open(folder: &Path, step: u64) -> Result<Self> {
+    pub(super) fn open(folder: &Path, step: u64, validations: u64) -> Result<Self> {
         // Files are read in the order of their names.
         let name = format!("events.out.tfevents.{:010}.tweedie.{}", now() as u64, std::process::id());
         let path = folder.join(name);
         let opened = OpenOptions::new().create(true).append(true).open(&path);
         let file = opened.map_err(|source| Error::Io { path: path.clone(), source })?;
-        let mut events = Self { folder: folder.into(), path, file };
+        let mut events = Self { folder: folder.into(), path, file, validations };
         events.write(step, What::Version)?;
         if step > 0 {
             events.write(step + 1, What::Start)?;
@@ -46,14 +48,18 @@ impl Events {
         Ok(events)
     }
 
-    /// Adds what a line of the log says; the pictures of a validation are read from the folder.
+    /// Adds what a line of the log says, and the pictures of every validation whose number is a power of two from the folder:
+    /// all of them would be hundreds of megabytes.
     ///
     /// # Errors
     /// `Io` if it cannot be written.
     pub(super) fn line(&mut self, line: &Line) -> Result<()> {
         let values = match line {
             Line::Step(progress) => of_progress(progress),
-            Line::Validation(validation) => self.of_validation(validation),
+            Line::Validation(validation) => {
+                self.validations += 1;
+                self.of_validation(validation)
+            }
             _ => return Ok(()),
         };
         self.write(line.step(), What::Summary(values))
@@ -63,6 +69,9 @@ impl Events {
         let mut values = vec![Value::scalar("validation/loss", validation.loss)];
         let psnr = validation.psnr.iter();
         values.extend(psnr.map(|(sigma, psnr)| Value::scalar(&format!("psnr/{:.0}_of_255", sigma * 127.5), *psnr)));
+        if !self.validations.is_power_of_two() {
+            return values;
+        }
         let pictures = [("validation/photos", &validation.picture), ("validation/samples", &validation.samples)];
         for (tag, name) in pictures {
             let bytes = name.as_ref().and_then(|name| std::fs::read(self.folder.join(name)).ok());
@@ -173,7 +182,7 @@ mod tests {
         let encoder = image::codecs::png::PngEncoder::new(&mut png);
         image::ImageEncoder::write_image(encoder, &[7; 2 * 3 * 4], 2, 3, image::ExtendedColorType::Rgba8).unwrap();
         std::fs::write(folder.path().join("validation-000000300.png"), &png).unwrap();
-        let mut events = Events::open(folder.path(), 200).unwrap();
+        let mut events = Events::open(folder.path(), 200, 3).unwrap();
         for line in &lines() {
             events.line(line).unwrap();
         }
@@ -217,6 +226,10 @@ mod tests {
         let tags: Vec<&str> = validation.iter().map(|(tag, _)| tag.as_str()).collect();
         assert_eq!(tags, ["validation/loss", "psnr/25_of_255", "validation/photos"]);
         // 1 height, 2 width, 3 colour space (4 is RGBA), 4 the encoded picture.
+        // Of the fifth validation there is no picture.
+        events.line(&lines()[1]).unwrap();
+        let last = records(&std::fs::read(&events.path).unwrap()).pop().unwrap();
+        assert_eq!(values(&fields(&last)).len(), 2);
         let picture = fields(one(&validation[2].1, 4));
         let number = |field| u64::from_le_bytes(one(&picture, field).try_into().unwrap());
         assert_eq!((number(1), number(2), number(3), one(&picture, 4)), (3, 2, 4, &png[..]));
@@ -225,7 +238,7 @@ mod tests {
     #[test]
     fn a_run_from_the_beginning_voids_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let events = Events::open(folder.path(), 0).unwrap();
+        let events = Events::open(folder.path(), 0, 0).unwrap();
         assert_eq!(records(&std::fs::read(&events.path).unwrap()).len(), 1);
         assert!(events.path.file_name().unwrap().to_str().unwrap().starts_with("events.out.tfevents."));
     }
