@@ -3,11 +3,10 @@
 use super::average;
 use super::batches::Batches;
 use super::config::TrainConfig;
-use super::denoising::Denoising;
 use super::examples::Data;
 use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
-use super::learner::{FusedLearner, Learner, gradients};
+use super::learner::{Learner, gradients, learner};
 use super::objective::Objective;
 use super::state::{State, adam_options, checkpoints};
 use super::subject::Subject;
@@ -18,6 +17,7 @@ use crate::models::{Checkpoint, Model, ModelOptions};
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tweedie_kernels::{Parameters, Precision};
 use tweedie_operators::Rng;
@@ -29,7 +29,7 @@ pub struct Training {
     folder: PathBuf,
     options: ModelOptions,
     subject: Subject,
-    objective: Denoising,
+    objective: Arc<dyn Objective>,
     learner: Box<dyn Learner>,
     state: State,
     batches: Batches,
@@ -98,8 +98,7 @@ impl Training {
             });
         }
         let precision = Precision::from(config.precision);
-        let learner =
-            Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
+        let learner = learner(&subject, &state.parameters, options, precision)?;
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
         journal.write(Line::Start {
             step: state.step,
@@ -189,7 +188,8 @@ impl Training {
             let points = (&draw.x, &draw.sigmas[..]);
             let (loss, found) = gradients(self.learner.as_ref(), &self.subject.parameterization, points, &draw.loss)?;
             if let Some(index) = loss.values.iter().position(|value| !value.is_finite()) {
-                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[index] });
+                let first = index * draw.sigmas.len() / loss.values.len();
+                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[first] });
             }
             tally.add(&loss.values, &draw.sigmas);
             match &mut sum {
@@ -232,7 +232,7 @@ impl Training {
     /// Measures the first average on held-out photos.
     fn validate(&mut self) -> Result<Validation> {
         let model = self.model(Dtype::F32)?;
-        self.held_out.measure(model.denoiser(), &self.objective, &self.config, self.state.step)
+        self.held_out.measure(model.denoiser(), self.objective.as_ref(), &self.config, self.state.step)
     }
 
     /// The first average as a model, in the numbers that it would be written in.
