@@ -39,6 +39,8 @@ mod metrics;
 mod models;
 // Networks of a size or of channels of their own.
 mod networks;
+// What networks are trained to do, and how their parameters get a gradient.
+mod objectives;
 // Photos at the size of a model.
 mod resize_fit;
 // The commands about operators.

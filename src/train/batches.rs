@@ -1,6 +1,6 @@
 //! Batches that are made while the one before is trained on.
 
-use super::photos::Examples;
+use super::examples::Examples;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use std::path::PathBuf;
@@ -25,14 +25,14 @@ const AHEAD: usize = 2;
 
 impl Batches {
     /// Batches of `size` examples, from example `first` on.
-    pub(super) fn new(mut examples: Examples, first: u64, size: usize) -> Self {
+    pub(super) fn new(mut examples: Box<dyn Examples>, first: u64, size: usize) -> Self {
         let (send, ready) = sync_channel(AHEAD);
         std::thread::spawn(move || {
             for number in 0_u64.. {
                 let batch = examples.batch(first + number * size as u64, size);
                 // Nobody waits for more after an error, or once training has ended.
                 let last = batch.is_err();
-                if send.send((batch, std::mem::take(&mut examples.failed))).is_err() || last {
+                if send.send((batch, examples.take_failed())).is_err() || last {
                     return;
                 }
             }

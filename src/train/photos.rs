@@ -1,5 +1,6 @@
 //! A folder of photos as an endless sequence of examples.
 
+use super::examples::Examples;
 use crate::digest::{number, sha256};
 use crate::image::{DecodeOptions, Photo, Region};
 use crate::{Error, Result};
@@ -42,6 +43,23 @@ pub struct DataConfig {
     /// Bytes of decoded photos that are held; default 2 GiB.
     #[serde(default = "memory")]
     pub memory: u64,
+}
+
+impl Default for DataConfig {
+    /// No folder: the examples of a run in memory.
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            validation: None,
+            held_out: held_out(),
+            patch: patch(),
+            flip: yes(),
+            turn: false,
+            rescale: one(),
+            reuse: reuse(),
+            memory: memory(),
+        }
+    }
 }
 
 fn held_out() -> usize {
@@ -283,41 +301,22 @@ struct Source {
 
 /// Example number k of a folder, for any k: a patch that the seed and k decide.
 #[derive(Debug)]
-pub struct Examples {
+pub struct Patches {
     source: Arc<Source>,
     current: Option<Arc<Decoded>>,
     /// The shelf after it, being decoded: its first example.
     next: Option<(u64, JoinHandle<Decoded>)>,
     /// Photos that could not be decoded, with the reason.
-    pub failed: Vec<(PathBuf, String)>,
+    failed: Vec<(PathBuf, String)>,
 }
 
-impl Examples {
+impl Patches {
     /// Patches of these photos with so many channels, 1 or 3.
     pub fn new(photos: Photos, config: &DataConfig, channels: usize, seed: u64) -> Self {
         let sizes = photos.entries.iter().map(|entry| entry.pixels).collect();
         let shelves = Shelves { sizes, config: config.clone(), seed: number(&[b"examples", &seed.to_le_bytes()]) };
         let source = Arc::new(Source { photos, shelves, channels });
         Self { source, current: None, next: None, failed: Vec::new() }
-    }
-
-    /// Examples `first` to `first + count`.
-    ///
-    /// # Shapes
-    /// Returns `[count, C, patch, patch]`, pixels in [-1, 1]
-    /// # Errors
-    /// `Config` if no photo of a shelf can be decoded.
-    pub fn batch(&mut self, first: u64, count: usize) -> Result<Tensor> {
-        let shelves = (first..first + count as u64).map(|k| self.shelf(k)).collect::<Result<Vec<_>>>()?;
-        let draws = Rng::new(self.source.shelves.seed, first..first + count as u64)
-            .uniform((count, 1, 1, DRAWS), &Device::Cpu)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        let (draws, _) = draws.as_chunks::<DRAWS>();
-        let patch =
-            |(decoded, draws): (&Arc<Decoded>, &[f32; DRAWS])| self.source.patch(decoded, &draws.map(f64::from));
-        let patches: Vec<Tensor> = shelves.par_iter().zip(draws).map(patch).collect::<Result<_>>()?;
-        Ok(Tensor::cat(&patches, 0)?)
     }
 
     /// The decoded shelf of example `k`.
@@ -355,6 +354,26 @@ impl Examples {
         let decoded = Arc::new(decoded);
         self.current = Some(Arc::clone(&decoded));
         Ok(decoded)
+    }
+}
+
+impl Examples for Patches {
+    /// `[count, C, patch, patch]`; `Config` if no photo of a shelf can be decoded.
+    fn batch(&mut self, first: u64, count: usize) -> Result<Tensor> {
+        let shelves = (first..first + count as u64).map(|k| self.shelf(k)).collect::<Result<Vec<_>>>()?;
+        let draws = Rng::new(self.source.shelves.seed, first..first + count as u64)
+            .uniform((count, 1, 1, DRAWS), &Device::Cpu)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let (draws, _) = draws.as_chunks::<DRAWS>();
+        let patch =
+            |(decoded, draws): (&Arc<Decoded>, &[f32; DRAWS])| self.source.patch(decoded, &draws.map(f64::from));
+        let patches: Vec<Tensor> = shelves.par_iter().zip(draws).map(patch).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&patches, 0)?)
+    }
+
+    fn take_failed(&mut self) -> Vec<(PathBuf, String)> {
+        std::mem::take(&mut self.failed)
     }
 }
 

@@ -3,12 +3,11 @@
 use super::average;
 use super::batches::Batches;
 use super::config::TrainConfig;
-use super::denoising::Denoising;
+use super::examples::Data;
 use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
-use super::learner::{FusedLearner, Learner, gradients};
+use super::learner::{Learner, gradients, learner};
 use super::objective::Objective;
-use super::photos::{Examples, Photos};
 use super::state::{State, adam_options, checkpoints};
 use super::subject::Subject;
 use super::validation::HeldOut;
@@ -18,6 +17,7 @@ use crate::models::{Checkpoint, Model, ModelOptions};
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tweedie_kernels::{Parameters, Precision};
 use tweedie_operators::Rng;
@@ -29,7 +29,7 @@ pub struct Training {
     folder: PathBuf,
     options: ModelOptions,
     subject: Subject,
-    objective: Denoising,
+    objective: Arc<dyn Objective>,
     learner: Box<dyn Learner>,
     state: State,
     batches: Batches,
@@ -49,11 +49,27 @@ pub enum End {
 }
 
 impl Training {
-    /// Prepares a run in `folder`: from the newest checkpoint there with `resume`, from the beginning otherwise.
+    /// Prepares a run in `folder` on the photos of the configuration: from the newest checkpoint there with `resume`, from the
+    /// beginning otherwise.
     ///
     /// # Errors
     /// `Config` if the folder has a run and `resume` is false, or another one; and those of reading photos and networks.
     pub fn open(config: TrainConfig, folder: &Path, options: &ModelOptions, resume: bool) -> Result<Self> {
+        let data = |config: &TrainConfig, subject: &Subject| Data::of_photos(config, &subject.network);
+        Self::open_with(config, data, folder, options, resume)
+    }
+
+    /// The same on other data, which `data` makes for the configuration and the network: examples in memory, say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and those of `data`.
+    pub fn open_with(
+        config: TrainConfig,
+        data: impl FnOnce(&TrainConfig, &Subject) -> Result<Data>,
+        folder: &Path,
+        options: &ModelOptions,
+        resume: bool,
+    ) -> Result<Self> {
         config.check()?;
         let failed = |source| Error::Io { path: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -66,58 +82,34 @@ impl Training {
             });
         }
         let (subject, initial) = Subject::of(&config.model)?;
-        let stride = subject.network.stride();
-        if !config.data.patch.is_multiple_of(stride) {
-            return Err(Error::Config {
-                name: "data.patch".into(),
-                got: config.data.patch.to_string(),
-                expected: format!("a multiple of {stride}, the stride of the network"),
-            });
-        }
-        let mut photos = Photos::open(&config.data.folder, config.data.patch)?;
-        let skipped = std::mem::take(&mut photos.skipped);
-        let data = photos.digest();
-        let held_out = match &config.data.validation {
-            Some(folder) => Photos::open(folder, config.data.patch)?,
-            None if config.data.held_out == 0 || config.data.held_out >= photos.len() => {
-                return Err(Error::Config {
-                    name: "data.held_out".into(),
-                    got: config.data.held_out.to_string(),
-                    expected: format!("1 to {} of the {} photos", photos.len().saturating_sub(1), photos.len()),
-                });
-            }
-            None => photos.hold_out(config.data.held_out, config.seed),
-        };
-        let channels = subject.network.channels;
-        let held_out = HeldOut::new(&held_out.decode()?, &config, channels, stride)?;
+        let data = data(&config, &subject)?;
         let state = match found {
             Some((_, path)) => State::read(&path, &config)?,
             None => {
                 let drawn = || initial_parameters(&subject.network, number(&[b"network", &config.seed.to_le_bytes()]));
-                State::new(initial.map_or_else(drawn, Ok)?, &config, data.clone())
+                State::new(initial.map_or_else(drawn, Ok)?, &config, data.digest.clone())
             }
         };
-        if state.data != data {
+        if state.data != data.digest {
             return Err(Error::Config {
                 name: format!("data.folder {}", config.data.folder.display()),
-                got: "other photos than those that the run began with".into(),
+                got: "other data than those that the run began with".into(),
                 expected: "the same, or a folder of its own for a run with others".into(),
             });
         }
         let precision = Precision::from(config.precision);
-        let learner =
-            Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
+        let learner = learner(&subject, &state.parameters, options, precision)?;
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
         journal.write(Line::Start {
             step: state.step,
             steps: config.steps,
             parameters: state.parameters.values().map(Vec::len).sum(),
-            photos: photos.len(),
-            pixels: photos.pixels(),
+            photos: data.count,
+            pixels: data.pixels,
             time: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
         })?;
-        let examples = Examples::new(photos, &config.data, channels, config.seed);
         let first = state.step * config.examples();
+        let Data { examples, held_out, skipped, .. } = data;
         let batches = Batches::new(examples, first, config.optimiser.batch);
         let objective = config.objective.objective();
         let (folder, options) = (folder.to_path_buf(), options.clone());
@@ -196,7 +188,8 @@ impl Training {
             let points = (&draw.x, &draw.sigmas[..]);
             let (loss, found) = gradients(self.learner.as_ref(), &self.subject.parameterization, points, &draw.loss)?;
             if let Some(index) = loss.values.iter().position(|value| !value.is_finite()) {
-                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[index] });
+                let first = index * draw.sigmas.len() / loss.values.len();
+                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[first] });
             }
             tally.add(&loss.values, &draw.sigmas);
             match &mut sum {
@@ -239,7 +232,7 @@ impl Training {
     /// Measures the first average on held-out photos.
     fn validate(&mut self) -> Result<Validation> {
         let model = self.model(Dtype::F32)?;
-        self.held_out.measure(model.denoiser(), &self.objective, &self.config, self.state.step)
+        self.held_out.measure(model.denoiser(), self.objective.as_ref(), &self.config, self.state.step)
     }
 
     /// The first average as a model, in the numbers that it would be written in.

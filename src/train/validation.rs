@@ -1,4 +1,4 @@
-//! What a network in training has learned, on photos it has not seen.
+//! What a network in training has learned, on images it has not seen.
 
 use super::config::TrainConfig;
 use super::journal::Validation;
@@ -14,21 +14,21 @@ const SEED: u64 = 0x7765;
 /// Held-out examples whose loss is taken.
 const EXAMPLES: usize = 64;
 
-/// Squares from the middle of held-out photos.
+/// Images that are never trained on.
 #[derive(Debug)]
 pub struct HeldOut {
-    /// `[1, C, side, side]` each, pixels in [-1, 1].
+    /// To be denoised at the noise levels of the configuration: `[1, C, H, W]` each, pixels in [-1, 1].
     pub crops: Vec<Tensor>,
-    /// `[N, C, patch, patch]`
-    examples: Tensor,
+    /// Those whose loss is taken: `[N, C, H, W]` of the size that is trained on.
+    pub examples: Tensor,
 }
 
 impl HeldOut {
-    /// The middles of these photos.
+    /// The middles of these photos, and patches of them.
     ///
     /// # Errors
     /// Those of tensor operations.
-    pub fn new(photos: &[Photo], config: &TrainConfig, channels: usize, stride: usize) -> Result<Self> {
+    pub fn of_photos(photos: &[Photo], config: &TrainConfig, channels: usize, stride: usize) -> Result<Self> {
         let square = |photo: &Photo, side: usize, (y, x): (f64, f64)| -> Result<Tensor> {
             let side = side.min(photo.width()).min(photo.height());
             let at = |share: f64, size: usize| (share * (size - side) as f64) as usize;
@@ -63,7 +63,7 @@ impl HeldOut {
         step: u64,
     ) -> Result<Validation> {
         let mut psnr = Vec::new();
-        for &sigma in &config.validation.sigmas {
+        for &sigma in config.validation.sigmas.iter().filter(|_| !self.crops.is_empty()) {
             let mut sum = 0.0;
             for (index, clean) in self.crops.iter().enumerate() {
                 let noisy = noisy(clean, sigma, index)?;
@@ -73,7 +73,8 @@ impl HeldOut {
             }
             psnr.push((sigma, sum / self.crops.len() as f64));
         }
-        let draw = objective.draw(&self.examples, &mut Rng::new(SEED, 0..EXAMPLES as u64))?;
+        let count = self.examples.dim(0)? as u64;
+        let draw = objective.draw(&self.examples, &mut Rng::new(SEED, 0..count))?;
         let mut denoised = Vec::with_capacity(draw.sigmas.len());
         for (index, &sigma) in draw.sigmas.iter().enumerate() {
             denoised.push(denoiser.denoise(&draw.x.narrow(0, index, 1)?, sigma)?);
