@@ -24,7 +24,7 @@ use tweedie::Result;
 use tweedie::priors::{Denoiser, Mixture};
 use tweedie_operators::Rng;
 
-const SAMPLES: usize = 4000;
+const SAMPLES: usize = 2500;
 const STEPS: usize = 2000;
 /// α, a fortieth of the smallest variance of a mode.
 const STEP: f64 = 2.5e-4;
@@ -62,6 +62,18 @@ fn climb(prior: &Mixture, noise: bool) -> Result<Vec<Vec<[f64; 2]>>> {
     Ok(states)
 }
 
+
+/// Places of a point on its way that are so far from one another, and the last.
+fn path(states: &[Vec<[f64; 2]>], point: usize, apart: f64) -> Vec<[f64; 2]> {
+    let mut kept: Vec<[f64; 2]> = Vec::new();
+    for place in states.iter().map(|points| points[point]) {
+        if kept.last().is_none_or(|last| plane::norm(plane::difference(place, *last)) > apart) {
+            kept.push(place);
+        }
+    }
+    kept.extend(states.last().map(|points| points[point]));
+    kept
+}
 
 /// Shares of points in bins of x₁ over their width.
 fn histogram(points: &[[f64; 2]]) -> Vec<(f64, f64, f64)> {
@@ -117,29 +129,25 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     }
 
     let about = format!(
-        "The same {STEPS} steps along the exact score from the same {SAMPLES} starts. Gradient ascent, x ← x + α ∇log p, leaves \
+        "The same 2,000 steps along the exact score from the same 2,500 starts. Gradient ascent, x ← x + α ∇log p, leaves \
          {} different points: the modes. Langevin dynamics adds √(2α) n to each step and leaves samples of the distribution.",
         distinct(tops)
     );
     let mut figure = Figure::new("Sampling is ascent with noise", &about, 3, &[300.0, 300.0]);
     let square = || (Axis::linear(-EDGE, EDGE, "x₁"), Axis::linear(-EDGE, EDGE, "x₂"));
     let shades = plane::shades(&prior, &cells(&square(), 64), 0.0)?;
-    let path = |states: &[Vec<[f64; 2]>], point: usize, every: usize| -> Vec<[f64; 2]> {
-        states.iter().step_by(every).map(|points| points[point]).collect()
-    };
-
     let note = format!("{ASCENTS} of the paths, from grey starts to the modes, over the density");
     figure.panel(at(0, 0), ("Without noise: the paths", &note), square(), |panel| {
         panel.heat(64, &shades, Ramp::Amount);
-        (0..ASCENTS).for_each(|point| panel.line(&path(&ascent, point, 10), (RED, 0.8)));
+        (0..ASCENTS).for_each(|point| panel.line(&path(&ascent, point, 0.02), (RED, 0.8)));
         panel.dots(&ascent[0][..ASCENTS], (GREY, 4.0, 1.0));
         panel.dots(&tops[..ASCENTS], (BLACK, 7.0, 1.0));
     });
-    let note = format!("{WALKS} of the paths from grey starts, every fourth step");
+    let note = format!("{WALKS} of the paths from grey starts, over the density");
     figure.panel(at(0, 1), ("With noise: the paths", &note), square(), |panel| {
         panel.heat(64, &shades, Ramp::Amount);
         for (point, color) in (0..WALKS).zip([BLUE, GREEN]) {
-            panel.line(&path(&langevin, point, 4), (color, 0.6));
+            panel.line(&path(&langevin, point, 0.04), (color, 0.6));
         }
         panel.dots(&langevin[0][..WALKS], (GREY, 7.0, 1.0));
     });
@@ -153,7 +161,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         density.push([*x, 0.015 * sum]);
     }
     let (spikes, bars) = (histogram(tops), histogram(ends));
-    figure.panel(at(0, 2), ("Where the points end", "Ascent's bars go on above the panel."), axes, |panel| {
+    figure.panel(at(0, 2), ("Where the points end", "the distribution of x₁; ascent's bars go on above the panel"), axes, |panel| {
         panel.bars(&bars, (BLUE, 0.45));
         panel.bars(&spikes, (RED, 0.8));
         panel.line(&density, (BLACK, 2.0));
@@ -168,7 +176,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     ];
     for (column, (name, points, color, size, opacity)) in sets.into_iter().enumerate() {
         let [first, second] = spread(points);
-        let note = format!("standard deviations {first:.3} and {second:.3}; 2,000 of {SAMPLES} points");
+        let note = format!("standard deviations {first:.3} and {second:.3}; 2,000 of the points");
         figure.panel(at(1, column), (name, &note), square(), |panel| {
             panel.heat(64, &shades, Ramp::Amount);
             panel.dots(&points[..2000], (color, size, opacity));

@@ -31,9 +31,9 @@ const EDGE: f64 = 0.8;
 const LEVELS: usize = 10;
 const STEPS: usize = 100;
 /// From noise that hides the modes to noise that blurs none.
-const SIGMAS: std::ops::RangeInclusive<f64> = 0.02..=2.0;
+const SIGMAS: std::ops::RangeInclusive<f64> = 0.03..=1.0;
 /// Step over σ².
-const RELATIVE_STEP: f64 = 0.1;
+const RELATIVE_STEP: f64 = 0.2;
 /// Step of Langevin dynamics without annealing, a twentieth of the variance of a mode.
 const STEP: f64 = 5e-4;
 /// In the place of σ = 0: a hundredth of a mode's standard deviation.
@@ -136,7 +136,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let axes = (Axis::linear(-1.2, 1.2, "place on the diagonal, x₁ = x₂"), Axis::linear(0.0, 1.05, "density / largest"));
     let along: Vec<[f64; 2]> = (0..=160).map(|k| -1.2 + 0.015 * f64::from(k)).map(|t| [t, t]).collect();
     let mut lines = Vec::new();
-    for (sigma, color) in [(0.0, GREY), (0.3, SKY), (0.58, GREEN), (2.0, ORANGE)] {
+    for (sigma, color) in [(0.0, GREY), (0.3, SKY), (0.6, GREEN), (1.0, ORANGE)] {
         let values = plane::log_densities(&prior, &along, sigma)?;
         let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let line: Vec<[f64; 2]> = along.iter().zip(values).map(|(at, value)| [at[0], (value - most).exp()]).collect();
@@ -148,10 +148,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let entries = [
             (Mark::Line(GREY), "σ = 0"),
             (Mark::Line(SKY), "σ = 0.3"),
-            (Mark::Line(GREEN), "σ = 0.58"),
-            (Mark::Line(ORANGE), "σ = 2"),
+            (Mark::Line(GREEN), "σ = 0.6"),
+            (Mark::Line(ORANGE), "σ = 1"),
         ];
-        panel.legend([0.0, 1.0], &entries);
+        panel.legend([0.0, 0.8], &entries);
     });
     figure.save("mode_weights")?;
     Ok(())

@@ -65,6 +65,8 @@ mod sampling_cli;
 mod schedules;
 // Networks of other programs, against those programs.
 mod score_networks;
+// What the pictures of the theory claim.
+mod theory;
 // U-Nets of other programs.
 mod unets;
 // What every solver promises.

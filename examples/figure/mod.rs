@@ -94,10 +94,11 @@ impl Figure {
         let width = place.span as f64 * (LEFT + PLOT + RIGHT) - LEFT - RIGHT;
         let height = self.rows[place.row];
         let lines = wrapped(note, width + 0.5 * RIGHT, 12.0);
-        let first = top - 10.0 - 15.0 * lines.len() as f64;
+        // Room for two lines, so that the titles of a row are on one line.
+        let first = top - 40.0;
         text(&mut self.body, [left, first], title, &Letters { size: 14.5, bold: true, ..Letters::default() });
         for (index, line) in lines.iter().enumerate() {
-            let at = [left, first + 16.0 + 15.0 * index as f64];
+            let at = [left, first + 16.5 + 15.0 * index as f64];
             text(&mut self.body, at, line, &Letters { size: 12.0, color: GREY, ..Letters::default() });
         }
         let mut panel = Panel::new(&mut self.body, self.panels, [left, top, width, height], x, y);

@@ -27,15 +27,16 @@ pub(crate) fn mixture<const N: usize>(components: &[(f64, [f64; N], [[f64; N]; N
     Mixture::new(&weights, &tensor(&means)?, &covariances)
 }
 
-/// `v` times the identity.
-pub(crate) fn round(variance: f64) -> [[f64; 2]; 2] {
-    [[variance, 0.0], [0.0, variance]]
+/// `Σ_k w_k N(m_k, v I)` of (w, m): many times as fast.
+pub(crate) fn round<const N: usize>(modes: &[(f64, [f64; N])], variance: f64) -> Result<Mixture> {
+    let (weights, means): (Vec<f64>, Vec<[f64; N]>) = modes.iter().copied().unzip();
+    Mixture::isotropic(&weights, &tensor(&means)?, &vec![variance; modes.len()])
 }
 
 /// The toy of the paper at a tenth of its size: a fifth of the points around (−½, −½), the others around (½, ½), each with
 /// standard deviation 0.1. Song and Ermon (2019), <https://arxiv.org/abs/1907.05600>, section 3.2.
 pub(crate) fn two_modes() -> Result<Mixture> {
-    mixture(&[(0.2, [-0.5, -0.5], round(0.01)), (0.8, [0.5, 0.5], round(0.01))])
+    round(&[(0.2, [-0.5, -0.5]), (0.8, [0.5, 0.5])], 0.01)
 }
 
 /// So many points of a distribution, in single precision as training takes them.
