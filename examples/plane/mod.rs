@@ -62,9 +62,9 @@ pub(crate) fn shades(of: &Mixture, at: &[[f64; 2]], sigma: f64) -> Result<Vec<f6
 }
 
 /// The density below which the share `outside` of a distribution's points lies, in the logarithm.
-pub(crate) fn quantile<const N: usize>(of: &Mixture, outside: f64, sigma: f64) -> Result<f64> {
-    let clean: Vec<[f64; N]> = draws(of, 4000, 77)?;
-    let noise = Rng::new(78, 0..4000).normal((4000, N, 1, 1), &Device::Cpu)?.to_dtype(DType::F64)?;
+pub(crate) fn quantile(of: &Mixture, outside: f64, sigma: f64) -> Result<f64> {
+    let clean: Vec<[f64; 2]> = draws(of, 4000, 77)?;
+    let noise = Rng::new(78, 0..4000).normal((4000, 2, 1, 1), &Device::Cpu)?.to_dtype(DType::F64)?;
     let noisy = (tensor(&clean)? + (noise * sigma)?)?;
     let mut values: Vec<f64> = of.log_density(&noisy, sigma)?.to_vec1()?;
     values.sort_by(f64::total_cmp);
