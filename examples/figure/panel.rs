@@ -94,18 +94,18 @@ impl<'a> Panel<'a> {
             let mut column = 0;
             while column < n {
                 let same = (column..n).take_while(|&k| shade(row * n + k) == shade(row * n + column)).count();
-                let (x, y) = (self.left + column as f64 * width, self.top + self.height - (row + 1) as f64 * height);
-                // A little more than its share, so that no seam is seen.
-                let (wide, high) = (same as f64 * width + 0.3, height + 0.3);
+                let x = self.left + column as f64 * width;
+                let y = self.top + self.height - (row as f64 + 0.5) * height;
                 let path = shades.entry(shade(row * n + column)).or_default();
-                let _ = write!(path, "M{x:.1} {y:.1}h{wide:.1}v{high:.1}h-{wide:.1}z");
+                // A little more than its share, so that no seam is seen.
+                let _ = write!(path, "M{x:.1} {y:.1}h{:.1}", same as f64 * width + 0.3);
                 column += same;
             }
         }
         for (shade, path) in shades {
             let color = ramp.at(f64::from(shade) / SHADES);
             if color != "#ffffff" {
-                let _ = writeln!(self.body, "<path d=\"{path}\" fill=\"{color}\"/>");
+                let _ = writeln!(self.body, "<path d=\"{path}\" stroke=\"{color}\" stroke-width=\"{:.1}\"/>", height + 0.3);
             }
         }
     }
