@@ -72,6 +72,7 @@ impl Golden {
             Architecture::Drunet(shape) => {
                 vec![("drunet".into(), Box::new(Drunet::new(shape, &Device::Cpu, lookup).unwrap()))]
             }
+            Architecture::Energy(_) => unreachable!("no checkpoint of another program is an energy"),
             Architecture::Steps(network) => {
                 let layered = Layered::new(network, &Device::Cpu, lookup).unwrap().with_class(self.class).unwrap();
                 let mut models: Vec<(String, Box<dyn ScoreModel>)> = vec![("layers".into(), Box::new(layered))];

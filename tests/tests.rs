@@ -41,6 +41,8 @@ mod metrics;
 mod models;
 // Networks of a size or of channels of their own.
 mod networks;
+// What networks are trained to do, and how their parameters get a gradient.
+mod objectives;
 // Photos at the size of a model.
 mod resize_fit;
 // The commands about operators.
@@ -67,6 +69,8 @@ mod schedules;
 mod score_networks;
 // The command that trains.
 mod train_cli;
+// What the pictures of the theory claim.
+mod theory;
 // U-Nets of other programs.
 mod unets;
 // What every solver promises.

@@ -9,6 +9,8 @@ use tweedie_kernels::network::{Network, Parameter};
 pub enum Architecture {
     /// A list of steps, which every runner runs.
     Steps(Network),
+    /// Minus the gradient of the sum of what a list of steps makes, as [`Energy`](super::Energy) has it.
+    Energy(Network),
     /// NCSN and NCSNv2, which [`RefineNet`](super::RefineNet) runs.
     RefineNet(RefineNetShape),
     /// DRUNet, which [`Drunet`](super::Drunet) runs.
@@ -22,10 +24,10 @@ impl From<Network> for Architecture {
 }
 
 impl Architecture {
-    /// The steps; `None` for what is not made of any.
+    /// The steps, of an energy those that make it; `None` for what is not made of any.
     pub fn steps(&self) -> Option<&Network> {
         match self {
-            Self::Steps(network) => Some(network),
+            Self::Steps(network) | Self::Energy(network) => Some(network),
             Self::RefineNet(_) | Self::Drunet(_) => None,
         }
     }
@@ -33,7 +35,7 @@ impl Architecture {
     /// Every parameter once, in the order of first use.
     pub fn parameters(&self) -> Vec<&Parameter> {
         match self {
-            Self::Steps(network) => network.parameters(),
+            Self::Steps(network) | Self::Energy(network) => network.parameters(),
             Self::RefineNet(shape) => shape.parameters().iter().collect(),
             Self::Drunet(shape) => shape.parameters().iter().collect(),
         }
@@ -42,7 +44,7 @@ impl Architecture {
     /// Channels of the images.
     pub fn channels(&self) -> usize {
         match self {
-            Self::Steps(network) => network.channels,
+            Self::Steps(network) | Self::Energy(network) => network.channels,
             Self::RefineNet(shape) => shape.channels(),
             Self::Drunet(shape) => shape.channels(),
         }
@@ -51,7 +53,7 @@ impl Architecture {
     /// What height and width have to be multiples of.
     pub fn stride(&self) -> usize {
         match self {
-            Self::Steps(network) => network.stride(),
+            Self::Steps(network) | Self::Energy(network) => network.stride(),
             Self::RefineNet(shape) => shape.stride(),
             Self::Drunet(shape) => shape.stride(),
         }
@@ -62,6 +64,8 @@ impl Architecture {
     pub fn operations(&self, height: usize, width: usize) -> f64 {
         match self {
             Self::Steps(network) => network.operations(height, width),
+            // Forward and back.
+            Self::Energy(network) => 2.0 * network.operations(height, width),
             Self::RefineNet(shape) => shape.operations(height, width),
             Self::Drunet(shape) => shape.operations(height, width),
         }
@@ -73,7 +77,7 @@ impl Architecture {
     /// A sentence with the first that does not.
     pub fn check(&self) -> Result<(), String> {
         match self {
-            Self::Steps(network) => network.check().map_err(|error| error.to_string()),
+            Self::Steps(network) | Self::Energy(network) => network.check().map_err(|error| error.to_string()),
             // They are made of a few checked numbers.
             Self::RefineNet(_) | Self::Drunet(_) => Ok(()),
         }

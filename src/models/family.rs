@@ -1,6 +1,6 @@
 //! The kinds of checkpoints that can be read.
 
-use super::{Recipe, adm, ddpm, drunet, edm, patch_unet, refinenet, score_sde, unet2d};
+use super::{Recipe, adm, ddpm, drunet, edm, patch_unet, perceptron, refinenet, score_sde, unet2d};
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ pub const FAMILIES: &[Family] = &[
     refinenet::NCSN_V2,
     drunet::FAMILY,
     patch_unet::FAMILY,
+    perceptron::FAMILY,
 ];
 
 impl Family {

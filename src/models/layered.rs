@@ -2,7 +2,7 @@
 
 use super::ScoreModel;
 use crate::Result;
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Device, Tensor, Var};
 use std::collections::HashMap;
 use tweedie_kernels::network::{
     Attention, Dense, Features, Filter, Network, Norm, Parameter, Resample, Resize, Source, Step, Sum,
@@ -69,7 +69,34 @@ impl Layered {
         v.matmul(&self.get(&layer.weight).t()?)?.broadcast_add(self.get(&layer.bias))
     }
 
-    fn embed(&self, noise: f64) -> candle_core::Result<Tensor> {
+    /// Its parameters as variables, so that what it makes can be differentiated with respect to them.
+    ///
+    /// # Errors
+    /// Those of tensor operations.
+    pub fn into_variables(mut self) -> candle_core::Result<Self> {
+        for parameter in self.parameters.values_mut() {
+            *parameter = Var::from_tensor(parameter)?.into_inner();
+        }
+        Ok(self)
+    }
+
+    /// What it computes.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The tensors of its parameters, by name.
+    pub fn parameters(&self) -> &HashMap<String, Tensor> {
+        &self.parameters
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `[N, channels]` for N noise coordinates.
+    fn embed(&self, noise: &[f32]) -> candle_core::Result<Tensor> {
         let mut v = self.features(noise)?;
         let embedding = &self.network.embedding;
         for index in 0..=embedding.layers.len() {
@@ -78,7 +105,7 @@ impl Layered {
                     v = v.broadcast_add(self.get(bias))?;
                 }
                 if let Some(class) = self.class {
-                    v = (v + (self.get(&classes.weight).narrow(0, class, 1)? * classes.scale)?)?;
+                    v = v.broadcast_add(&(self.get(&classes.weight).narrow(0, class, 1)? * classes.scale)?)?;
                 }
             }
             if let Some(layer) = embedding.layers.get(index) {
@@ -88,25 +115,28 @@ impl Layered {
         Ok(v)
     }
 
-    /// `[1, channels]`
-    fn features(&self, noise: f64) -> candle_core::Result<Tensor> {
+    /// `[N, channels]`
+    fn features(&self, noise: &[f32]) -> candle_core::Result<Tensor> {
         let (angles, cosine_first) = match &self.network.embedding.features {
             Features::Positional { channels, cosine_first, frequency_shift } => {
                 let half = channels / 2;
-                let angle = |k: usize| {
+                let frequency = |k: usize| {
                     let exponent = -(10_000_f32.ln()) * k as f32 / (half as f32 - *frequency_shift as f32);
-                    exponent.exp() * noise as f32
+                    exponent.exp()
                 };
-                let angles = (0..half).map(angle).collect::<Vec<f32>>();
-                (Tensor::from_vec(angles, (1, half), &self.device)?, *cosine_first)
+                let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+                let angles = noise.iter().flat_map(|c| frequencies.iter().map(move |f| f * c)).collect::<Vec<f32>>();
+                (Tensor::from_vec(angles, (noise.len(), half), &self.device)?, *cosine_first)
             }
             Features::Fourier { frequencies, cosine_first } => {
+                let column = Tensor::from_slice(noise, (noise.len(), 1), &self.device)?;
                 // In this order, as the networks were trained: the arguments are large.
-                let angles = (self.get(frequencies).affine(f64::from(noise as f32), 0.0)? * 2.0)?;
-                ((angles * std::f64::consts::PI)?.unsqueeze(0)?, *cosine_first)
+                let angles = (self.get(frequencies).unsqueeze(0)?.broadcast_mul(&column)? * 2.0)?;
+                ((angles * std::f64::consts::PI)?, *cosine_first)
             }
             Features::Learned { table } => {
-                return self.get(table).narrow(0, Features::row(noise as f32, table.shape[0]), 1);
+                let rows: Vec<u32> = noise.iter().map(|&c| Features::row(c, table.shape[0]) as u32).collect();
+                return self.get(table).index_select(&Tensor::from_vec(rows, noise.len(), &self.device)?, 0);
             }
         };
         let (sin, cos) = (angles.sin()?, angles.cos()?);
@@ -128,7 +158,7 @@ impl Layered {
             .broadcast_mul(&per_channel(&norm.weight)?)?
             .broadcast_add(&per_channel(&norm.bias)?)?;
         let Some(layer) = &norm.modulation else { return Ok(normalised) };
-        let modulation = self.dense(layer, embedding)?.reshape((1, 2 * channels, 1, 1))?;
+        let modulation = self.dense(layer, embedding)?.reshape(((), 2 * channels, 1, 1))?;
         let (scale, shift) = (modulation.narrow(1, 0, channels)?, modulation.narrow(1, channels, channels)?);
         normalised.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)
     }
@@ -175,6 +205,10 @@ impl Layered {
         let weight = &weight.reshape((weight.dim(0)?, weight.dim(1)?, kernel, kernel))?;
         let half = kernel / 2;
         let y = match source.resample {
+            // A point: candle's convolution would take a product for each.
+            Resample::Same if kernel == 1 && x.dims()[2..] == [1, 1] => {
+                x.flatten_from(1)?.matmul(&weight.flatten_from(1)?.t()?)?.unsqueeze(2)?.unsqueeze(3)?
+            }
             Resample::Same => x.conv2d(weight, half, 1, 1, 1)?,
             Resample::Down { before: 1 } if kernel == 3 => x.conv2d(weight, half, 2, 1, 1)?,
             Resample::Down { before } => {
@@ -263,7 +297,7 @@ impl Layered {
         let mut y = sources.try_fold(first?, |sum, y| sum + y?)?;
         if let Some(layer) = &step.embedding {
             let projected = self.dense(layer, embedding)?;
-            y = y.broadcast_add(&projected.reshape((1, step.channels, 1, 1))?)?;
+            y = y.broadcast_add(&projected.reshape(((), step.channels, 1, 1))?)?;
         }
         if let Some(value) = step.residual {
             y = (y + &values[value])?;
@@ -272,8 +306,14 @@ impl Layered {
     }
 }
 
-impl ScoreModel for Layered {
-    fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor> {
+impl Layered {
+    /// `F(x, noise)` with one noise coordinate for all images, or one for each.
+    ///
+    /// # Shapes
+    /// `x`: `[B, C, H, W]`; `noise`: 1 or B numbers
+    /// # Errors
+    /// Those of tensor operations.
+    pub fn apply(&self, x: &Tensor, noise: &[f32]) -> candle_core::Result<Tensor> {
         let embedding = self.embed(noise)?;
         let mut values = vec![gathered(x, self.network.patch)?];
         for step in &self.network.steps {
@@ -284,7 +324,13 @@ impl ScoreModel for Layered {
             };
             values.push(value);
         }
-        Ok(scattered(&values.swap_remove(self.network.steps.len()), self.network.patch)?)
+        scattered(&values.swap_remove(self.network.steps.len()), self.network.patch)
+    }
+}
+
+impl ScoreModel for Layered {
+    fn forward(&self, x: &Tensor, noise: f64) -> Result<Tensor> {
+        Ok(self.apply(x, &[noise as f32])?)
     }
 
     fn channels(&self) -> usize {

@@ -12,6 +12,7 @@
 //! | [`score_sde`] | NCSN++, DDPM++ and DDPM of score_sde |
 //! | [`edm`] | `SongUNet` and `DhariwalUNet` of EDM |
 //! | [`PatchUNetConfig`] | tweedie's own: a U-Net of patches of pixels |
+//! | [`PerceptronConfig`] | tweedie's own: fully connected layers, for points |
 //! | [`RefineNetConfig`] | NCSN and NCSNv2, which [`RefineNet`] runs |
 //! | [`DrunetConfig`] | DRUNet, which [`Drunet`] runs |
 
@@ -23,6 +24,7 @@ pub mod ddpm;
 mod draft;
 mod drunet;
 pub mod edm;
+mod energy;
 mod family;
 mod file;
 mod fused;
@@ -31,6 +33,7 @@ mod layered;
 mod model;
 mod options;
 mod patch_unet;
+mod perceptron;
 mod preconditioning;
 mod quarters;
 mod recipe;
@@ -44,6 +47,8 @@ mod verify;
 
 pub use architecture::Architecture;
 pub use drunet::{Drunet, DrunetConfig, DrunetShape};
+pub use energy::Energy;
+pub(crate) use energy::{over_twice, step_along};
 pub use family::{FAMILIES, Family, TensorIndex};
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
@@ -52,6 +57,7 @@ pub use layered::Layered;
 pub use model::Model;
 pub use options::ModelOptions;
 pub use patch_unet::PatchUNetConfig;
+pub use perceptron::PerceptronConfig;
 pub use recipe::{Origin, Pick, Recipe};
 pub use refinenet::{RefineNet, RefineNetConfig, RefineNetShape};
 pub use verify::{Comparison, Stored, Verification, verify};

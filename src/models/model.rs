@@ -1,7 +1,7 @@
 //! A prior by its name: embedded, analytic, a file, a folder.
 
 use super::file::check_length;
-use super::{Architecture, Checkpoint, Drunet, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
+use super::{Architecture, Checkpoint, Drunet, Energy, Fused, Layered, ModelOptions, RefineNet, ScoreModel};
 use crate::priors::{Denoiser, Gaussian, Grey, Mixture, Preconditioned};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -141,16 +141,23 @@ impl Model {
             let layered = Layered::new(network, device, lookup)?.with_class(class);
             layered.map_err(|error| refuse(error.to_string()))
         };
+        let fused = |network: &Network, precision: Precision| {
+            let fused = Fused::new(network, *instruction_set, precision, lookup);
+            fused.and_then(|fused| fused.with_class(class)).map_err(|error| refuse(error.to_string()))
+        };
         let (model, precision): (Box<dyn ScoreModel>, _) = match network {
             Architecture::RefineNet(shape) => (Box::new(RefineNet::new(shape, device, lookup)?), Precision::F32),
             Architecture::Drunet(shape) => (Box::new(Drunet::new(shape, device, lookup)?), Precision::F32),
-            Architecture::Steps(network) if device.is_cpu() => {
-                let fused = Fused::new(network, *instruction_set, precision, lookup);
-                let fused =
-                    fused.and_then(|fused| fused.with_class(class)).map_err(|error| refuse(error.to_string()))?;
-                (Box::new(fused), precision)
-            }
+            Architecture::Steps(network) if device.is_cpu() => (Box::new(fused(network, precision)?), precision),
             Architecture::Steps(network) => (Box::new(layered(network)?), precision),
+            // Its derivative is a difference, which numbers of 8 bits would lose.
+            Architecture::Energy(network) => {
+                let model: Box<dyn ScoreModel> = match device.is_cpu() {
+                    true => Box::new(fused(network, Precision::F32)?),
+                    false => Box::new(layered(network)?),
+                };
+                (Box::new(Energy::new(model)), Precision::F32)
+            }
         };
         let parameters: usize = network.parameters().iter().map(|p| p.elements()).sum();
         let (low, high) = checkpoint.sigma_range;

@@ -8,7 +8,7 @@
 use super::bounds::{MOST_BLOCKS, MOST_CHANNELS, MOST_LEVELS};
 use super::draft::{Draft, affine, dense, norm, source, sum};
 use super::preconditioning::Preconditioning;
-use super::{Family, Recipe, TensorIndex};
+use super::{Architecture, Family, Recipe, TensorIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tweedie_kernels::network::{Embedding, Features, Network, Norm, Resample, Source, Sum};
@@ -36,6 +36,9 @@ pub struct PatchUNetConfig {
     /// Side of the patches that it was trained on, for whoever asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_size: Option<usize>,
+    /// Whether the sum of its outputs is an energy, and it is read as minus the gradient; default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub energy: bool,
     /// How its output becomes a denoiser, JSON of a native file; default EDM's with σ_data = 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameterization: Option<Value>,
@@ -73,7 +76,9 @@ fn recipe(config: &Value, _tensors: &TensorIndex) -> Result<Recipe, String> {
     let preconditioning = Preconditioning::of(config)?.unwrap_or(Preconditioning::Edm { sigma_data: 0.5 });
     let (parameterization, sigma_range) = preconditioning.parameterization();
     let native_size = architecture.sample_size;
-    Ok(Recipe { native_size, ..Recipe::new(architecture.network()?, parameterization, sigma_range) })
+    let network = architecture.network()?;
+    let network = if architecture.energy { Architecture::Energy(network) } else { Architecture::Steps(network) };
+    Ok(Recipe { native_size, ..Recipe::new(network, parameterization, sigma_range) })
 }
 
 impl PatchUNetConfig {

@@ -1,6 +1,6 @@
 //! How a native file names the preconditioning of its network.
 
-use crate::priors::Parameterization;
+use crate::priors::{Direct, Parameterization, Quantity};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +9,10 @@ use serde_json::Value;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Preconditioning {
     Edm { sigma_data: f64 },
+    Score { sigma_data: f64 },
+    Noise { sigma_data: f64 },
+    Image { sigma_data: f64 },
+    Velocity { sigma_data: f64 },
 }
 
 impl Preconditioning {
@@ -28,8 +32,14 @@ impl Preconditioning {
 
     /// The parameterisation, and the noise levels that such networks are trained at.
     pub(super) fn parameterization(self) -> (Parameterization, (f64, f64)) {
-        match self {
-            Self::Edm { sigma_data } => (Parameterization::Edm { sigma_data }, (0.002, 80.0)),
-        }
+        let direct = |quantity, sigma_data| Parameterization::Direct(Direct { quantity, sigma_data });
+        let parameterization = match self {
+            Self::Edm { sigma_data } => Parameterization::Edm { sigma_data },
+            Self::Score { sigma_data } => direct(Quantity::Score, sigma_data),
+            Self::Noise { sigma_data } => direct(Quantity::Noise, sigma_data),
+            Self::Image { sigma_data } => direct(Quantity::Image, sigma_data),
+            Self::Velocity { sigma_data } => direct(Quantity::Velocity, sigma_data),
+        };
+        (parameterization, (0.002, 80.0))
     }
 }

@@ -92,9 +92,10 @@ impl Reference {
                 Ok(Self { noise: process.single_precision_noise(value), gradient: Gradient::Denoised, ..same })
             }
             _ if name == "sigma" => Ok(Self { noise: noise(value), gradient: Gradient::Denoised, ..same }),
-            Parameterization::Edm { .. } | Parameterization::UnitDenoiser | Parameterization::VarianceExploding(_) => {
-                Err(format!("is conditioned by `{name}`, expected `sigma`"))
-            }
+            Parameterization::Edm { .. }
+            | Parameterization::Direct(_)
+            | Parameterization::UnitDenoiser
+            | Parameterization::VarianceExploding(_) => Err(format!("is conditioned by `{name}`, expected `sigma`")),
             // The network's own input keeps its variance.
             Parameterization::VariancePreserving(process) => {
                 let time = value / process.time_scale;

@@ -9,6 +9,7 @@
 //! | [`Gaussian`] | independent pixels, exactly | any size |
 //! | [`Mixture`] | several Gaussians of any covariance, exactly, with their posteriors | one size |
 
+mod direct;
 mod gathered;
 mod gaussian;
 mod grey;
@@ -19,6 +20,7 @@ mod tiled;
 mod variance_exploding;
 mod variance_preserving;
 
+pub use direct::{Direct, Quantity};
 pub use gathered::Gathered;
 pub use gaussian::Gaussian;
 pub use grey::Grey;

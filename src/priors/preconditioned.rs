@@ -1,6 +1,6 @@
 //! A network and how it was trained make a denoiser.
 
-use super::{Denoiser, LinearProcess, VarianceExploding, VariancePreserving};
+use super::{Denoiser, Direct, LinearProcess, VarianceExploding, VariancePreserving};
 use crate::Result;
 use crate::models::ScoreModel;
 use candle_core::{Device, Tensor};
@@ -35,6 +35,8 @@ pub enum Parameterization {
         /// Standard deviation of the data, `σ_d`.
         sigma_data: f64,
     },
+    /// One quantity in the clock σ.
+    Direct(Direct),
     /// A discrete variance-preserving process: DDPM and its kin.
     VariancePreserving(Box<VariancePreserving>),
     /// A continuous variance-preserving process.
@@ -60,6 +62,7 @@ impl Parameterization {
                     offset: 0.0,
                 }
             }
+            Self::Direct(direct) => direct.scalings(sigma),
             Self::VariancePreserving(process) => process.scalings(sigma),
             Self::LinearProcess(process) => process.scalings(sigma),
             Self::VarianceExploding(process) => process.scalings(sigma),
@@ -79,6 +82,7 @@ impl Parameterization {
                 Err(format!("has sigma_data = {sigma_data}, expected a finite number above 0"))
             }
             Self::Edm { .. } | Self::VariancePreserving(_) | Self::UnitDenoiser => Ok(()),
+            Self::Direct(direct) => direct.check(),
             Self::LinearProcess(process) => process.check(),
             Self::VarianceExploding(process) => process.check(),
         }
@@ -93,6 +97,7 @@ impl fmt::Display for Parameterization {
                 let VariancePreserving { levels, prediction, .. } = process.as_ref();
                 write!(f, "variance preserving, {} levels, predicts the {prediction}", levels.betas().len())
             }
+            Self::Direct(direct) => direct.fmt(f),
             Self::LinearProcess(process) => process.fmt(f),
             Self::VarianceExploding(process) => process.fmt(f),
             Self::UnitDenoiser => write!(f, "denoiser of images in [0, 1]"),

@@ -1,8 +1,7 @@
 //! What a training run is to do: a TOML file.
 
 use super::average::Decay;
-use super::denoising::{Denoising, Weight};
-use super::levels::NoiseLevels;
+use super::chosen::ObjectiveConfig;
 use super::photos::DataConfig;
 use super::rate::LearningRate;
 use crate::{Error, Result};
@@ -33,7 +32,7 @@ pub struct TrainConfig {
     /// What is trained.
     #[serde(default)]
     pub model: ModelConfig,
-    /// What it is trained to do.
+    /// What it is trained to do; default `{ name = "edm" }`.
     #[serde(default)]
     pub objective: ObjectiveConfig,
     /// How.
@@ -86,34 +85,6 @@ pub struct ModelConfig {
     /// A checkpoint whose numbers, and without an `architecture` whose network, training starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
-}
-
-/// What the network is trained to do.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectiveConfig {
-    /// How noise levels are drawn; default EDM's, `ln σ ~ N(−1.2, 1.2²)`.
-    #[serde(default = "edm_levels")]
-    pub noise: NoiseLevels,
-    /// What an error counts at a level; default EDM's with σ_d = 0.5.
-    #[serde(default = "edm_weight")]
-    pub weight: Weight,
-    /// Whether squares are averaged over the numbers of an image rather than summed; default true.
-    #[serde(default = "yes")]
-    pub mean: bool,
-}
-
-impl ObjectiveConfig {
-    /// The objective.
-    pub fn objective(&self) -> Denoising {
-        Denoising { levels: self.noise, weight: self.weight, mean: self.mean }
-    }
-}
-
-impl Default for ObjectiveConfig {
-    fn default() -> Self {
-        Self { noise: edm_levels(), weight: edm_weight(), mean: true }
-    }
 }
 
 /// AdamW and its learning rate.
@@ -204,18 +175,6 @@ impl Default for CheckpointConfig {
 
 fn averages() -> Vec<Decay> {
     vec![Decay::Rate(0.999)]
-}
-
-fn edm_levels() -> NoiseLevels {
-    NoiseLevels::LogNormal { mean: -1.2, std: 1.2 }
-}
-
-fn edm_weight() -> Weight {
-    Weight::Edm { sigma_data: 0.5 }
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn one() -> usize {
@@ -349,13 +308,9 @@ impl TrainConfig {
         for decay in &self.average {
             decay.check().map_err(reason("average"))?;
         }
-        self.objective.noise.check().map_err(reason("objective.noise"))?;
-        if self.objective.weight == Weight::Likelihood && !self.objective.noise.is_process() {
-            return refuse(
-                "objective.weight",
-                "likelihood",
-                "another with levels that are those of no continuous process",
-            );
+        if self.objective.objective().differences() && self.precision == PrecisionName::Bf16 {
+            let expected = format!("f32 with the objective {}, which takes small differences", self.objective.name());
+            return refuse("precision", "bf16", expected);
         }
         match (&self.model.architecture, &self.model.config, &self.model.init_from) {
             (Some(_), Some(_), _) | (None, None, Some(_)) => Ok(()),

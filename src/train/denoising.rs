@@ -1,11 +1,13 @@
 //! Denoising score matching, at one noise level, many, or a continuum of them.
 
-use super::levels::NoiseLevels;
-use super::objective::{Draw, Loss, Objective, column, sums};
+use super::levels::{EARLIEST, NoiseLevels};
+use super::objective::{
+    BuildObjective, Draw, Loss, Objective, check_positive, column, overlaid, refuse, settings, sums, table,
+};
 use crate::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use tweedie_operators::Rng;
+use tweedie_operators::{Entry, Rng};
 
 /// `w(σ) ‖D(x₀ + σz; σ) − x₀‖²`, σ from a distribution of levels.
 ///
@@ -13,14 +15,23 @@ use tweedie_operators::Rng;
 /// annealed score matching, the loss of score SDEs and that of DDPM differ in how σ is drawn and in the weight alone.
 ///
 /// Vincent (2011), <https://doi.org/10.1162/NECO_a_00142>; Song and Ermon (2019), <https://arxiv.org/abs/1907.05600>
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// With `importance`, [`Weight::Likelihood`] has its time drawn in proportion to `g(t)²/std(t)²`. That is the derivative of
+/// `ln σ²` in every process, since `d(σ²)/dt = g²/α²` and `σ = std/α`: σ is log-uniform and `w = ln(σ_max²/σ_min²)/σ²`, the
+/// same expectation with less variance (Song et al., 2021, <https://arxiv.org/abs/2101.09258>, section 4.1).
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Denoising {
     /// How σ is drawn.
+    #[serde(rename = "noise")]
     pub levels: NoiseLevels,
     /// `w(σ)`.
     pub weight: Weight,
     /// Whether squares are averaged over the numbers of an image; summed otherwise.
     pub mean: bool,
+    /// Whether the time of a process is drawn so that the weight of the likelihood is even.
+    #[serde(default)]
+    pub importance: bool,
 }
 
 /// What the squared error of a denoised image counts at a noise level.
@@ -68,17 +79,54 @@ impl Weight {
     }
 }
 
+impl Denoising {
+    /// Whether levels can be drawn and weighed like this.
+    ///
+    /// # Errors
+    /// A sentence with what cannot be.
+    pub fn check(&self) -> Result<(), String> {
+        self.levels.check()?;
+        match self.weight {
+            Weight::Edm { sigma_data } | Weight::SoftMinSnr { sigma_data } => check_positive("sigma_data", sigma_data)?,
+            Weight::Annealed { power } if !power.is_finite() => {
+                return Err(format!("power = {power}, expected a finite number"));
+            }
+            Weight::Likelihood if !self.levels.is_process() => {
+                return Err("the weight likelihood with levels that are those of no continuous process".into());
+            }
+            Weight::Annealed { .. } | Weight::Noise | Weight::Likelihood => {}
+        }
+        match self.importance && self.weight != Weight::Likelihood {
+            true => Err("importance with another weight than likelihood".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// σ and its weight, of uniform and standard normal numbers.
+    fn levels(&self, numbers: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+        if self.importance {
+            let (low, high) = self.levels.ends();
+            let span = (high / low).ln();
+            let rate = 2.0 * span / (1.0 - EARLIEST);
+            let level = |(uniform, _): (f64, f64)| low * (span * uniform).exp();
+            return numbers.map(level).map(|sigma| (sigma, rate / (sigma * sigma))).collect();
+        }
+        let sigmas = self.levels.sigmas(numbers);
+        sigmas.into_iter().map(|sigma| (sigma, self.weight.at(sigma, &self.levels))).collect()
+    }
+}
+
 impl Objective for Denoising {
     fn draw(&self, clean: &Tensor, rng: &mut Rng) -> Result<Draw> {
         let shape = (rng.streams(), 1, 1, 1);
         let uniform = rng.uniform(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
         let normal = rng.normal(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
-        let draw = |(u, n): (&f32, &f32)| self.levels.sigma(f64::from(*u), f64::from(*n));
-        let sigmas: Vec<f64> = uniform.iter().zip(&normal).map(draw).collect();
+        let numbers = uniform.iter().zip(&normal).map(|(u, n)| (f64::from(*u), f64::from(*n)));
+        let (sigmas, weights): (Vec<f64>, Vec<f64>) = self.levels(numbers).into_iter().unzip();
         let x = (clean + rng.normal_like(clean)?.broadcast_mul(&column(sigmas.iter().copied(), clean)?)?)?;
         let numbers: usize = clean.dims()[1..].iter().product();
         let scale = if self.mean { 1.0 / numbers as f64 } else { 1.0 };
-        let weights: Vec<f64> = sigmas.iter().map(|&sigma| scale * self.weight.at(sigma, &self.levels)).collect();
+        let weights: Vec<f64> = weights.into_iter().map(|weight| scale * weight).collect();
         let (clean, batch) = (clean.clone(), sigmas.len() as f64);
         let loss = move |denoised: &Tensor| {
             let error = (denoised - &clean)?;
@@ -88,4 +136,112 @@ impl Objective for Denoising {
         };
         Ok(Draw { x, sigmas, loss: Box::new(loss) })
     }
+
+    fn settings(&self) -> toml::Table {
+        table(self)
+    }
 }
+
+const FIELDS: &[(&str, &str)] = &[
+    (
+        "noise",
+        "how noise levels are drawn, a table of kind one, log_normal, geometric, variance_exploding, linear, discrete or cosine",
+    ),
+    (
+        "weight",
+        "what a squared error counts at a level, a table of kind annealed, noise, likelihood, edm or soft_min_snr",
+    ),
+    ("mean", "whether squares are averaged over the numbers of an image rather than summed; default true"),
+    ("importance", "whether times are drawn so that the weight likelihood is even; default false"),
+];
+
+/// These settings in the place of the defaults of `entry`.
+fn build(entry: &Entry<BuildObjective>, over: toml::Table) -> Result<Box<dyn Objective>> {
+    let denoising: Denoising = settings(entry.name, overlaid(entry.example, over))?;
+    denoising.check().map_err(|reason| refuse(entry.name, &reason, "what docs/training.md says"))?;
+    Ok(Box::new(denoising))
+}
+
+/// `½‖s(x + σz) + z/σ‖²` at one level.
+pub(super) const ONE_LEVEL: Entry<BuildObjective> = Entry {
+    name: "denoising",
+    about: "Denoising score matching at one noise level",
+    fields: FIELDS,
+    example: r#"noise = { kind = "one", sigma = 0.1 }
+weight = { kind = "annealed", power = 0.0 }
+mean = true"#,
+    build: |table| build(&ONE_LEVEL, table),
+};
+
+/// Ten levels as in NCSN, 1 to 0.01 for pixels in [0, 1].
+pub(super) const ANNEALED: Entry<BuildObjective> = Entry {
+    name: "annealed",
+    about: "Denoising score matching at a geometric sequence of noise levels, as in NCSN",
+    fields: FIELDS,
+    example: r#"noise = { kind = "geometric", sigma_min = 0.02, sigma_max = 2.0, count = 10 }
+weight = { kind = "annealed", power = 2.0 }
+mean = true"#,
+    build: |table| build(&ANNEALED, table),
+};
+
+/// σ as for the photos of 32 × 32 of score_sde, 0.01 to 50 for pixels in [0, 1].
+pub(super) const VARIANCE_EXPLODING: Entry<BuildObjective> = Entry {
+    name: "ve",
+    about: "Denoising along a variance exploding process in continuous time",
+    fields: FIELDS,
+    example: r#"noise = { kind = "variance_exploding", sigma_min = 0.02, sigma_max = 100.0 }
+weight = { kind = "noise" }
+mean = true"#,
+    build: |table| build(&VARIANCE_EXPLODING, table),
+};
+
+pub(super) const VARIANCE_PRESERVING: Entry<BuildObjective> = Entry {
+    name: "vp",
+    about: "Denoising along a variance preserving process in continuous time",
+    fields: FIELDS,
+    example: r#"noise = { kind = "linear", beta_min = 0.1, beta_max = 20.0 }
+weight = { kind = "noise" }
+mean = true"#,
+    build: |table| build(&VARIANCE_PRESERVING, table),
+};
+
+pub(super) const SUB_VARIANCE_PRESERVING: Entry<BuildObjective> = Entry {
+    name: "sub_vp",
+    about: "Denoising along the sub-VP process in continuous time",
+    fields: FIELDS,
+    example: r#"noise = { kind = "linear", beta_min = 0.1, beta_max = 20.0, sub = true }
+weight = { kind = "noise" }
+mean = true"#,
+    build: |table| build(&SUB_VARIANCE_PRESERVING, table),
+};
+
+pub(super) const DDPM: Entry<BuildObjective> = Entry {
+    name: "ddpm",
+    about: "Prediction of the noise at the levels of a discrete process, as in DDPM",
+    fields: FIELDS,
+    example: r#"noise = { kind = "discrete", count = 1000 }
+weight = { kind = "noise" }
+mean = true"#,
+    build: |table| build(&DDPM, table),
+};
+
+pub(super) const EDM: Entry<BuildObjective> = Entry {
+    name: "edm",
+    about: "Denoising at log-normal noise levels, weighted for a target of unit variance, as in EDM",
+    fields: FIELDS,
+    example: r#"noise = { kind = "log_normal", mean = -1.2, std = 1.2 }
+weight = { kind = "edm", sigma_data = 0.5 }
+mean = true"#,
+    build: |table| build(&EDM, table),
+};
+
+/// The levels of simple diffusion's cosine, as in k-diffusion.
+pub(super) const SOFT_MIN_SNR: Entry<BuildObjective> = Entry {
+    name: "soft_min_snr",
+    about: "Denoising at cosine noise levels, weighted by a softened signal-to-noise ratio, as in k-diffusion",
+    fields: FIELDS,
+    example: r#"noise = { kind = "cosine", sigma_data = 0.5, sigma_min = 0.001, sigma_max = 1000.0 }
+weight = { kind = "soft_min_snr", sigma_data = 0.5 }
+mean = true"#,
+    build: |table| build(&SOFT_MIN_SNR, table),
+};

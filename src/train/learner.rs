@@ -1,11 +1,15 @@
 //! Networks whose parameters are being found.
 
+use super::energy_learner::EnergyLearner;
+use super::layered_learner::LayeredLearner;
 use super::objective::{Loss, LossOf, column};
+use super::subject::Subject;
+use crate::models::ModelOptions;
 use crate::priors::{Parameterization, Scalings};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::fmt::Debug;
-use tweedie_kernels::network::Network;
+use tweedie_kernels::network::{Network, Resample, Source, Step};
 use tweedie_kernels::{FusedNetwork, InstructionSet, Parameters, Precision};
 
 /// What is done with the outputs of a network: the loss, and its gradient with respect to them.
@@ -20,6 +24,14 @@ pub trait Learner: Debug + Send {
     /// # Errors
     /// Those of the loss and of the network.
     fn gradients(&self, x: &Tensor, noise: &[f32], loss: LossOfOutputs<'_>) -> Result<(Loss, Parameters)>;
+
+    /// Gradient of the sum of all outputs with respect to the inputs, `∂ ΣF(x, noise)/∂x`, image by image.
+    ///
+    /// # Shapes
+    /// As [`gradients`](Self::gradients); returns that of `x`
+    /// # Errors
+    /// Those of the network.
+    fn slope(&self, x: &Tensor, noise: &[f32]) -> Result<Tensor>;
 
     /// Replaces all parameters.
     ///
@@ -43,9 +55,44 @@ impl FusedLearner {
         instruction_set: InstructionSet,
         precision: Precision,
     ) -> Result<Self> {
+        FusedNetwork::has_gradients(network).map_err(failed)?;
         let lookup = |name: &str| parameters.get(name).cloned();
         Ok(Self(FusedNetwork::new(network, instruction_set, precision, lookup).map_err(failed)?))
     }
+}
+
+/// The learner for a subject: the CPU's kernels where they know the gradient of all of its steps, candle's differentiation
+/// for others, for points and on other devices; and for an energy what makes a gradient of it.
+///
+/// # Errors
+/// `Config` for `bf16` where it is not to be had; the name of a parameter that is missing.
+pub fn learner(
+    subject: &Subject,
+    parameters: &Parameters,
+    options: &ModelOptions,
+    precision: Precision,
+) -> Result<Box<dyn Learner>> {
+    let network = &subject.network;
+    let fused = options.device.is_cpu() && !is_dense(network) && FusedNetwork::has_gradients(network).is_ok();
+    let inner: Box<dyn Learner> = match (fused, precision) {
+        (true, _) => Box::new(FusedLearner::new(network, parameters, options.instruction_set, precision)?),
+        (false, Precision::F32) => Box::new(LayeredLearner::new(network, parameters, &options.device)?),
+        (false, Precision::Bf16) => {
+            return Err(Error::Config {
+                name: "precision".into(),
+                got: precision.to_string(),
+                expected: "f32 for a network whose gradient is none of the CPU's kernels".into(),
+            });
+        }
+    };
+    Ok(if subject.energy { Box::new(EnergyLearner::new(inner)) } else { inner })
+}
+
+/// Whether it is fully connected: made of matrices alone, so that what it takes are points.
+fn is_dense(network: &Network) -> bool {
+    let matrix = |source: &Source| source.kernel() == 1 && source.resample == Resample::Same && source.norm.is_none();
+    let dense = |step: &Step| matches!(step, Step::Sum(sum) if sum.sources.iter().all(matrix));
+    network.patch == 1 && network.steps.iter().all(dense)
 }
 
 fn failed(error: tweedie_kernels::Error) -> Error {
@@ -63,6 +110,14 @@ impl Learner for FusedLearner {
         Ok((loss, gradients.parameters))
     }
 
+    fn slope(&self, x: &Tensor, noise: &[f32]) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        let values = x.flatten_all()?.to_vec1::<f32>()?;
+        let (output, tape) = self.0.forward_with_tape(&values, [n, c, h, w], noise, 1.0).map_err(failed)?;
+        let slope = self.0.pullback(&tape, &vec![1.0; output.len()], 1.0).map_err(failed)?;
+        Ok(Tensor::from_vec(slope, x.shape(), &Device::Cpu)?)
+    }
+
     fn set_parameters(&mut self, parameters: &Parameters) -> Result<()> {
         self.0.set_parameters(|name| parameters.get(name).cloned()).map_err(failed)
     }
@@ -72,7 +127,7 @@ impl Learner for FusedLearner {
 ///
 /// # Errors
 /// Those of the network and of the loss.
-pub(super) fn gradients(
+pub fn gradients(
     learner: &dyn Learner,
     parameterization: &Parameterization,
     (x, sigmas): (&Tensor, &[f64]),

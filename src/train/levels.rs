@@ -1,5 +1,6 @@
 //! How the noise levels of training are drawn.
 
+use super::objective::check_positive;
 use crate::priors::LinearProcess;
 use crate::schedules::Discrete;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,17 @@ pub enum NoiseLevels {
         #[serde(default)]
         sub: bool,
     },
+    /// `σ = σ_d tan θ`, θ uniform between those of `sigma_min` and `sigma_max`: the cosine of simple diffusion (Hoogeboom et al.,
+    /// 2023, <https://arxiv.org/abs/2301.11093>), and what k-diffusion calls cosine-interpolated, for images of its reference
+    /// size; for larger ones it moves to more noise.
+    Cosine {
+        /// σ_d, the spread of the data.
+        sigma_data: f64,
+        /// Smallest σ.
+        sigma_min: f64,
+        /// Largest σ.
+        sigma_max: f64,
+    },
     /// σ_k of a discrete process of `count` linear β, k uniform: Ho et al. (2020), <https://arxiv.org/abs/2006.11239>.
     Discrete {
         /// Number of levels.
@@ -67,15 +79,33 @@ impl NoiseLevels {
             Self::One { sigma } => sigma,
             Self::LogNormal { mean, std } => (mean + std * normal).exp(),
             Self::Geometric { sigma_min, sigma_max, count } => {
-                let level = (uniform * count as f64).floor().min(count as f64 - 1.0);
-                sigma_min * (sigma_max / sigma_min).powf(level / (count as f64 - 1.0))
+                sigma_min * (sigma_max / sigma_min).powf(level(uniform, count) / (count as f64 - 1.0))
             }
             Self::VarianceExploding { sigma_min, sigma_max } => sigma_min * (sigma_max / sigma_min).powf(time),
             Self::Linear { .. } => self.process().map_or(1.0, |process| process.sigma(time)),
-            Self::Discrete { count } => {
-                Discrete::linear(count).sigma((uniform * count as f64).floor().min(count as f64 - 1.0))
+            Self::Cosine { sigma_data, sigma_min, sigma_max } => {
+                let (low, high) = ((sigma_min / sigma_data).atan(), (sigma_max / sigma_data).atan());
+                sigma_data * (low + (high - low) * uniform).tan()
             }
+            Self::Discrete { count } => Discrete::linear(count).sigma(level(uniform, count)),
         }
+    }
+
+    /// [`sigma`](Self::sigma) of each of these numbers.
+    pub fn sigmas(&self, numbers: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
+        match *self {
+            // Its table is made once.
+            Self::Discrete { count } => {
+                let levels = Discrete::linear(count);
+                numbers.map(|(uniform, _)| levels.sigma(level(uniform, count))).collect()
+            }
+            _ => numbers.map(|(uniform, normal)| self.sigma(uniform, normal)).collect(),
+        }
+    }
+
+    /// σ at the earliest and at the latest time of a process.
+    pub(super) fn ends(&self) -> (f64, f64) {
+        (self.sigma(0.0, 0.0), self.sigma(1.0, 0.0))
     }
 
     /// `g(t)²/std(t)²` at the time of noise level `sigma`, the diffusion of the process over its variance; 1 where the levels
@@ -116,20 +146,16 @@ impl NoiseLevels {
     /// # Errors
     /// A sentence with the number that is not.
     pub fn check(&self) -> Result<(), String> {
-        let positive = |name: &str, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(format!("{name} = {value}, expected a finite number above 0")),
-        };
         let ordered = |low: f64, high: f64| {
-            positive("sigma_min", low)?;
+            check_positive("sigma_min", low)?;
             match low < high && high.is_finite() {
                 true => Ok(()),
                 false => Err(format!("sigma_max = {high}, expected more than sigma_min = {low}")),
             }
         };
         match *self {
-            Self::One { sigma } => positive("sigma", sigma),
-            Self::LogNormal { mean, std } if mean.is_finite() => positive("std", std),
+            Self::One { sigma } => check_positive("sigma", sigma),
+            Self::LogNormal { mean, std } if mean.is_finite() => check_positive("std", std),
             Self::LogNormal { mean, .. } => Err(format!("mean = {mean}, expected a finite number")),
             Self::Geometric { sigma_min, sigma_max, count } => {
                 ordered(sigma_min, sigma_max)?;
@@ -139,9 +165,18 @@ impl NoiseLevels {
                 }
             }
             Self::VarianceExploding { sigma_min, sigma_max } => ordered(sigma_min, sigma_max),
+            Self::Cosine { sigma_data, sigma_min, sigma_max } => {
+                check_positive("sigma_data", sigma_data)?;
+                ordered(sigma_min, sigma_max)
+            }
             Self::Linear { .. } => self.process().map_or(Ok(()), |process| process.check()),
             Self::Discrete { count: 1..=100_000 } => Ok(()),
             Self::Discrete { count } => Err(format!("count = {count}, expected 1 to 100000")),
         }
     }
+}
+
+/// Which of `count` levels a number uniform in [0, 1) is.
+fn level(uniform: f64, count: usize) -> f64 {
+    (uniform * count as f64).floor().min(count as f64 - 1.0)
 }

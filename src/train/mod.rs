@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`TrainConfig`] | all that the result depends on |
 //! | [`Examples`], [`Data`] | what is trained on and measured on: the [`Patches`] of a folder of [`Photos`], or anything in memory |
-//! | [`Objective`] | what is lost, as a function of denoised images: [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
+//! | [`Objective`] | what is lost, as a function of denoised images: one of [`OBJECTIVES`], such as [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
 //! | [`Learner`] | a network that gives the gradient of its parameters |
 //! | [`State`] | where a run stands, as a file |
 //! | [`Training`] | the loop; what it tells is a [`Journal`], a page and event files of TensorBoard |
@@ -18,13 +18,19 @@
 //! A step depends on the state and on the configuration alone, so a run that was killed and resumed ends, on a CPU, with
 //! the bytes of one that was not.
 
+mod annealed_sliced;
 mod average;
 mod batches;
+mod chosen;
 mod config;
 mod denoising;
+mod divergence;
+mod energy_learner;
 mod examples;
+mod explicit;
 mod initial;
 mod journal;
+mod layered_learner;
 mod learner;
 mod levels;
 mod objective;
@@ -32,26 +38,32 @@ mod photos;
 mod rate;
 mod report;
 mod run;
+mod sliced;
 mod state;
 mod subject;
 mod tensorboard;
 mod validation;
 
+pub use annealed_sliced::AnnealedSliced;
 pub use average::Decay;
-pub use config::{
-    CheckpointConfig, ModelConfig, ObjectiveConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig,
-};
+pub use chosen::ObjectiveConfig;
+pub use config::{CheckpointConfig, ModelConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig};
 pub use denoising::{Denoising, Weight};
+pub use divergence::Directions;
+pub use energy_learner::EnergyLearner;
 pub use examples::{Data, Examples};
+pub use explicit::Explicit;
 pub use initial::initial_parameters;
 pub use journal::{Journal, Line, Progress, Validation};
-pub use learner::{FusedLearner, Learner, LossOfOutputs};
+pub use layered_learner::LayeredLearner;
+pub use learner::{FusedLearner, Learner, LossOfOutputs, gradients, learner};
 pub use levels::NoiseLevels;
-pub use objective::{Draw, Loss, LossOf, Objective};
+pub use objective::{BuildObjective, Draw, Loss, LossOf, OBJECTIVES, Objective, find_objective};
 pub use photos::{DataConfig, Patches, Photos};
 pub use rate::LearningRate;
 pub use report::data_uri;
 pub use run::{End, Training};
+pub use sliced::Sliced;
 pub use state::{State, checkpoints};
 pub use subject::Subject;
 pub use validation::{Denoised, HeldOut, Shown};

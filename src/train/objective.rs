@@ -1,15 +1,23 @@
 //! What a network is trained to do.
 
-use crate::Result;
+use super::{annealed_sliced, denoising, explicit, sliced};
+use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::fmt;
-use tweedie_operators::Rng;
+use tweedie_operators::{Entry, Rng};
 
 /// A loss whose minimum is the score of the data.
 ///
 /// Every objective of score matching is a function of the denoised images at some points: of one for each example in
 /// denoising score matching, of several where a derivative of the score is a difference. So a network in training has to
 /// give nothing but its outputs and the gradient of a weighted sum of them, whatever it is trained for.
+///
+/// [`draw`](Self::draw) and [`settings`](Self::settings) are required.
+///
+/// # Laws
+/// * `gradient` is the derivative of the mean of `values` with respect to the denoised images;
+/// * an example's loss depends on that example and its own stream alone, and its points lie side by side;
+/// * the entry of its name builds it again from its settings.
 pub trait Objective: fmt::Debug + Send + Sync {
     /// The points for a batch of examples and what is lost there.
     ///
@@ -18,6 +26,90 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// # Errors
     /// Those of tensor operations.
     fn draw(&self, clean: &Tensor, rng: &mut Rng) -> Result<Draw>;
+
+    /// All of its settings, defaults included.
+    fn settings(&self) -> toml::Table;
+
+    /// Whether it takes differences between outputs at neighbouring points, which are lost in numbers of 8 bits; by default
+    /// not.
+    fn differences(&self) -> bool {
+        false
+    }
+}
+
+/// Builds an objective from its settings.
+pub type BuildObjective = fn(toml::Table) -> Result<Box<dyn Objective>>;
+
+/// All objectives, by name: the ladder from one noise level, or none, to a continuum of them.
+pub const OBJECTIVES: &[Entry<BuildObjective>] = &[
+    explicit::ENTRY,
+    denoising::ONE_LEVEL,
+    sliced::ENTRY,
+    sliced::REDUCED,
+    denoising::ANNEALED,
+    annealed_sliced::ENTRY,
+    denoising::VARIANCE_EXPLODING,
+    denoising::VARIANCE_PRESERVING,
+    denoising::SUB_VARIANCE_PRESERVING,
+    denoising::DDPM,
+    denoising::EDM,
+    denoising::SOFT_MIN_SNR,
+];
+
+/// The objective of `list` called `name`, with these settings in the place of its defaults.
+///
+/// # Errors
+/// `Unknown` with the names there are; `Config` naming a setting that is unknown or out of range.
+pub fn find_objective(list: &[Entry<BuildObjective>], name: &str, settings: toml::Table) -> Result<Box<dyn Objective>> {
+    let entry = list.iter().find(|entry| entry.name == name).ok_or_else(|| Error::Unknown {
+        kind: "objective",
+        name: name.into(),
+        known: list.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+    })?;
+    (entry.build)(settings)
+}
+
+/// `over` in the place of what `defaults` says, table by table; a table of another `kind` replaces the whole.
+pub(super) fn overlaid(defaults: &str, over: toml::Table) -> toml::Table {
+    fn overlay(table: &mut toml::Table, over: toml::Table) {
+        for (key, value) in over {
+            match (table.get_mut(&key), value) {
+                (Some(toml::Value::Table(inner)), toml::Value::Table(over))
+                    if over.get("kind").is_none_or(|kind| inner.get("kind") == Some(kind)) =>
+                {
+                    overlay(inner, over);
+                }
+                (_, value) => drop(table.insert(key, value)),
+            }
+        }
+    }
+    let mut table = defaults.parse().expect("the defaults of an objective are TOML");
+    overlay(&mut table, over);
+    table
+}
+
+/// A table of settings as those of the objective `name`.
+pub(super) fn settings<C: serde::de::DeserializeOwned>(name: &str, table: toml::Table) -> Result<C> {
+    let got = table.to_string().trim().replace('\n', ", ");
+    table.try_into().map_err(|error: toml::de::Error| refuse(name, &got, error.message()))
+}
+
+/// A setting of the objective `name` that cannot be.
+pub(super) fn refuse(name: &str, got: &str, expected: &str) -> Error {
+    Error::Config { name: format!("objective {name}"), got: got.into(), expected: expected.into() }
+}
+
+/// Settings as a table.
+pub(super) fn table(settings: &impl serde::Serialize) -> toml::Table {
+    toml::Table::try_from(settings).expect("settings are TOML")
+}
+
+/// Whether a number is finite and above 0.
+pub(super) fn check_positive(name: &str, value: f64) -> Result<(), String> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(format!("{name} = {value}, expected a finite number above 0")),
+    }
 }
 
 /// What is lost at some points, of the denoised images there.

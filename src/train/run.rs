@@ -3,11 +3,10 @@
 use super::average;
 use super::batches::Batches;
 use super::config::TrainConfig;
-use super::denoising::Denoising;
 use super::examples::Data;
 use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
-use super::learner::{FusedLearner, Learner, gradients};
+use super::learner::{Learner, gradients, learner};
 use super::objective::Objective;
 use super::report::{Page, keep_few, write_pictures};
 use super::state::{State, adam_options, checkpoints};
@@ -20,6 +19,7 @@ use crate::models::{Checkpoint, Model, ModelOptions};
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tweedie_kernels::{Parameters, Precision};
 use tweedie_operators::Rng;
@@ -32,7 +32,7 @@ pub struct Training {
     folder: PathBuf,
     options: ModelOptions,
     subject: Subject,
-    objective: Denoising,
+    objective: Arc<dyn Objective>,
     learner: Box<dyn Learner>,
     state: State,
     batches: Batches,
@@ -102,8 +102,7 @@ impl Training {
             });
         }
         let precision = Precision::from(config.precision);
-        let learner =
-            Box::new(FusedLearner::new(&subject.network, &state.parameters, options.instruction_set, precision)?);
+        let learner = learner(&subject, &state.parameters, options, precision)?;
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
         let validations = journal.lines.iter().filter(|line| matches!(line, Line::Validation(_))).count();
         let events = Events::open(folder, state.step, validations as u64)?;
@@ -246,7 +245,8 @@ impl Training {
             let points = (&draw.x, &draw.sigmas[..]);
             let (loss, found) = gradients(self.learner.as_ref(), &self.subject.parameterization, points, &draw.loss)?;
             if let Some(index) = loss.values.iter().position(|value| !value.is_finite()) {
-                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[index] });
+                let first = index * draw.sigmas.len() / loss.values.len();
+                return Err(Error::NonFinite { step: self.state.step as usize, sigma: draw.sigmas[first] });
             }
             tally.add(&loss.values, &draw.sigmas);
             match &mut sum {
@@ -291,7 +291,7 @@ impl Training {
         let model = self.model(Dtype::F32)?;
         let denoiser = model.denoiser();
         let (mut validation, shown) =
-            self.held_out.measure(denoiser, &self.objective, &self.config, self.state.step)?;
+            self.held_out.measure(denoiser, self.objective.as_ref(), &self.config, self.state.step)?;
         let samples = draw(denoiser, &self.held_out.examples, &self.config)?;
         write_pictures(&self.folder, &mut validation, &shown, samples.as_ref())?;
         Ok(validation)

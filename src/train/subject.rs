@@ -18,6 +18,8 @@ use tweedie_kernels::network::Network;
 pub struct Subject {
     /// What is computed.
     pub network: Network,
+    /// Whether the sum of its outputs is an energy, and it is read as minus the gradient.
+    pub energy: bool,
     /// How its outputs become denoised images.
     pub parameterization: Parameterization,
     /// Noise levels it is good for.
@@ -58,11 +60,15 @@ impl Subject {
             ));
         }
         let Recipe { network, parameterization, sigma_range, .. } = recipe;
-        let Architecture::Steps(network) = network else {
-            return Err(refuse(family, "a family that is a list of steps, such as UNet2DModel or PatchUNet"));
+        let (network, energy) = match network {
+            Architecture::Steps(network) => (network, false),
+            Architecture::Energy(network) => (network, true),
+            Architecture::RefineNet(_) | Architecture::Drunet(_) => {
+                return Err(refuse(family, "a family that is a list of steps, such as UNet2DModel or PatchUNet"));
+            }
         };
         let sigma_range = checkpoint.as_ref().map_or(sigma_range, |checkpoint| checkpoint.sigma_range);
-        let subject = Self { network, parameterization, sigma_range, family, config: value, origins };
+        let subject = Self { network, energy, parameterization, sigma_range, family, config: value, origins };
         let parameters = checkpoint.map(|checkpoint| subject.parameters_of(&checkpoint)).transpose()?;
         Ok((subject, parameters))
     }

@@ -2,7 +2,7 @@
 
 use super::{ChannelSums, Error, FusedDense, FusedNetwork, FusedStep, Keep, NormState, Tape, forward_offset, planes};
 use crate::map::Map;
-use crate::network::{Dense, Features, Resample, Source, Step};
+use crate::network::{Dense, Features, Network, Resample, Source, Step};
 use crate::precision::Precision;
 use crate::weight_gradient::{PhaseTaps, WeightGradient};
 use std::collections::BTreeMap;
@@ -44,22 +44,25 @@ impl FusedNetwork {
         if tape.keep != Keep::ForGradients {
             return Err(Error::Kept);
         }
-        self.has_gradients()?;
+        Self::has_gradients(&self.network)?;
         let mut collector = Collector::new(self, tape);
         let input = self.go_back(tape, v, factor, Some(&mut collector))?;
         Ok(Gradients { parameters: collector.finish(tape), input: factor.map(|_| input) })
     }
 
-    /// Refuses what only the gradient of the input knows.
-    fn has_gradients(&self) -> Result<(), Error> {
+    /// Whether [`gradients`](Self::gradients) knows every step of a network.
+    ///
+    /// # Errors
+    /// `Unsupported` with the first that only the gradient of the input knows.
+    pub fn has_gradients(network: &Network) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::Unsupported(format!("the gradient of the parameters around {what}")));
-        if self.network.embedding.classes.is_some() {
+        if network.embedding.classes.is_some() {
             return refuse("the classes of the embedding".into());
         }
-        if let Features::Learned { table } = &self.network.embedding.features {
+        if let Features::Learned { table } = &network.embedding.features {
             return refuse(format!("the rows of {}", table.name));
         }
-        for step in &self.network.steps {
+        for step in &network.steps {
             match step {
                 Step::Resize(_) => return refuse(format!("the {}", step.name())),
                 Step::Sum(sum) if sum.scale != 1.0 => return refuse(format!("the factor of {}", step.name())),
