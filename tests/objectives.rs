@@ -5,9 +5,8 @@ mod study;
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use tweedie::models::{Family, ModelOptions, TensorIndex};
+use std::collections::{BTreeMap, BTreeSet};
+use tweedie::models::{Family, TensorIndex};
 use tweedie::priors::{Direct, Parameterization, Quantity};
 use tweedie::train::{
     Draw, EnergyLearner, FusedLearner, LayeredLearner, Learner, Loss, OBJECTIVES, Objective, ObjectiveConfig, State,
@@ -448,7 +447,7 @@ fn candles_differentiation_knows_what_the_kernels_do_not() {
         let mut all = json!({"img_resolution": 8, "img_channels": 2, "model_channels": 8, "channel_mult": [1, 2],
             "num_blocks": 1, "attn_resolutions": [4]});
         all.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
-        network("EDM", json!({"class_name": "EDMPrecond", "init_kwargs": all}))
+        network("edm", json!({"class_name": "EDMPrecond", "init_kwargs": all}))
     };
     let dhariwal = edm(json!({"model_type": "DhariwalUNet"}));
     let song = edm(json!({"model_type": "SongUNet", "embedding_type": "fourier", "encoder_type": "residual",
@@ -526,7 +525,7 @@ fn scores_of_a_mixture_are_learned() {
         }
         // A native file that every command loads.
         let file = folder.path().join("model.safetensors");
-        let model = tweedie::models::Model::open(&file.to_string_lossy(), &ModelOptions::default()).unwrap();
+        let model = tweedie::models::Model::open(&file.to_string_lossy(), &study::options()).unwrap();
         let x = normal(8, 4, 2);
         let [a, b] = [&model, &learned.model].map(|model| numbers(&model.denoiser().denoise(&x, 0.3).unwrap()));
         assert_eq!(a, b);
@@ -539,25 +538,5 @@ fn scores_of_a_mixture_are_learned() {
         let dot = |a: &Tensor, b: &Tensor| numbers(a).iter().zip(numbers(b)).map(|(a, b)| a * b).sum::<f64>();
         let (forward, back) = (dot(&change, &v), dot(&pullback.apply(&v).unwrap(), &u));
         assert!((forward - back).abs() < 2e-2 * (dot(&change, &change) * dot(&v, &v)).sqrt(), "{forward} {back}");
-    }
-}
-
-#[test]
-fn timing_of_learners() {
-    let network = network("Perceptron", json!({"width": 64, "blocks": 2}));
-    let at = parameters(&network);
-    let (fused, layered) = (fused(&network, &at).unwrap(), layered(&network, &at));
-    let x = normal(1, 512, 2);
-    let noise: Vec<f32> = numbers(&normal(2, 512, 1)).into_iter().map(|x| x as f32).collect();
-    for (name, learner) in [("fused", &fused as &dyn Learner), ("layered", &layered)] {
-        for _ in 0..2 {
-            let start = std::time::Instant::now();
-            for _ in 0..10 {
-                learner
-                    .gradients(&x, &noise, &mut |f| Ok((Loss { values: vec![], gradient: f.clone() }, f.clone())))
-                    .unwrap();
-            }
-            println!("{name}: {:?} a step", start.elapsed() / 10);
-        }
     }
 }

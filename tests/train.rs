@@ -80,8 +80,12 @@ fn gradients_are_those_of_the_loss() {
     let config = small();
     let network = config.network().unwrap();
     let mut parameters = random_parameters(&config);
-    let objective =
-        Denoising { levels: NoiseLevels::LogNormal { mean: -1.0, std: 0.5 }, weight: Weight::Noise, mean: true, importance: false };
+    let objective = Denoising {
+        levels: NoiseLevels::LogNormal { mean: -1.0, std: 0.5 },
+        weight: Weight::Noise,
+        mean: true,
+        importance: false,
+    };
     let mut rng = Rng::new(5, 0..3);
     let clean = rng.uniform((3, 3, 8, 8), &Device::Cpu).unwrap();
     let draw: Draw = objective.draw(&clean, &mut rng).unwrap();

@@ -14,8 +14,8 @@ use std::fmt::Write;
 use study::{Learned, MODES, SPREAD, STUDIES, Study, exact};
 
 /// Steps of a study, and points of a step.
-const STEPS: u64 = 3000;
-const BATCH: usize = 512;
+const STEPS: u64 = 2000;
+const BATCH: usize = 256;
 /// Side of a panel in units of the picture, arrows along it, and the part of the plane that it shows.
 const PANEL: f64 = 220.0;
 const ARROWS: usize = 15;

@@ -7,14 +7,19 @@ use std::path::Path;
 use std::time::Instant;
 use tweedie::Error;
 use tweedie::models::{Model, ModelOptions};
-use tweedie::priors::Denoiser;
 use tweedie::train::{Data, HeldOut, TrainConfig, Training};
+use tweedie_kernels::Precision;
 use tweedie_operators::Rng;
 
 /// Weight and mean of every mode.
 pub(crate) const MODES: [(f64, [f64; 2]); 3] = [(0.5, [0.0, 0.8]), (0.3, [-0.7, -0.4]), (0.2, [0.7, -0.4])];
 /// Standard deviation of a mode along both axes.
 pub(crate) const SPREAD: f64 = 0.3;
+
+/// Single precision: factors of 8 bits are an error of the size of what is compared.
+pub(crate) fn options() -> ModelOptions {
+    ModelOptions { precision: Some(Precision::F32), ..ModelOptions::default() }
+}
 
 /// Points number `range`, each a function of its number alone.
 ///
@@ -118,7 +123,7 @@ every = {steps}
                 skipped: Vec::new(),
             })
         };
-        let mut training = Training::open_with(config, data, folder, &ModelOptions::default(), false)?;
+        let mut training = Training::open_with(config, data, folder, &options(), false)?;
         let start = Instant::now();
         training.run(&|| false, &mut |_| ())?;
         let seconds = start.elapsed().as_secs_f64();
