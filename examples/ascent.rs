@@ -13,9 +13,9 @@
 //! section 2.2.
 
 mod figure;
+mod plane;
 #[path = "mixture_benchmark/sliced_wasserstein.rs"]
 mod sliced_wasserstein;
-mod plane;
 
 use candle_core::{DType, Device};
 use figure::{Axis, BLACK, BLUE, Figure, GREEN, GREY, Mark, RED, Ramp, at, cells};
@@ -61,7 +61,6 @@ fn climb(prior: &Mixture, noise: bool) -> Result<Vec<Vec<[f64; 2]>>> {
     }
     Ok(states)
 }
-
 
 /// Places of a point on its way that are so far from one another, and the last.
 fn path(states: &[Vec<[f64; 2]>], point: usize, apart: f64) -> Vec<[f64; 2]> {
@@ -161,14 +160,19 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         density.push([*x, 0.015 * sum]);
     }
     let (spikes, bars) = (histogram(tops), histogram(ends));
-    figure.panel(at(0, 2), ("Where the points end", "the distribution of x₁; ascent's bars go on above the panel"), axes, |panel| {
-        panel.bars(&bars, (BLUE, 0.45));
-        panel.bars(&spikes, (RED, 0.8));
-        panel.line(&density, (BLACK, 2.0));
-        let entries =
-            [(Mark::Line(BLACK), "exact density"), (Mark::Bar(BLUE), "Langevin"), (Mark::Bar(RED), "ascent")];
-        panel.legend([1.0, 1.0], &entries);
-    });
+    figure.panel(
+        at(0, 2),
+        ("Where the points end", "the distribution of x₁; ascent's bars go on above the panel"),
+        axes,
+        |panel| {
+            panel.bars(&bars, (BLUE, 0.45));
+            panel.bars(&spikes, (RED, 0.8));
+            panel.line(&density, (BLACK, 2.0));
+            let entries =
+                [(Mark::Line(BLACK), "exact density"), (Mark::Bar(BLUE), "Langevin"), (Mark::Bar(RED), "ascent")];
+            panel.legend([1.0, 1.0], &entries);
+        },
+    );
     let sets = [
         ("Without noise: the ends", tops, RED, 9.0, 1.0),
         ("With noise: the ends", ends, BLUE, 1.8, 0.5),

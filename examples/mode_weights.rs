@@ -128,12 +128,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let place = [(level * STEPS + STEPS / 2) as f64, 0.05];
             panel.label(place, &format!("σ {sigma:.decimals$}"), BLUE);
         }
-        let entries =
-            [(Mark::Line(RED), "Langevin"), (Mark::Line(BLUE), "annealed Langevin"), (Mark::Dashes(GREY), "true share")];
+        let entries = [
+            (Mark::Line(RED), "Langevin"),
+            (Mark::Line(BLUE), "annealed Langevin"),
+            (Mark::Dashes(GREY), "true share"),
+        ];
         panel.legend([1.0, 1.0], &entries);
     });
 
-    let axes = (Axis::linear(-1.2, 1.2, "place on the diagonal, x₁ = x₂"), Axis::linear(0.0, 1.05, "density / largest"));
+    let axes =
+        (Axis::linear(-1.2, 1.2, "place on the diagonal, x₁ = x₂"), Axis::linear(0.0, 1.05, "density / largest"));
     let along: Vec<[f64; 2]> = (0..=160).map(|k| -1.2 + 0.015 * f64::from(k)).map(|t| [t, t]).collect();
     let mut lines = Vec::new();
     for (sigma, color) in [(0.0, GREY), (0.3, SKY), (0.6, GREEN), (1.0, ORANGE)] {

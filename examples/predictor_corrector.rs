@@ -58,9 +58,21 @@ struct Method {
 }
 
 const METHODS: [Method; 5] = [
-    Method { name: "predictor (ODE)", color: ORANGE, broken: false, cost: 1, settings: "probability_flow = true\ncorrector = 'none'" },
+    Method {
+        name: "predictor (ODE)",
+        color: ORANGE,
+        broken: false,
+        cost: 1,
+        settings: "probability_flow = true\ncorrector = 'none'",
+    },
     Method { name: "corrector", color: RED, broken: false, cost: 1, settings: "predictor = 'none'\ncorrector = 'ald'" },
-    Method { name: "predictor (ODE) and corrector", color: BLUE, broken: false, cost: 2, settings: "probability_flow = true\ncorrector = 'ald'" },
+    Method {
+        name: "predictor (ODE) and corrector",
+        color: BLUE,
+        broken: false,
+        cost: 2,
+        settings: "probability_flow = true\ncorrector = 'ald'",
+    },
     Method { name: "predictor (SDE)", color: ORANGE, broken: true, cost: 1, settings: "corrector = 'none'" },
     Method { name: "predictor (SDE) and corrector", color: BLUE, broken: true, cost: 2, settings: "corrector = 'ald'" },
 ];
@@ -113,9 +125,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let prior = prior()?;
     let exact = plane::tensor(&plane::draws::<2>(&prior, SAMPLES, 0)?)?;
     let again: Vec<[f64; 2]> = plane::draws(&prior, SAMPLES, 1)?;
-    let distance = |points: &[[f64; 2]]| -> Result<f64> {
-        Ok(sliced_wasserstein(&plane::tensor(points)?, &exact, 100, 0)?)
-    };
+    let distance =
+        |points: &[[f64; 2]]| -> Result<f64> { Ok(sliced_wasserstein(&plane::tensor(points)?, &exact, 100, 0)?) };
     let floor = distance(&again)?;
 
     let jobs: Vec<(&Method, usize)> =

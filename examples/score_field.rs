@@ -15,7 +15,7 @@ mod learned;
 mod plane;
 
 use candle_core::{DType, Device};
-use figure::{Axis, BLACK, Figure, Ramp, RED, at, cells};
+use figure::{Axis, BLACK, Figure, RED, Ramp, at, cells};
 use learned::{Lesson, relative_error};
 use tweedie_operators::Rng;
 

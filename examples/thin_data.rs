@@ -77,10 +77,8 @@ fn judge(prior: &Mixture, model: &Model, sigma: f64, read: f64) -> Result<Judged
     let along = |scores: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
         diagonal.iter().zip(scores).map(|(place, [a, b])| [place[0], (a + b) / 2f64.sqrt()]).collect()
     };
-    let profiles = [
-        along(plane::scores(prior, &diagonal, true_sigma)?),
-        along(learned::scores(model, &diagonal, read)?),
-    ];
+    let profiles =
+        [along(plane::scores(prior, &diagonal, true_sigma)?), along(learned::scores(model, &diagonal, read)?)];
     let mut counts = vec![0.0; BINS];
     for [a, b] in &noisy {
         let bin = (0.5 * (a + b) + EDGE) / (2.0 * EDGE) * BINS as f64;
@@ -128,9 +126,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let points: Vec<[f64; 2]> = plane::draws(&prior, POINTS, 0)?;
     let (low, high) = (SIGMAS.start(), SIGMAS.end());
     let objective = format!("name = 'annealed', noise = {{ sigma_min = {low}, sigma_max = {high}, count = {LEVELS} }}");
-    let lesson = |objective, steps| Lesson { points: points.clone(), objective, spread: 0.4, steps, batch: 256 };
-    let naive = lesson("name = 'explicit', sigma = 0.1", 1500).learn()?;
-    let model = lesson(&objective, 2500).learn()?;
+    let lesson = |objective, steps, batch| Lesson { points: points.clone(), objective, spread: 0.4, steps, batch };
+    // An example of explicit score matching takes five evaluations.
+    let naive = lesson("name = 'explicit', sigma = 0.1", 1200, 64).learn()?;
+    let model = lesson(&objective, 2000, 192).learn()?;
 
     let without = judge(&prior, &naive, 0.0, NOMINAL)?;
     let sigmas = Geometric { steps: LEVELS }.sigmas(&SIGMAS);
@@ -157,12 +156,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let judged = &with[index];
         map(&mut figure, at(1, column), &format!("Many noise levels: error at σ = {:.2}", judged.sigma), judged);
     }
-    let names: Vec<String> = std::iter::once("none".to_owned())
-        .chain(with.iter().map(|judged| format!("{:.2}", judged.sigma)))
-        .collect();
+    let names: Vec<String> =
+        std::iter::once("none".to_owned()).chain(with.iter().map(|judged| format!("{:.2}", judged.sigma))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let axes = (Axis::named(&names, "noise level σ"), Axis::logarithmic(0.01, 10.0, "relative error of the score"));
-    let note = "Over the points of its level the score is known; over the whole square only where these are everywhere.";
+    let note =
+        "Over the points of its level the score is known; over the whole square only where these are everywhere.";
     figure.panel(Place { row: 2, column: 0, span: 2 }, ("Error by noise level", note), axes, |panel| {
         let all: Vec<&Judged> = std::iter::once(&without).chain(&with).collect();
         for (which, color) in [(1, RED), (0, GREEN)] {

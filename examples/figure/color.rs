@@ -22,7 +22,9 @@ impl Ramp {
     /// Red, green and blue at `share`, limited to 0 and 1.
     pub(crate) fn at(self, share: f64) -> String {
         let stops: &[[f64; 3]] = match self {
-            Self::Amount => &[[255.0, 255.0, 255.0], [198.0, 219.0, 239.0], [107.0, 174.0, 214.0], [33.0, 113.0, 181.0]],
+            Self::Amount => {
+                &[[255.0, 255.0, 255.0], [198.0, 219.0, 239.0], [107.0, 174.0, 214.0], [33.0, 113.0, 181.0]]
+            }
             Self::Error => &[
                 [0.0, 104.0, 80.0],
                 [120.0, 190.0, 160.0],

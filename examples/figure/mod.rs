@@ -120,7 +120,8 @@ impl Figure {
 
     /// Writes the file that the first argument of the program names, or `out/NAME.svg`, and says so.
     pub(crate) fn save(&self, name: &str) -> std::io::Result<()> {
-        let path = std::env::args_os().nth(1).map_or_else(|| Path::new("out").join(format!("{name}.svg")), PathBuf::from);
+        let path =
+            std::env::args_os().nth(1).map_or_else(|| Path::new("out").join(format!("{name}.svg")), PathBuf::from);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }

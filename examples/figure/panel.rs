@@ -42,7 +42,13 @@ pub(crate) fn cells((x, y): &(Axis, Axis), n: usize) -> Vec<[f64; 2]> {
 }
 
 impl<'a> Panel<'a> {
-    pub(super) fn new(body: &'a mut String, index: usize, [left, top, width, height]: [f64; 4], x: Axis, y: Axis) -> Self {
+    pub(super) fn new(
+        body: &'a mut String,
+        index: usize,
+        [left, top, width, height]: [f64; 4],
+        x: Axis,
+        y: Axis,
+    ) -> Self {
         let _ = writeln!(
             body,
             "<clipPath id=\"panel{index}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/></clipPath>\n\
@@ -79,10 +85,7 @@ impl<'a> Panel<'a> {
 
     fn at(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let limited = |place: f64| place.clamp(-2.0, 3.0);
-        [
-            self.left + limited(self.x.place(x)) * self.width,
-            self.top + (1.0 - limited(self.y.place(y))) * self.height,
-        ]
+        [self.left + limited(self.x.place(x)) * self.width, self.top + (1.0 - limited(self.y.place(y))) * self.height]
     }
 
     /// Colours of values from 0 to 1 at [`cells`].
@@ -105,7 +108,8 @@ impl<'a> Panel<'a> {
         for (shade, path) in shades {
             let color = ramp.at(f64::from(shade) / SHADES);
             if color != "#ffffff" {
-                let _ = writeln!(self.body, "<path d=\"{path}\" stroke=\"{color}\" stroke-width=\"{:.1}\"/>", height + 0.3);
+                let _ =
+                    writeln!(self.body, "<path d=\"{path}\" stroke=\"{color}\" stroke-width=\"{:.1}\"/>", height + 0.3);
             }
         }
     }
@@ -167,8 +171,7 @@ impl<'a> Panel<'a> {
                 let size = (0.4 * length).min(5.0) / length;
                 let (bx, by) = (u - size * dx, v - size * dy);
                 let (sx, sy) = (-0.5 * size * dy, 0.5 * size * dx);
-                let _ =
-                    write!(heads, "M{u:.1} {v:.1}L{:.1} {:.1}L{:.1} {:.1}z", bx + sx, by + sy, bx - sx, by - sy);
+                let _ = write!(heads, "M{u:.1} {v:.1}L{:.1} {:.1}L{:.1} {:.1}z", bx + sx, by + sy, bx - sx, by - sy);
             }
         }
         let _ = writeln!(
@@ -262,9 +265,14 @@ impl<'a> Panel<'a> {
             self.notes.push_str(&match mark {
                 Mark::Line(color) => stroke(color, ""),
                 Mark::Dashes(color) => stroke(color, " stroke-dasharray=\"6 4\""),
-                Mark::Dot(color) => format!("<circle cx=\"{:.1}\" cy=\"{line:.1}\" r=\"3.5\" fill=\"{color}\"/>\n", from + 10.0),
+                Mark::Dot(color) => {
+                    format!("<circle cx=\"{:.1}\" cy=\"{line:.1}\" r=\"3.5\" fill=\"{color}\"/>\n", from + 10.0)
+                }
                 Mark::Bar(color) => {
-                    format!("<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"20\" height=\"10\" fill=\"{color}\"/>\n", line - 5.0)
+                    format!(
+                        "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"20\" height=\"10\" fill=\"{color}\"/>\n",
+                        line - 5.0
+                    )
                 }
             });
             let letters = Letters { size: SIZE, color: BLACK, ..Letters::default() };

@@ -122,6 +122,7 @@ pub(crate) fn relative_error<const N: usize>(a: &[[f64; N]], b: &[[f64; N]]) -> 
 
 /// Relative errors at points as shades: 0 is 1 %, ½ is 10 % and 1 is 100 %.
 pub(crate) fn shades(found: &[[f64; 2]], exact: &[[f64; 2]]) -> Vec<f64> {
-    let error = |(a, b): (&[f64; 2], &[f64; 2])| crate::plane::norm(crate::plane::difference(*a, *b)) / crate::plane::norm(*b);
+    let error =
+        |(a, b): (&[f64; 2], &[f64; 2])| crate::plane::norm(crate::plane::difference(*a, *b)) / crate::plane::norm(*b);
     found.iter().zip(exact).map(|pair| 0.5 * (error(pair).log10() + 2.0)).collect()
 }
