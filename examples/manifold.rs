@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let mut figure = Figure::new("Data on a plane have no score until there is noise", &about, 3, &[300.0, 300.0]);
 
-    let flat = (Axis::linear(-1.0, 1.0, "").bare(), Axis::linear(-1.0, 1.0, "").bare());
+    let flat = (Axis::linear(-1.15, 1.15, "").bare(), Axis::linear(-1.15, 1.15, "").bare());
     let corners = [[-0.9, -0.75, 0.0], [0.9, -0.75, 0.0], [0.9, 0.75, 0.0], [-0.9, 0.75, 0.0]];
     let corners: Vec<[f64; 2]> = corners.map(|corner| VIEW.project(place(corner))).to_vec();
     let on_paper: Vec<[f64; 2]> = points[..1500].iter().map(|point| VIEW.project(*point)).collect();
@@ -167,7 +167,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = LOOKS.iter().map(|look| format!("after {look} steps")).collect();
     for (column, (name, _, profiles)) in runs.iter().enumerate() {
         let (note, reach) = match column {
-            0 => ("steeper and steeper, with no score to come to; mark the scale", 60_000.0),
+            0 => ("steeper and steeper, with no score to come to (another scale)", 60_000.0),
             _ => ("the exact score, near the data", 70.0),
         };
         figure.panel(at(1, column), (&format!("Learned {name}"), note), axes(reach), |panel| {
