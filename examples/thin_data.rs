@@ -96,9 +96,7 @@ fn judge(prior: &Mixture, model: &Model, sigma: f64, read: f64) -> Result<Judged
 
 fn map(figure: &mut Figure, place: Place, title: &str, judged: &Judged) {
     let [near, everywhere] = judged.errors.map(|error| 100.0 * error);
-    let note = format!(
-        "{near:.0} % off over the points, {everywhere:.0} % over the square; line: 99 % of the points"
-    );
+    let note = format!("{near:.0} % off over the points, {everywhere:.0} % over the square; line: 99 % of the points");
     figure.panel(place, (title, &note), axes(), |panel| {
         panel.heat(FINE, &judged.shades, Ramp::Error);
         panel.contour(FINE, &judged.densities, judged.level, (BLACK, 1.8));
