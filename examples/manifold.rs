@@ -27,7 +27,7 @@ use tweedie_operators::Rng;
 const POINTS: usize = 20_000;
 const SIGMA: f64 = 0.1;
 /// Steps of each run, looked at after each of these.
-const LOOKS: [u64; 4] = [100, 300, 800, 2000];
+const LOOKS: [u64; 4] = [100, 300, 600, 1200];
 const COLORS: [&str; 4] = [SKY, GREEN, ORANGE, RED];
 /// Two directions in the plane and the one across it, of length 1.
 const FRAME: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 0.8, 0.6], [0.0, -0.6, 0.8]];
@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, data) in [("without noise", &points), ("with noise", &noisy)] {
         let objective = format!("name = 'explicit', sigma = {SIGMA}, mean = false");
         let steps = LOOKS[LOOKS.len() - 1];
-        let lesson = Lesson { points: data.clone(), objective: &objective, spread: 0.3, steps, batch: 128 };
+        let lesson = Lesson { points: data.clone(), objective: &objective, spread: 0.3, steps, batch: 40 };
         let mut pupil = lesson.begin()?;
         let mut profiles = Vec::new();
         let mut before = 0;
@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let mut figure = Figure::new("Data on a plane have no score until there is noise", &about, 3, &[300.0, 300.0]);
 
-    let flat = (Axis::linear(-1.0, 1.0, "").bare(), Axis::linear(-1.0, 1.0, "").bare());
+    let flat = (Axis::linear(-1.15, 1.15, "").bare(), Axis::linear(-1.15, 1.15, "").bare());
     let corners = [[-0.9, -0.75, 0.0], [0.9, -0.75, 0.0], [0.9, 0.75, 0.0], [-0.9, 0.75, 0.0]];
     let corners: Vec<[f64; 2]> = corners.map(|corner| VIEW.project(place(corner))).to_vec();
     let on_paper: Vec<[f64; 2]> = points[..1500].iter().map(|point| VIEW.project(*point)).collect();
@@ -134,11 +134,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         panel.arrows(&arrows[1], BLACK);
     });
 
-    let axes = || {
+    let axes = |reach: f64| {
         let label = "score across the plane";
-        (Axis::linear(-0.4, 0.4, "distance d from the plane"), Axis::linear(-70.0, 70.0, label))
+        (Axis::linear(-0.4, 0.4, "distance d from the plane"), Axis::linear(-reach, reach, label))
     };
-    figure.panel(at(0, 1), ("Exact: no limit as noise falls", "the line −d/σ²"), axes(), |panel| {
+    figure.panel(at(0, 1), ("Exact: no limit as noise falls", "the line −d/σ²"), axes(70.0), |panel| {
         let mut entries = Vec::new();
         let sigmas =
             [(0.3, "σ = 0.3", SKY), (0.1, "σ = 0.1", BLACK), (0.03, "σ = 0.03", ORANGE), (0.01, "σ = 0.01", RED)];
@@ -149,28 +149,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         panel.legend([1.0, 1.0], &entries);
     });
-    let lowest = runs[0].1.iter().map(|loss| loss[1]).fold(0.0, f64::min);
     let last = LOOKS[LOOKS.len() - 1] as f64;
-    let loss_axes = (Axis::linear(0.0, last, "step of training"), Axis::linear(1.1 * lowest, -0.1 * lowest, "loss"));
-    let note = format!("explicit score matching; the exact score has {minimum:.0} with noise, and no bound without");
-    figure.panel(at(0, 2), ("The loss of training", &note), loss_axes, |panel| {
-        panel.dashes(&[[0.0, minimum], [last, minimum]], (GREY, 1.5));
-        panel.line(&runs[0].1, (PURPLE, 1.8));
-        panel.line(&runs[1].1, (BLUE, 1.8));
+    let gained = |losses: &[[f64; 2]]| -> Vec<[f64; 2]> { losses.iter().map(|[step, loss]| [*step, -loss]).collect() };
+    let loss_axes = (Axis::linear(0.0, last, "step of training"), Axis::logarithmic(10.0, 1e7, "−loss"));
+    let note = format!("explicit score matching; the exact score has {:.0} with noise, and no bound without", -minimum);
+    figure.panel(at(0, 2), ("What training gains", &note), loss_axes, |panel| {
+        panel.dashes(&[[0.0, -minimum], [last, -minimum]], (GREY, 1.5));
+        panel.line(&gained(&runs[0].1), (PURPLE, 1.8));
+        panel.line(&gained(&runs[1].1), (BLUE, 1.8));
         let entries = [
             (Mark::Line(PURPLE), "without noise"),
             (Mark::Line(BLUE), "with noise"),
             (Mark::Dashes(GREY), "exact score, with noise"),
         ];
-        panel.legend([0.0, 0.0], &entries);
+        panel.legend([1.0, 0.4], &entries);
     });
     let words: Vec<String> = LOOKS.iter().map(|look| format!("after {look} steps")).collect();
     for (column, (name, _, profiles)) in runs.iter().enumerate() {
-        let note = match column {
-            0 => "steeper and steeper, with no score to come to",
-            _ => "after enough steps the exact score, near the data",
+        let (note, reach) = match column {
+            0 => ("steeper and steeper, with no score to come to (another scale)", 60_000.0),
+            _ => ("the exact score, near the data", 70.0),
         };
-        figure.panel(at(1, column), (&format!("Learned {name}"), note), axes(), |panel| {
+        figure.panel(at(1, column), (&format!("Learned {name}"), note), axes(reach), |panel| {
             if column == 1 {
                 panel.line(&exact, (BLACK, 4.0));
             }
@@ -185,10 +185,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             panel.legend([1.0, 1.0], &entries);
         });
     }
-    let steepest = runs.iter().flat_map(|(_, _, profiles)| profiles).map(|line| -slope(line)).fold(0.0, f64::max);
     let slope_axes = (
-        Axis::logarithmic(80.0, 2500.0, "step of training"),
-        Axis::linear(0.0, 1.15 * steepest, "−slope of the score across the plane"),
+        Axis::logarithmic(80.0, 1500.0, "step of training"),
+        Axis::logarithmic(10.0, 1e7, "−slope of the score across the plane"),
     );
     let note = "1/σ² = 100 is that of the noised data.";
     figure.panel(at(1, 2), ("The steepness of what was learned", note), slope_axes, |panel| {
@@ -204,7 +203,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (Mark::Line(BLUE), "with noise"),
             (Mark::Dashes(GREY), "exact, with noise"),
         ];
-        panel.legend([0.0, 1.0], &entries);
+        panel.legend([1.0, 0.4], &entries);
     });
     figure.save("manifold")?;
     Ok(())

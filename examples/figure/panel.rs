@@ -84,7 +84,7 @@ impl<'a> Panel<'a> {
     }
 
     fn at(&self, [x, y]: [f64; 2]) -> [f64; 2] {
-        let limited = |place: f64| place.clamp(-2.0, 3.0);
+        let limited = |place: f64| place.clamp(-100.0, 100.0);
         [self.left + limited(self.x.place(x)) * self.width, self.top + (1.0 - limited(self.y.place(y))) * self.height]
     }
 

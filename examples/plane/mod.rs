@@ -18,8 +18,11 @@ pub(crate) fn points<const N: usize>(x: &Tensor) -> Result<Vec<[f64; N]>> {
     Ok(values.as_chunks::<N>().0.to_vec())
 }
 
-/// `Σ_k w_k N(m_k, C_k)` of (w, m, C).
-pub(crate) fn mixture<const N: usize>(components: &[(f64, [f64; N], [[f64; N]; N])]) -> Result<Mixture> {
+/// Weight, mean and covariance.
+pub(crate) type Component<const N: usize> = (f64, [f64; N], [[f64; N]; N]);
+
+/// `Σ_k w_k N(m_k, C_k)`.
+pub(crate) fn mixture<const N: usize>(components: &[Component<N>]) -> Result<Mixture> {
     let weights: Vec<f64> = components.iter().map(|(weight, _, _)| *weight).collect();
     let means: Vec<[f64; N]> = components.iter().map(|(_, mean, _)| *mean).collect();
     let covariances: Vec<f64> = components.iter().flat_map(|(_, _, covariance)| covariance.concat()).collect();
