@@ -206,7 +206,8 @@ pub(crate) const STUDIES: &[Study] = &[
         r#"name = "soft_min_snr", noise = { sigma_data = 0.6 }, weight = { sigma_data = 0.6 }"#,
         LEVELS,
     ),
-    reading("edm, as the score", "score", false),
+    // What it says grows as 1/σ, which takes longest to learn.
+    Study { steps: 20_000, ..reading("edm, as the score", "score", false) },
     reading("edm, as the noise", "noise", false),
     reading("edm, as the image", "image", false),
     reading("edm, as v", "velocity", false),
