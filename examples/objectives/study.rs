@@ -67,6 +67,8 @@ pub(crate) struct Study {
     pub(crate) energy: bool,
     /// TOML of the objective.
     pub(crate) objective: &'static str,
+    /// Steps that it takes, of 256 points each.
+    pub(crate) steps: u64,
     /// Noise levels at which the score is compared. `None`: the density itself, with the network read at σ = 0.1.
     pub(crate) levels: Option<&'static [f64]>,
 }
@@ -169,12 +171,14 @@ const RUNGS: Option<&[f64]> = Some(&[0.1, 0.3787, 1.0281]);
 const ONE: Option<&[f64]> = Some(&[0.1]);
 
 const fn objective(name: &'static str, objective: &'static str, levels: Option<&'static [f64]>) -> Study {
-    Study { name, says: "edm", energy: false, objective, levels }
+    // At one level little is to be learned, and a step on clean data takes several evaluations.
+    let steps = if let Some([_, _, ..]) = levels { 6000 } else { 600 };
+    Study { name, says: "edm", energy: false, objective, steps, levels }
 }
 
 const fn reading(name: &'static str, says: &'static str, energy: bool) -> Study {
     let objective = r#"name = "edm", noise = { mean = -1.2, std = 1.2 }, weight = { sigma_data = 0.6 }"#;
-    Study { name, says, energy, objective, levels: LEVELS }
+    Study { name, says, energy, objective, steps: 6000, levels: LEVELS }
 }
 
 /// Every objective with one network, and every reading of the network with one objective.
@@ -186,7 +190,11 @@ pub(crate) const STUDIES: &[Study] = &[
     objective("sliced_vr, Gaussian", r#"name = "sliced_vr", count = 2"#, CLEAN),
     objective("sliced_vr, Rademacher", r#"name = "sliced_vr", directions = "rademacher""#, CLEAN),
     objective("annealed", r#"name = "annealed", noise = { sigma_min = 0.1 }"#, RUNGS),
-    objective("annealed_sliced", r#"name = "annealed_sliced", noise = { sigma_min = 0.1 }"#, RUNGS),
+    objective(
+        "annealed_sliced",
+        r#"name = "annealed_sliced", directions = "rademacher", noise = { sigma_min = 0.1 }"#,
+        RUNGS,
+    ),
     objective("ve", r#"name = "ve", noise = { sigma_max = 10.0 }"#, LEVELS),
     objective("vp", r#"name = "vp""#, LEVELS),
     objective("vp, likelihood", r#"name = "vp", weight = { kind = "likelihood" }, importance = true"#, LEVELS),
@@ -198,7 +206,8 @@ pub(crate) const STUDIES: &[Study] = &[
         r#"name = "soft_min_snr", noise = { sigma_data = 0.6 }, weight = { sigma_data = 0.6 }"#,
         LEVELS,
     ),
-    reading("edm, as the score", "score", false),
+    // What it says grows as 1/σ, which takes longest to learn.
+    Study { steps: 20_000, ..reading("edm, as the score", "score", false) },
     reading("edm, as the noise", "noise", false),
     reading("edm, as the image", "image", false),
     reading("edm, as v", "velocity", false),
