@@ -191,6 +191,9 @@ fn the_annealed_sliced_loss_weighs_levels_by_their_variance() {
     }
 }
 
+/// `w(σ)`
+type Weighting<'a> = &'a dyn Fn(f64) -> f64;
+
 // `D = x₀ + 1` loses the weight alone.
 #[test]
 fn denoising_objectives_weigh_levels_as_published() {
@@ -205,7 +208,7 @@ fn denoising_objectives_weigh_levels_as_published() {
         (0.1 + 19.9 * low) / -(-integral(low)).exp_m1() / (sigma * sigma)
     };
     let edm = |s: f64| (s * s + 0.25) / (s * s * 0.25);
-    let weights: [(&str, &str, &dyn Fn(f64) -> f64); 10] = [
+    let weights: [(&str, &str, Weighting<'_>); 10] = [
         ("denoising", "", &|s| 0.5 / s.powi(4)),
         ("annealed", "", &|s| 0.5 / (s * s)),
         ("annealed", "weight = { power = 3.0 }", &|s| 0.5 / s),
@@ -519,7 +522,7 @@ fn scores_of_a_mixture_are_learned() {
     let fast = ["sliced_vr, Rademacher", "edm", "edm, as an energy"];
     for study in study::STUDIES.iter().filter(|study| fast.contains(&study.name)) {
         let folder = tempfile::tempdir().unwrap();
-        let learned = study.train(400, 128, folder.path()).unwrap();
+        let learned = study.train(study.steps.min(400), 128, folder.path()).unwrap();
         for (sigma, error) in study.errors(&learned).unwrap() {
             assert!(error < 0.3, "{}: {error} at {sigma} after {:.1} s", study.name, learned.seconds);
         }
