@@ -467,7 +467,7 @@ fn metadata_of_another_format_version_or_architecture_is_refused() {
     assert_eq!(message, "has sigma_data = 0, expected a finite number above 0");
     let message = changed("parameterization", r#"{"vp":{}}"#);
     assert!(
-        message.starts_with(r#"has parameterization `{"vp":{}}`: unknown variant `vp`, expected `edm`"#),
+        message.starts_with(r#"has parameterization `{"vp":{}}`: unknown variant `vp`, expected one of `edm`"#),
         "{message}"
     );
     let message = changed("config", r#"{"layers_per_block": -1}"#);
