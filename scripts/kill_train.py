@@ -47,7 +47,7 @@ def main():
     def command(out):
         begun = out.exists() and any(out.glob("checkpoint-*.safetensors"))
         settings = [word for setting in arguments.set for word in ("--set", setting)]
-        words = [arguments.program, "train", "--quiet", "--config", arguments.config, "-o", out, *settings]
+        words = [arguments.program.resolve(), "train", "--quiet", "--config", arguments.config, "-o", out, *settings]
         return [str(word) for word in words + ["--resume"] * begun]
 
     undisturbed, killed = arguments.work / "undisturbed", arguments.work / "killed"

@@ -5,6 +5,8 @@ use candle_core::{Device, Tensor};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 use tweedie::models::{Fused, Layered, ModelOptions, PatchUNetConfig, ScoreModel};
 use tweedie::train::{
     Decay, Denoising, Draw, End, Examples, FusedLearner, Learner, NoiseLevels, Objective, Patches, Photos, TrainConfig,
@@ -193,7 +195,7 @@ fn newest(folder: &Path) -> Vec<u8> {
     fs::read(&checkpoints(folder).unwrap().last().unwrap().1).unwrap()
 }
 
-/// Fault 50 is beside it: the last state of a run, whatever was done to it on the way.
+/// The last state of a run is the same, whatever was done to it on the way.
 #[test]
 fn a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not() {
     let folder = Folder::new();
@@ -248,6 +250,14 @@ fn a_run_is_not_resumed_as_another() {
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     };
     refused(&config, false, &["a run of 9 steps", "--resume"]);
+    // Nor by two processes at a time.
+    let held = open(&config, true).unwrap();
+    refused(&config, true, &["another process trains in"]);
+    drop(held);
+    // What a killed process left half written is cleared away.
+    fs::write(out.join(".tweedie-abc.part"), "half").unwrap();
+    drop(open(&config, true).unwrap());
+    assert!(!out.join(".tweedie-abc.part").exists());
     let mut other = config.clone();
     other.optimiser.batch = 4;
     refused(&other, true, &["optimiser.batch of a run that is resumed", "is 4", "expected 3"]);
@@ -260,6 +270,38 @@ fn a_run_is_not_resumed_as_another() {
     assert_eq!(open(&longer, true).unwrap().run(&|| false, &mut |_| ()).unwrap(), End::Done);
     photo(40, 40, Kind::Rgb8).save(photos.join("5.png")).unwrap();
     refused(&longer, true, &["other data than those that the run began with"]);
+}
+
+/// Fault 51: killed while saving a checkpoint, or at any other moment.
+#[test]
+fn a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not() {
+    let folder = Folder::new();
+    let mut config = config(&photos(&folder), "");
+    config.steps = 60;
+    config.checkpoint.every = 1;
+    config.validation.every = 0;
+    folder.write("tiny.toml", toml::to_string(&config).unwrap());
+    folder.succeed("train --config tiny.toml -o whole");
+    for wait in [30, 55, 80, 120, 200, 350] {
+        let begun =
+            fs::read_dir(folder.path("killed")).is_ok() && !checkpoints(&folder.path("killed")).unwrap().is_empty();
+        let line = format!("train --config tiny.toml -o killed{}", if begun { " --resume" } else { "" });
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut process = folder.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // Every checkpoint that is there is whole.
+        if folder.path("killed").exists() {
+            for (step, path) in checkpoints(&folder.path("killed")).unwrap() {
+                assert_eq!(tweedie::train::State::read(&path, &config).unwrap().step, step);
+            }
+        }
+    }
+    let begun = !checkpoints(&folder.path("killed")).unwrap().is_empty();
+    folder.succeed(&format!("train --config tiny.toml -o killed{}", if begun { " --resume" } else { "" }));
+    assert_eq!(newest(&folder.path("whole")), newest(&folder.path("killed")));
+    assert_eq!(folder.bytes("whole/model.safetensors"), folder.bytes("killed/model.safetensors"));
 }
 
 #[test]

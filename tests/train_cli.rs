@@ -83,7 +83,9 @@ fn a_run_leaves_a_log_a_page_pictures_events_and_a_model() {
         assert!(ran.stderr.contains(text), "no `{text}` in: {}", ran.stderr);
     }
     let names = names(&folder, "run");
-    let kinds: Vec<&str> = names.iter().map(|name| name.split(['-', '.']).next().unwrap()).collect();
+    // The lock stays.
+    assert_eq!(names[0], ".lock");
+    let kinds: Vec<&str> = names[1..].iter().map(|name| name.split(['-', '.']).next().unwrap()).collect();
     let expected = [
         "checkpoint",
         "checkpoint",

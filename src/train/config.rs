@@ -72,7 +72,7 @@ impl From<PrecisionName> for Precision {
     }
 }
 
-/// What is trained: a family of `tweedie models families` and its configuration, or a checkpoint to go on from.
+/// What is trained: a family of checkpoints by its name, and its configuration, or a checkpoint to go on from.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {

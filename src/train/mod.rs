@@ -22,6 +22,7 @@ mod annealed_sliced;
 mod average;
 mod batches;
 mod chosen;
+mod claim;
 mod config;
 mod denoising;
 mod divergence;

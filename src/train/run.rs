@@ -2,6 +2,7 @@
 
 use super::average;
 use super::batches::Batches;
+use super::claim::Claim;
 use super::config::TrainConfig;
 use super::examples::Data;
 use super::initial::initial_parameters;
@@ -41,6 +42,7 @@ pub struct Training {
     events: Events,
     /// What was passed over in the folder of photos, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
+    _claim: Claim,
 }
 
 /// Why a run ended.
@@ -77,6 +79,7 @@ impl Training {
         config.check()?;
         let failed = |source| Error::Io { path: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
+        let claim = Claim::of(folder)?;
         let found = checkpoints(folder)?.pop();
         if let (Some((step, _)), false) = (&found, resume) {
             return Err(Error::Config {
@@ -132,6 +135,7 @@ impl Training {
             journal,
             events,
             skipped,
+            _claim: claim,
         })
     }
 
