@@ -358,3 +358,36 @@ fn a_run_that_diverges_stops_with_step_and_sigma() {
     let error = training.run(&|| false, &mut |_| ()).unwrap_err();
     assert!(matches!(error, tweedie::Error::NonFinite { step, .. } if step > 0), "{error}");
 }
+
+/// A pipeline as diffusers writes it, on photos of one's own: the file that comes out is a model like any other.
+#[test]
+fn a_diffusers_checkpoint_is_tuned_on_photos() {
+    let folder = Folder::with_photo(32, 24);
+    let photos = photos(&folder);
+    let text = format!(
+        r#"
+        name = "tuned"
+        steps = 12
+        average = [{{ rate = 0.5 }}]
+        data = {{ folder = "{}", held_out = 2, patch = 16 }}
+        model = {{ init_from = "{}" }}
+        objective = {{ name = "ddpm" }}
+        optimiser = {{ batch = 8, learning_rate = {{ rate = 2e-3, warm_up = 2 }} }}
+        validation = {{ every = 4, crop = 16, samples = 0 }}
+        "#,
+        photos.display(),
+        crate::models::data("diffusers/ddpm-google").display()
+    );
+    folder.write("tune.toml", text);
+    let ran = folder.succeed("train --config tune.toml -o tuned --json");
+    let losses: Vec<f64> = ran
+        .events()
+        .iter()
+        .filter(|event| event["event"] == "validation")
+        .map(|event| event["loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses.len() == 3 && losses[2] < 0.9 * losses[0], "{losses:?}");
+    folder.succeed("models inspect tuned/model.safetensors");
+    folder.succeed("inpaint photo.png -m mask.png --model tuned/model.safetensors --steps 2 -o filled.png");
+    folder.succeed("sample --model tuned/model.safetensors --steps 2 -o drawn.png");
+}
