@@ -176,6 +176,11 @@ const fn objective(name: &'static str, objective: &'static str, levels: Option<&
     Study { name, says: "edm", energy: false, objective, steps, levels }
 }
 
+/// Those whose noise levels are seldom the small ones, where there is most to be learned.
+const fn longer(study: Study) -> Study {
+    Study { steps: 15_000, ..study }
+}
+
 const fn reading(name: &'static str, says: &'static str, energy: bool) -> Study {
     let objective = r#"name = "edm", noise = { mean = -1.2, std = 1.2 }, weight = { sigma_data = 0.6 }"#;
     Study { name, says, energy, objective, steps: 6000, levels: LEVELS }
@@ -190,26 +195,26 @@ pub(crate) const STUDIES: &[Study] = &[
     objective("sliced_vr, Gaussian", r#"name = "sliced_vr", count = 2"#, CLEAN),
     objective("sliced_vr, Rademacher", r#"name = "sliced_vr", directions = "rademacher""#, CLEAN),
     objective("annealed", r#"name = "annealed", noise = { sigma_min = 0.1 }"#, RUNGS),
-    objective(
+    longer(objective(
         "annealed_sliced",
         r#"name = "annealed_sliced", directions = "rademacher", noise = { sigma_min = 0.1 }"#,
         RUNGS,
-    ),
+    )),
     objective("ve", r#"name = "ve", noise = { sigma_max = 10.0 }"#, LEVELS),
-    objective("vp", r#"name = "vp""#, LEVELS),
+    longer(objective("vp", r#"name = "vp""#, LEVELS)),
     objective("vp, likelihood", r#"name = "vp", weight = { kind = "likelihood" }, importance = true"#, LEVELS),
     objective("sub_vp", r#"name = "sub_vp""#, LEVELS),
-    objective("ddpm", r#"name = "ddpm""#, LEVELS),
+    longer(objective("ddpm", r#"name = "ddpm""#, LEVELS)),
     objective("edm", r#"name = "edm", weight = { sigma_data = 0.6 }"#, LEVELS),
-    objective(
+    longer(objective(
         "soft_min_snr",
         r#"name = "soft_min_snr", noise = { sigma_data = 0.6 }, weight = { sigma_data = 0.6 }"#,
         LEVELS,
-    ),
+    )),
     // What it says grows as 1/σ, which takes longest to learn.
     Study { steps: 20_000, ..reading("edm, as the score", "score", false) },
     reading("edm, as the noise", "noise", false),
-    reading("edm, as the image", "image", false),
+    longer(reading("edm, as the image", "image", false)),
     reading("edm, as v", "velocity", false),
     reading("edm, as an energy", "edm", true),
     Study {
