@@ -84,7 +84,7 @@ fn settings_of_objectives_are_checked() {
     };
     assert!(message("emd", "").starts_with("unknown objective `emd`; known: explicit, denoising, sliced, "));
     assert!(message("sliced", "sgima = 1.0").contains("unknown field `sgima`"), "{}", message("sliced", "sgima = 1.0"));
-    let expected = "objective sliced is count = 0, expected 1 to 1024, expected what docs/training.md says";
+    let expected = "objective sliced is count = 0, expected 1 to 1024";
     assert_eq!(message("sliced", "count = 0"), expected);
     assert!(message("explicit", "step = 2.0").contains("step = 2, expected 1e-4 to 1"));
     assert!(message("denoising", "noise = { sigma = -1.0 }").contains("sigma = -1, expected a finite number above 0"));

@@ -243,15 +243,19 @@ enum Effort {
 
 /// `sampler.annealing.steps=20` as the table that says so.
 pub(crate) fn setting(text: &str) -> Result<toml::Table, String> {
-    const EXPECTED: &str = "expected sampler.KEY=VALUE, such as sampler.annealing.steps=20";
-    let (key, value) = text.split_once('=').ok_or(EXPECTED)?;
-    let key = key.trim().strip_prefix("sampler.").ok_or(EXPECTED)?;
+    assignment(text, "sampler.").ok_or("expected sampler.KEY=VALUE, such as sampler.annealing.steps=20".into())
+}
+
+/// `KEY=VALUE` as the table that says so, keys after `prefix`; a value that is no TOML is a text.
+pub(crate) fn assignment(text: &str, prefix: &str) -> Option<toml::Table> {
+    let (key, value) = text.split_once('=')?;
+    let key = key.trim().strip_prefix(prefix)?;
     if key.split('.').any(|part| part.is_empty() || part.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_')) {
-        return Err(EXPECTED.into());
+        return None;
     }
     let quoted = toml::Value::String(value.trim().into());
     let line = |value: &str| format!("{key} = {value}").parse::<toml::Table>();
-    line(value.trim()).or_else(|_| line(&quoted.to_string())).map_err(|_| EXPECTED.into())
+    line(value.trim()).or_else(|_| line(&quoted.to_string())).ok()
 }
 
 impl SamplerFlags {

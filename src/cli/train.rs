@@ -2,7 +2,7 @@
 
 use super::events::{print, print_json};
 use super::failure::{Failure, Outcome};
-use super::flags::DeviceFlags;
+use super::flags::{DeviceFlags, assignment};
 use super::progress::Bar;
 use super::restoring::Session;
 use super::terminal::{Console, bytes, count, duration};
@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// Train a prior on a folder of photos
 ///
 /// What is trained, on what and how is said by a TOML file, docs/training.md; OUT holds the log, a page to look at
-/// (report.html), checkpoints and the model, which every other command takes with --model. Ctrl-C saves and stops, and --resume goes on, to the same bytes on a CPU.
+/// (report.html), checkpoints and the model, which every other command takes with --model. Ctrl-C saves and stops, and
+/// --resume goes on, to the same bytes on a CPU.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Train {
@@ -61,11 +62,7 @@ Examples:
 
 /// `optimiser.batch=32` as the table that says so.
 fn setting(text: &str) -> Result<toml::Table, String> {
-    const EXPECTED: &str = "expected KEY=VALUE, such as optimiser.batch=32";
-    let (key, value) = text.split_once('=').ok_or(EXPECTED)?;
-    let quoted = toml::Value::String(value.trim().into());
-    let line = |value: &str| format!("{} = {value}", key.trim()).parse::<toml::Table>();
-    line(value.trim()).or_else(|_| line(&quoted.to_string())).map_err(|_| EXPECTED.into())
+    assignment(text, "").ok_or("expected KEY=VALUE, such as optimiser.batch=32".into())
 }
 
 /// Runs the command.

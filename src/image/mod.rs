@@ -36,6 +36,7 @@ mod exif;
 mod header;
 mod icc;
 mod jpeg;
+pub(crate) mod lettering;
 mod mask;
 mod mask_source;
 mod metadata;

@@ -24,6 +24,11 @@ impl From<Network> for Architecture {
 }
 
 impl Architecture {
+    /// A network of tweedie's own, or the energy that it makes.
+    pub(super) fn of_own(network: Network, energy: bool) -> Self {
+        if energy { Self::Energy(network) } else { Self::Steps(network) }
+    }
+
     /// The steps, of an energy those that make it; `None` for what is not made of any.
     pub fn steps(&self) -> Option<&Network> {
         match self {

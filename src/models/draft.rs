@@ -1,7 +1,9 @@
 //! Parts that the U-Nets of several families are made of.
 
 use super::{Origin, Pick};
-use tweedie_kernels::network::{Attention, Dense, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum};
+use tweedie_kernels::network::{
+    Attention, Dense, Embedding, Features, Filter, Norm, Parameter, Resample, Resize, Source, Step, Sum,
+};
 
 /// The steps of a network that is being written down, and where its parameters lie.
 #[derive(Debug)]
@@ -159,6 +161,15 @@ pub(super) fn dense(name: &str, inputs: usize, outputs: usize, silu: bool) -> De
         bias: Parameter::new(format!("{name}.bias"), &[outputs]),
         silu,
     }
+}
+
+/// The embedding of the noise level in tweedie's own networks, `width` numbers by two layers.
+pub(super) fn embedding(width: usize) -> Embedding {
+    // The slow ones of the sines and cosines are as good as constants.
+    const FEATURES: usize = 64;
+    let features = Features::Positional { channels: FEATURES, cosine_first: true, frequency_shift: 0.0 };
+    let layers = vec![dense("embedding.0", FEATURES, width, false), dense("embedding.1", width, width, true)];
+    Embedding { features, layers, classes: None }
 }
 
 /// `name.weight` and `name.bias` of a group normalisation.

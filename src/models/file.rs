@@ -47,6 +47,10 @@ pub struct Checkpoint {
     pub metadata: BTreeMap<String, String>,
     /// Type of the numbers in the file.
     pub dtype: Dtype,
+    /// The family that its configuration is of.
+    pub(crate) family: &'static str,
+    /// The configuration, with how it was trained.
+    pub(crate) config: Value,
     /// Whether the file of tensors is the whole checkpoint.
     native: bool,
     file: TensorFile,
@@ -219,7 +223,21 @@ impl Checkpoint {
         let origins = recipe.origins();
         let Recipe { network, parameterization, sigma_range, native_size, .. } = recipe;
         let native = false;
-        Ok(Self { name, network, parameterization, sigma_range, native_size, metadata, dtype, native, file, origins })
+        let family = family.name;
+        Ok(Self {
+            name,
+            network,
+            parameterization,
+            sigma_range,
+            native_size,
+            metadata,
+            dtype,
+            family,
+            config,
+            native,
+            file,
+            origins,
+        })
     }
 
     /// SHA-256 of the native file in hexadecimal; empty for a folder, which is more than one file.
@@ -286,15 +304,22 @@ impl Said {
 
     /// The metadata of a native file of this name, family and configuration.
     pub(super) fn new(name: String, family: String, config: Value) -> Self {
-        let metadata = BTreeMap::from([
-            ("format".into(), "tweedie".into()),
-            ("version".into(), NATIVE_VERSION.into()),
-            ("name".into(), name.clone()),
-            ("architecture".into(), family.clone()),
-            ("config".into(), config.to_string()),
-        ]);
+        let metadata = native_metadata(&name, &family, &config);
         Self { name, metadata, family, config, sigma_range: (None, None) }
     }
+}
+
+/// The metadata that every native file has, of a model of this name, family and configuration.
+pub(crate) fn native_metadata(name: &str, family: &str, config: &Value) -> BTreeMap<String, String> {
+    let config = config.to_string();
+    let entries = [
+        ("format", "tweedie"),
+        ("version", NATIVE_VERSION),
+        ("name", name),
+        ("architecture", family),
+        ("config", &config),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// The file of a diffusers folder that holds the weights, those that cannot run anything first.

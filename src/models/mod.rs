@@ -50,6 +50,7 @@ pub use drunet::{Drunet, DrunetConfig, DrunetShape};
 pub use energy::Energy;
 pub(crate) use energy::{over_twice, step_along};
 pub use family::{FAMILIES, Family, TensorIndex};
+pub(crate) use file::native_metadata;
 pub use file::{Checkpoint, NATIVE_VERSION};
 pub use fused::Fused;
 pub use import::Import;

@@ -6,12 +6,12 @@
 //! <https://arxiv.org/abs/2008.13751>), and a level is normalised only where the configuration says so.
 
 use super::bounds::{MOST_BLOCKS, MOST_CHANNELS, MOST_LEVELS};
-use super::draft::{Draft, affine, dense, norm, source, sum};
+use super::draft::{Draft, affine, dense, embedding, norm, source, sum};
 use super::preconditioning::Preconditioning;
 use super::{Architecture, Family, Recipe, TensorIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tweedie_kernels::network::{Embedding, Features, Network, Norm, Resample, Source, Sum};
+use tweedie_kernels::network::{Network, Norm, Resample, Source, Sum};
 
 /// What such a network is made of.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -56,8 +56,6 @@ fn embedded() -> usize {
     128
 }
 
-/// Sines and cosines that the noise coordinate is turned into; the slow ones among them are as good as constants.
-const FEATURES: usize = 64;
 /// Added to the variance of a group.
 const EPSILON: f64 = 1e-5;
 
@@ -73,11 +71,9 @@ pub(super) const FAMILY: Family = Family {
 
 fn recipe(config: &Value, _tensors: &TensorIndex) -> Result<Recipe, String> {
     let architecture: PatchUNetConfig = Deserialize::deserialize(config).map_err(|error| format!("config: {error}"))?;
-    let preconditioning = Preconditioning::of(config)?.unwrap_or(Preconditioning::Edm { sigma_data: 0.5 });
-    let (parameterization, sigma_range) = preconditioning.parameterization();
+    let (parameterization, sigma_range) = Preconditioning::of_own(config)?;
     let native_size = architecture.sample_size;
-    let network = architecture.network()?;
-    let network = if architecture.energy { Architecture::Energy(network) } else { Architecture::Steps(network) };
+    let network = Architecture::of_own(architecture.network()?, architecture.energy);
     Ok(Recipe { native_size, ..Recipe::new(network, parameterization, sigma_range) })
 }
 
@@ -116,12 +112,7 @@ impl PatchUNetConfig {
         let outputs = self.channels * self.patch * self.patch;
         let head = Source { silu: true, ..source(&[x], affine("head", self.levels[0], outputs, 3)) };
         draft.sum(sum(vec![head], outputs));
-        let layers = vec![
-            dense("embedding.0", FEATURES, self.embedding, false),
-            dense("embedding.1", self.embedding, self.embedding, true),
-        ];
-        let features = Features::Positional { channels: FEATURES, cosine_first: true, frequency_shift: 0.0 };
-        let embedding = Embedding { features, layers, classes: None };
+        let embedding = embedding(self.embedding);
         Ok(Network { channels: self.channels, patch: self.patch, embedding, steps: draft.steps })
     }
 

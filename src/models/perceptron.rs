@@ -1,12 +1,12 @@
 //! A fully connected network of points, tweedie's own: a point of d numbers is an image of d channels and one pixel.
 
 use super::bounds::{MOST_BLOCKS, MOST_CHANNELS};
-use super::draft::{Draft, affine, dense, source, sum};
+use super::draft::{Draft, affine, dense, embedding, source, sum};
 use super::preconditioning::Preconditioning;
 use super::{Architecture, Family, Recipe, TensorIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tweedie_kernels::network::{Embedding, Features, Network, Source, Sum};
+use tweedie_kernels::network::{Network, Source, Sum};
 
 /// What such a network is made of.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -48,9 +48,6 @@ fn embedded() -> usize {
     32
 }
 
-/// Sines and cosines that the noise coordinate is turned into.
-const FEATURES: usize = 64;
-
 /// `Perceptron`.
 pub(super) const FAMILY: Family = Family {
     name: "Perceptron",
@@ -64,10 +61,8 @@ pub(super) const FAMILY: Family = Family {
 fn recipe(config: &Value, _tensors: &TensorIndex) -> Result<Recipe, String> {
     let architecture: PerceptronConfig =
         Deserialize::deserialize(config).map_err(|error| format!("config: {error}"))?;
-    let preconditioning = Preconditioning::of(config)?.unwrap_or(Preconditioning::Edm { sigma_data: 0.5 });
-    let (parameterization, sigma_range) = preconditioning.parameterization();
-    let network = architecture.network()?;
-    let network = if architecture.energy { Architecture::Energy(network) } else { Architecture::Steps(network) };
+    let (parameterization, sigma_range) = Preconditioning::of_own(config)?;
+    let network = Architecture::of_own(architecture.network()?, architecture.energy);
     Ok(Recipe::new(network, parameterization, sigma_range))
 }
 
@@ -91,12 +86,7 @@ impl PerceptronConfig {
         let outputs = if self.energy { 1 } else { self.channels };
         let head = Source { silu: true, ..source(&[x], affine("head", self.width, outputs, 1)) };
         draft.sum(sum(vec![head], outputs));
-        let layers = vec![
-            dense("embedding.0", FEATURES, self.embedding, false),
-            dense("embedding.1", self.embedding, self.embedding, true),
-        ];
-        let features = Features::Positional { channels: FEATURES, cosine_first: true, frequency_shift: 0.0 };
-        let embedding = Embedding { features, layers, classes: None };
+        let embedding = embedding(self.embedding);
         Ok(Network { channels: self.channels, patch: 1, embedding, steps: draft.steps })
     }
 

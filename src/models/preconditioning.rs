@@ -30,6 +30,14 @@ impl Preconditioning {
         }
     }
 
+    /// That of a network of tweedie's own: what the configuration names, else EDM's with σ_data = 0.5.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub(super) fn of_own(config: &Value) -> Result<(Parameterization, (f64, f64)), String> {
+        Ok(Self::of(config)?.unwrap_or(Self::Edm { sigma_data: 0.5 }).parameterization())
+    }
+
     /// The parameterisation, and the noise levels that such networks are trained at.
     pub(super) fn parameterization(self) -> (Parameterization, (f64, f64)) {
         let direct = |quantity, sigma_data| Parameterization::Direct(Direct { quantity, sigma_data });

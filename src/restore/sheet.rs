@@ -2,12 +2,10 @@
 
 use super::Restored;
 use crate::Result;
-use crate::image::{ImageError, Mask, Photo};
+use crate::image::{ImageError, Mask, Photo, lettering};
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_10X20;
 use embedded_graphics::pixelcolor::Rgb888;
-use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
-use embedded_graphics::text::{Baseline, Text};
 use image::codecs::png::PngEncoder;
 use image::imageops::{self, FilterType};
 use image::{ImageEncoder, Rgb, RgbImage};
@@ -107,18 +105,18 @@ impl Sheet {
             rows.iter().map(|row| LABEL + row.iter().map(|(_, picture)| picture.height()).max().unwrap_or(0)).collect();
         let total =
             |sizes: &[u32]| 2 * MARGIN + sizes.iter().sum::<u32>() + GAP * (sizes.len() as u32).saturating_sub(1);
-        let mut canvas = Canvas(RgbImage::from_pixel(total(&widths), total(&heights), PAPER));
+        let mut canvas = RgbImage::from_pixel(total(&widths), total(&heights), PAPER);
         let mut top = MARGIN;
         for (row, height) in rows.iter().zip(&heights) {
             let mut left = MARGIN;
             for ((label, picture), width) in row.iter().zip(&widths) {
-                canvas.write(label, left, top);
-                imageops::replace(&mut canvas.0, picture, left.into(), (top + LABEL).into());
+                lettering::write(&mut canvas, label, (left, top), MonoTextStyle::new(&FONT_10X20, INK));
+                imageops::replace(&mut canvas, picture, left.into(), (top + LABEL).into());
                 left += width + GAP;
             }
             top += height + GAP;
         }
-        canvas.0
+        canvas
     }
 }
 
@@ -163,37 +161,4 @@ pub(crate) fn overlay(photo: &Photo, mask: &Mask) -> RgbImage {
         }
     }
     picture
-}
-
-/// What the text renderer draws on.
-#[derive(Debug)]
-struct Canvas(RgbImage);
-
-impl Canvas {
-    fn write(&mut self, text: &str, left: u32, top: u32) {
-        let style = MonoTextStyle::new(&FONT_10X20, INK);
-        let Ok(_) = Text::with_baseline(text, Point::new(left as i32, top as i32), style, Baseline::Top).draw(self);
-    }
-}
-
-impl OriginDimensions for Canvas {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas {
-    type Color = Rgb888;
-    type Error = std::convert::Infallible;
-
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Self::Error> {
-        for Pixel(Point { x, y }, colour) in pixels {
-            if let Ok((x, y)) = u32::try_from(x).and_then(|x| Ok((x, u32::try_from(y)?)))
-                && let Some(pixel) = self.0.get_pixel_mut_checked(x, y)
-            {
-                *pixel = Rgb([colour.r(), colour.g(), colour.b()]);
-            }
-        }
-        Ok(())
-    }
 }

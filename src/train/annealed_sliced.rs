@@ -3,7 +3,9 @@
 use super::divergence::{Directions, Divergence, Square};
 use super::explicit::check_step;
 use super::levels::NoiseLevels;
-use super::objective::{BuildObjective, Draw, Objective, column, overlaid, refuse, settings, table};
+use super::objective::{
+    BuildObjective, Draw, Objective, chances, noised, overlaid, settings, share, table, unsuitable,
+};
 use super::sliced::check_count;
 use crate::Result;
 use candle_core::Tensor;
@@ -36,16 +38,10 @@ pub struct AnnealedSliced {
 
 impl Objective for AnnealedSliced {
     fn draw(&self, clean: &Tensor, rng: &mut Rng) -> Result<Draw> {
-        let shape = (rng.streams(), 1, 1, 1);
-        let uniform = rng.uniform(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
-        let normal = rng.normal(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
-        let numbers = uniform.iter().zip(&normal).map(|(u, n)| (f64::from(*u), f64::from(*n)));
-        let sigmas = self.levels.sigmas(numbers);
-        let noise = rng.normal_like(clean)?.broadcast_mul(&column(sigmas.iter().copied(), clean)?)?;
-        let numbers: usize = clean.dims()[1..].iter().product();
-        let scale = if self.mean { 1.0 / numbers as f64 } else { 1.0 };
+        let sigmas = self.levels.sigmas(chances(clean, rng)?.into_iter());
+        let scale = share(clean, self.mean);
         Divergence {
-            x: (clean + noise)?,
+            x: noised(clean, &sigmas, rng)?,
             directions: (0..self.count).map(|_| self.directions.draw(clean, rng)).collect::<Result<_>>()?,
             share: 1.0 / self.count as f64,
             square: if self.reduced { Square::Whole } else { Square::Projected },
@@ -86,7 +82,7 @@ reduced = true"#,
         let sliced: AnnealedSliced = settings(ENTRY.name, overlaid(ENTRY.example, table))?;
         let checked = sliced.levels.check().and_then(|()| check_count(sliced.count));
         let checked = checked.and_then(|()| check_step(sliced.step));
-        checked.map_err(|reason| refuse(ENTRY.name, &reason, "what docs/training.md says"))?;
+        checked.map_err(|reason| unsuitable(ENTRY.name, &reason))?;
         Ok(Box::new(sliced))
     },
 };

@@ -2,6 +2,7 @@
 
 use super::average::Decay;
 use super::chosen::ObjectiveConfig;
+use super::objective::{expectation, overlay};
 use super::photos::DataConfig;
 use super::rate::LearningRate;
 use crate::{Error, Result};
@@ -239,7 +240,7 @@ impl TrainConfig {
         };
         let mut table: toml::Table = text.parse().map_err(invalid)?;
         for settings in settings {
-            merge(&mut table, settings);
+            overlay(&mut table, settings.clone());
         }
         let mut config: Self = table.try_into().map_err(invalid)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -298,15 +299,11 @@ impl TrainConfig {
         if self.average.is_empty() {
             return refuse("average", "empty", "at least one, such as { rate = 0.999 }");
         }
-        let reason = |name: &'static str| {
-            move |reason: String| Error::Config {
-                name: name.into(),
-                got: reason,
-                expected: "what docs/training.md says".into(),
-            }
-        };
         for decay in &self.average {
-            decay.check().map_err(reason("average"))?;
+            if let Err(reason) = decay.check() {
+                let (got, expected) = expectation(&reason);
+                return refuse("average", got, expected);
+            }
         }
         if self.objective.objective().differences() && self.precision == PrecisionName::Bf16 {
             let expected = format!("f32 with the objective {}, which takes small differences", self.objective.name());
@@ -321,15 +318,5 @@ impl TrainConfig {
     /// Examples of a step.
     pub fn examples(&self) -> u64 {
         (self.optimiser.batch * self.optimiser.accumulate) as u64
-    }
-}
-
-/// `over` in the place of what `table` says, table by table.
-fn merge(table: &mut toml::Table, over: &toml::Table) {
-    for (key, value) in over {
-        match (table.get_mut(key), value) {
-            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => merge(inner, over),
-            _ => drop(table.insert(key.clone(), value.clone())),
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::levels::{EARLIEST, NoiseLevels};
 use super::objective::{
-    BuildObjective, Draw, Loss, Objective, check_positive, column, overlaid, refuse, settings, sums, table,
+    BuildObjective, Draw, Loss, Objective, chances, check_positive, column, noised, overlaid, settings, share, sums,
+    table, unsuitable,
 };
 use crate::Result;
 use candle_core::Tensor;
@@ -92,12 +93,12 @@ impl Denoising {
                 return Err(format!("power = {power}, expected a finite number"));
             }
             Weight::Likelihood if !self.levels.is_process() => {
-                return Err("the weight likelihood with levels that are those of no continuous process".into());
+                return Err("the weight likelihood with levels that are those of no continuous process, expected noise of the kind variance_exploding or linear".into());
             }
             Weight::Annealed { .. } | Weight::Noise | Weight::Likelihood => {}
         }
         match self.importance && self.weight != Weight::Likelihood {
-            true => Err("importance with another weight than likelihood".into()),
+            true => Err("importance with another weight than likelihood, expected that one".into()),
             false => Ok(()),
         }
     }
@@ -118,14 +119,10 @@ impl Denoising {
 
 impl Objective for Denoising {
     fn draw(&self, clean: &Tensor, rng: &mut Rng) -> Result<Draw> {
-        let shape = (rng.streams(), 1, 1, 1);
-        let uniform = rng.uniform(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
-        let normal = rng.normal(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
-        let numbers = uniform.iter().zip(&normal).map(|(u, n)| (f64::from(*u), f64::from(*n)));
-        let (sigmas, weights): (Vec<f64>, Vec<f64>) = self.levels(numbers).into_iter().unzip();
-        let x = (clean + rng.normal_like(clean)?.broadcast_mul(&column(sigmas.iter().copied(), clean)?)?)?;
-        let numbers: usize = clean.dims()[1..].iter().product();
-        let scale = if self.mean { 1.0 / numbers as f64 } else { 1.0 };
+        let levels = self.levels(chances(clean, rng)?.into_iter());
+        let (sigmas, weights): (Vec<f64>, Vec<f64>) = levels.into_iter().unzip();
+        let x = noised(clean, &sigmas, rng)?;
+        let scale = share(clean, self.mean);
         let weights: Vec<f64> = weights.into_iter().map(|weight| scale * weight).collect();
         let (clean, batch) = (clean.clone(), sigmas.len() as f64);
         let loss = move |denoised: &Tensor| {
@@ -158,7 +155,7 @@ const FIELDS: &[(&str, &str)] = &[
 /// These settings in the place of the defaults of `entry`.
 fn build(entry: &Entry<BuildObjective>, over: toml::Table) -> Result<Box<dyn Objective>> {
     let denoising: Denoising = settings(entry.name, overlaid(entry.example, over))?;
-    denoising.check().map_err(|reason| refuse(entry.name, &reason, "what docs/training.md says"))?;
+    denoising.check().map_err(|reason| unsuitable(entry.name, &reason))?;
     Ok(Box::new(denoising))
 }
 

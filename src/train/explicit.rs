@@ -1,7 +1,7 @@
 //! Explicit score matching.
 
 use super::divergence::{Divergence, Square};
-use super::objective::{BuildObjective, Draw, Objective, check_positive, overlaid, refuse, settings, table};
+use super::objective::{BuildObjective, Draw, Objective, check_positive, overlaid, settings, share, table, unsuitable};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl Objective for Explicit {
         }
         let axes = Tensor::eye(numbers, DType::F32, clean.device())?.to_dtype(clean.dtype())?;
         let axis = |k: usize| axes.narrow(0, k, 1)?.reshape((1, channels, height, width));
-        let weight = if self.mean { 1.0 / numbers as f64 } else { 1.0 };
+        let weight = share(clean, self.mean);
         Divergence {
             x: clean.clone(),
             sigmas: vec![self.sigma; batch],
@@ -78,7 +78,7 @@ mean = true",
     build: |table| {
         let explicit: Explicit = settings(ENTRY.name, overlaid(ENTRY.example, table))?;
         let checked = check_positive("sigma", explicit.sigma).and_then(|()| check_step(explicit.step));
-        checked.map_err(|reason| refuse(ENTRY.name, &reason, "what docs/training.md says"))?;
+        checked.map_err(|reason| unsuitable(ENTRY.name, &reason))?;
         Ok(Box::new(explicit))
     },
 };

@@ -69,23 +69,25 @@ pub fn find_objective(list: &[Entry<BuildObjective>], name: &str, settings: toml
     (entry.build)(settings)
 }
 
-/// `over` in the place of what `defaults` says, table by table; a table of another `kind` replaces the whole.
+/// `over` in the place of what `defaults` says.
 pub(super) fn overlaid(defaults: &str, over: toml::Table) -> toml::Table {
-    fn overlay(table: &mut toml::Table, over: toml::Table) {
-        for (key, value) in over {
-            match (table.get_mut(&key), value) {
-                (Some(toml::Value::Table(inner)), toml::Value::Table(over))
-                    if over.get("kind").is_none_or(|kind| inner.get("kind") == Some(kind)) =>
-                {
-                    overlay(inner, over);
-                }
-                (_, value) => drop(table.insert(key, value)),
-            }
-        }
-    }
     let mut table = defaults.parse().expect("the defaults of an objective are TOML");
     overlay(&mut table, over);
     table
+}
+
+/// `over` in the place of what `table` says, table by table; a table of another `kind` replaces the whole.
+pub(super) fn overlay(table: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(over))
+                if over.get("kind").is_none_or(|kind| inner.get("kind") == Some(kind)) =>
+            {
+                overlay(inner, over);
+            }
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
 }
 
 /// A table of settings as those of the objective `name`.
@@ -97,6 +99,17 @@ pub(super) fn settings<C: serde::de::DeserializeOwned>(name: &str, table: toml::
 /// A setting of the objective `name` that cannot be.
 pub(super) fn refuse(name: &str, got: &str, expected: &str) -> Error {
     Error::Config { name: format!("objective {name}"), got: got.into(), expected: expected.into() }
+}
+
+/// The same for a sentence that says what was got, and after `, expected ` what can be.
+pub(super) fn unsuitable(name: &str, reason: &str) -> Error {
+    let (got, expected) = expectation(reason);
+    refuse(name, got, expected)
+}
+
+/// What a sentence says was got, and what it says can be.
+pub(super) fn expectation(reason: &str) -> (&str, &str) {
+    reason.split_once(", expected ").unwrap_or((reason, "another, docs/training.md says which"))
 }
 
 /// Settings as a table.
@@ -138,6 +151,31 @@ pub struct Loss {
     pub values: Vec<f64>,
     /// Of the batch's loss with respect to the denoised images, in their shape.
     pub gradient: Tensor,
+}
+
+/// A uniform and a standard normal number for every stream, of which noise levels are made; two draws.
+///
+/// # Errors
+/// Those of drawing numbers.
+pub(super) fn chances(clean: &Tensor, rng: &mut Rng) -> Result<Vec<(f64, f64)>> {
+    let shape = (rng.streams(), 1, 1, 1);
+    let uniform = rng.uniform(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
+    let normal = rng.normal(shape, clean.device())?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(uniform.iter().zip(&normal).map(|(u, n)| (f64::from(*u), f64::from(*n))).collect())
+}
+
+/// `x₀ + σ z`, z one draw.
+///
+/// # Errors
+/// Those of drawing numbers.
+pub(super) fn noised(clean: &Tensor, sigmas: &[f64], rng: &mut Rng) -> Result<Tensor> {
+    Ok((clean + rng.normal_like(clean)?.broadcast_mul(&column(sigmas.iter().copied(), clean)?)?)?)
+}
+
+/// What a sum over the numbers of an image is multiplied by: for its `mean` one over their number, else 1.
+pub(super) fn share(clean: &Tensor, mean: bool) -> f64 {
+    let numbers: usize = clean.dims()[1..].iter().product();
+    if mean { 1.0 / numbers as f64 } else { 1.0 }
 }
 
 /// `[N, 1, 1, 1]` of one number for each of N images.

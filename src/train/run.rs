@@ -317,8 +317,7 @@ impl Training {
         let examples = step * self.config.examples();
         let side = self.config.data.patch;
         let provenance = format!("{step} steps of training, {examples} patches of {side}x{side} pixels");
-        let additions = [("name", self.config.name.clone()), ("provenance", provenance)];
-        self.subject.write(&self.state.averages[0], &additions, dtype, to)
+        self.subject.write(&self.config.name, &self.state.averages[0], &[("provenance", provenance)], dtype, to)
     }
 
     /// Writes the checkpoint and the model.

@@ -2,7 +2,7 @@
 
 use super::divergence::{Directions, Divergence, Square};
 use super::explicit::check_step;
-use super::objective::{BuildObjective, Draw, Objective, check_positive, overlaid, refuse, settings, table};
+use super::objective::{BuildObjective, Draw, Objective, check_positive, overlaid, settings, share, table, unsuitable};
 use crate::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -38,8 +38,7 @@ pub(super) const MOST_DIRECTIONS: usize = 1024;
 impl Objective for Sliced {
     fn draw(&self, clean: &Tensor, rng: &mut Rng) -> Result<Draw> {
         let batch = clean.dim(0)?;
-        let numbers: usize = clean.dims()[1..].iter().product();
-        let weight = if self.mean { 1.0 / numbers as f64 } else { 1.0 };
+        let weight = share(clean, self.mean);
         Divergence {
             x: clean.clone(),
             sigmas: vec![self.sigma; batch],
@@ -73,7 +72,7 @@ fn build(entry: &Entry<BuildObjective>, reduced: bool, over: toml::Table) -> Res
     let sliced: Sliced = settings(entry.name, overlaid(entry.example, over))?;
     let checked = check_positive("sigma", sliced.sigma).and_then(|()| check_step(sliced.step));
     let checked = checked.and_then(|()| check_count(sliced.count));
-    checked.map_err(|reason| refuse(entry.name, &reason, "what docs/training.md says"))?;
+    checked.map_err(|reason| unsuitable(entry.name, &reason))?;
     Ok(Box::new(Sliced { reduced, ..sliced }))
 }
 

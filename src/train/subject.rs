@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::checkpoints::write_tensors;
-use crate::models::{Architecture, Checkpoint, Family, NATIVE_VERSION, Origin, Pick, Recipe, TensorIndex};
+use crate::models::{Architecture, Checkpoint, Family, Origin, Pick, Recipe, TensorIndex, native_metadata};
 use crate::priors::Parameterization;
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
@@ -41,7 +41,7 @@ impl Subject {
         let checkpoint = config.init_from.as_deref().map(Checkpoint::named).transpose()?;
         let described = match (&config.architecture, &config.config, &checkpoint) {
             (Some(family), Some(config), _) => Some((family.clone(), config.clone())),
-            (_, _, Some(checkpoint)) => described(checkpoint),
+            (_, _, Some(checkpoint)) => Some((checkpoint.family.to_owned(), checkpoint.config.clone())),
             _ => None,
         };
         let Some((family, value)) = described else {
@@ -92,27 +92,22 @@ impl Subject {
         Ok(parameters)
     }
 
-    /// Writes these numbers as a native file, rounded to `dtype`, with entries added to its metadata.
+    /// Writes these numbers as a native file of a model called `name`, rounded to `dtype`, with entries added to its metadata.
     ///
     /// # Errors
     /// `Io` with `path`.
     pub fn write(
         &self,
+        name: &str,
         parameters: &Parameters,
         additions: &[(&str, String)],
         dtype: Dtype,
         (to, path): (&mut dyn Write, &Path),
     ) -> Result<()> {
         let (low, high) = self.sigma_range;
-        let mut metadata = BTreeMap::from([
-            ("format".to_owned(), "tweedie".to_owned()),
-            ("version".to_owned(), NATIVE_VERSION.to_owned()),
-            ("architecture".to_owned(), self.family.clone()),
-            ("config".to_owned(), self.config.to_string()),
-            ("sigma_min".to_owned(), low.to_string()),
-            ("sigma_max".to_owned(), high.to_string()),
-        ]);
-        metadata.extend(additions.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let mut metadata = native_metadata(name, &self.family, &self.config);
+        let levels = [("sigma_min", low.to_string()), ("sigma_max", high.to_string())];
+        metadata.extend(levels.iter().chain(additions).map(|(key, value)| ((*key).to_owned(), value.clone())));
         let tensors: Vec<(&str, &[usize], &[f32])> = self
             .origins
             .values()
@@ -121,14 +116,4 @@ impl Subject {
         let failed = |source| Error::Io { path: path.into(), source };
         write_tensors(to, &metadata, &tensors, dtype).map_err(failed)
     }
-}
-
-/// Family and configuration of a checkpoint.
-fn described(checkpoint: &Checkpoint) -> Option<(String, Value)> {
-    let family = checkpoint.metadata.get("architecture")?.clone();
-    let mut config: Value = serde_json::from_str(checkpoint.metadata.get("config")?).ok()?;
-    if let (Some(text), Some(config)) = (checkpoint.metadata.get("parameterization"), config.as_object_mut()) {
-        config.insert("parameterization".into(), serde_json::from_str(text).ok()?);
-    }
-    Some((family, config))
 }

@@ -1,16 +1,14 @@
 //! Pictures side by side, under a few words each.
 
 use crate::Result;
-use crate::image::ImageError;
+use crate::image::{ImageError, lettering};
 use candle_core::Tensor;
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::iso_8859_7::FONT_6X12;
 use embedded_graphics::pixelcolor::Rgb888;
-use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
-use embedded_graphics::text::{Baseline, Text};
 use image::codecs::png::PngEncoder;
 use image::imageops::{self, FilterType};
-use image::{ImageEncoder, RgbImage, Rgba, RgbaImage};
+use image::{ImageEncoder, RgbImage, RgbaImage};
 
 /// Pictures whose side is smaller are magnified by a whole factor.
 const SMALL: u32 = 48;
@@ -53,26 +51,27 @@ pub(super) fn png(rows: &[Vec<Tile>]) -> Result<Vec<u8>> {
     let heights: Vec<u32> = rows.iter().map(|row| words(row) + side).collect();
     let total = heights.iter().sum::<u32>() + GAP * (rows.len() as u32).saturating_sub(1);
     let width = columns * side + GAP * columns.saturating_sub(1);
-    let mut canvas = Canvas(RgbaImage::new(width.max(1), total.max(1)));
+    let mut canvas = RgbaImage::new(width.max(1), total.max(1));
+    let style = MonoTextStyle::new(&FONT_6X12, INK);
     let mut top = 0;
     for (row, height) in rows.iter().zip(heights) {
         for (column, tile) in (0..).zip(row) {
             let left = column * (side + GAP);
             for (line, text) in (0..).zip(&tile.words) {
-                canvas.write(text, left, top + line * LINE);
+                lettering::write(&mut canvas, text, (left, top + line * LINE), style);
             }
             if let Some(picture) = &tile.picture {
                 let (width, height) = (picture.width() * factor, picture.height() * factor);
                 let large = imageops::resize(picture, width, height, FilterType::Nearest);
                 let large = image::DynamicImage::from(large).into_rgba8();
-                imageops::replace(&mut canvas.0, &large, left.into(), (top + words(row)).into());
+                imageops::replace(&mut canvas, &large, left.into(), (top + words(row)).into());
             }
         }
         top += height + GAP;
     }
-    let (width, height) = canvas.0.dimensions();
+    let (width, height) = canvas.dimensions();
     let mut content = Vec::new();
-    let encoded = PngEncoder::new(&mut content).write_image(&canvas.0, width, height, image::ExtendedColorType::Rgba8);
+    let encoded = PngEncoder::new(&mut content).write_image(&canvas, width, height, image::ExtendedColorType::Rgba8);
     encoded.map_err(|error| ImageError::Encode { format: "PNG", reason: error.to_string() })?;
     Ok(content)
 }
@@ -95,39 +94,6 @@ pub(super) fn picture(x: &Tensor, side: usize) -> Result<RgbImage> {
         let at = y as usize * w + x as usize;
         image::Rgb([0, 1, 2].map(|channel| values[plane(channel) + at].round() as u8))
     }))
-}
-
-/// What the text renderer draws on.
-#[derive(Debug)]
-struct Canvas(RgbaImage);
-
-impl Canvas {
-    fn write(&mut self, text: &str, left: u32, top: u32) {
-        let style = MonoTextStyle::new(&FONT_6X12, INK);
-        let Ok(_) = Text::with_baseline(text, Point::new(left as i32, top as i32), style, Baseline::Top).draw(self);
-    }
-}
-
-impl OriginDimensions for Canvas {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas {
-    type Color = Rgb888;
-    type Error = std::convert::Infallible;
-
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Self::Error> {
-        for Pixel(Point { x, y }, colour) in pixels {
-            if let Ok((x, y)) = u32::try_from(x).and_then(|x| Ok((x, u32::try_from(y)?)))
-                && let Some(pixel) = self.0.get_pixel_mut_checked(x, y)
-            {
-                *pixel = Rgba([colour.r(), colour.g(), colour.b(), 255]);
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
