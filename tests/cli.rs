@@ -820,8 +820,8 @@ fn a_measurement_tells_its_settings_and_figures() {
     assert!(pullback.get("layers").is_none());
     let layers = &evaluation["layers"];
     let steps = layers["steps"].as_array().unwrap();
-    assert_eq!(steps[0]["name"], "conv_in");
-    assert_eq!(steps[steps.len() - 1]["name"], "conv_out");
+    assert_eq!(steps[0]["name"], "stem");
+    assert_eq!(steps[steps.len() - 1]["name"], "head");
     let sum = |name: &str| steps.iter().map(|step| step[name].as_f64().unwrap()).sum::<f64>();
     assert!((sum("operations") - operations(&evaluation)).abs() < 1.0);
     for name in ["floor_ms", "median_ms"] {
@@ -845,7 +845,7 @@ fn a_measurement_can_be_read() {
     let expected = ["model", "device", "call", "median", "quartiles", "extremes", "operations", "rate", "peak"];
     assert_eq!(fields[..expected.len()], expected);
     let layers: Vec<&str> = layers.lines().collect();
-    assert!(layers[0].starts_with("step ") && layers[1].starts_with("conv_in "), "{}", ran.text());
+    assert!(layers[0].starts_with("step ") && layers[1].starts_with("stem "), "{}", ran.text());
     assert!(layers[layers.len() - 1].starts_with("evaluation "), "{}", ran.text());
     let widths: Vec<usize> = layers.iter().map(|line| line.chars().count()).collect();
     assert!(widths.iter().all(|width| *width == widths[0]), "not aligned:\n{}", ran.text());

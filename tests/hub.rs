@@ -220,7 +220,7 @@ fn models_are_named_listed_found_and_removed() {
         models.into_iter().find(|model| model["name"] == name).unwrap()["state"].as_str().unwrap().to_owned()
     };
     assert_eq!(
-        (state(NAME), state("photo-prior-v0"), state("repaint")),
+        (state(NAME), state("photo-prior-v1"), state("repaint")),
         ("pull".into(), "inside".into(), "by hand".into())
     );
     world.succeed(&format!("models pull {NAME}"));
@@ -254,8 +254,8 @@ fn models_are_named_listed_found_and_removed() {
         4,
         "is not on the hub; fetch it by hand from https://github.com/andreas128/RePaint",
     );
-    world.refused("models pull photo-prior-v0", 4, "is inside the program and has no files");
-    assert!(world.succeed("models inspect photo-prior-v0").text().contains("4948067"));
+    world.refused("models pull photo-prior-v1", 4, "is inside the program and has no files");
+    assert!(world.succeed("models inspect photo-prior-v1").text().contains("4992972"));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tweedie::models::{Family, TensorIndex};
 use tweedie::priors::{Direct, Parameterization, Quantity};
 use tweedie::train::{
-    Draw, EnergyLearner, FusedLearner, LayeredLearner, Learner, Loss, OBJECTIVES, Objective, ObjectiveConfig, State,
-    TrainConfig, find_objective, gradients, initial_parameters,
+    Draw, EnergyLearner, FusedLearner, LayeredLearner, Learner, Loss, Method, OBJECTIVES, Objective, ObjectiveConfig,
+    State, TrainConfig, find_objective, gradients, initial_parameters,
 };
 use tweedie_kernels::network::Network;
 use tweedie_kernels::{InstructionSet, Parameters, Precision};
@@ -270,9 +270,12 @@ const STORED: &str = r#"{"name":"photo-prior-v1","seed":1,"steps":200000,"precis
 #[test]
 fn a_run_whose_objective_has_no_name_is_resumed() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/train/photo-prior-v1.toml");
-    let now: TrainConfig = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut now: TrainConfig = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let old: TrainConfig = serde_json::from_str(STORED).unwrap();
     assert_eq!(old.objective, now.objective);
+    // Nor had its optimiser a choice.
+    now.optimiser.method = Method::Adam;
+    assert_eq!(old.optimiser.method, now.optimiser.method);
     assert_eq!(now.objective.name(), "edm");
     // And the objective says all of itself.
     let text = serde_json::to_string(&now.objective).unwrap();
@@ -283,7 +286,7 @@ fn a_run_whose_objective_has_no_name_is_resumed() {
     let parameters = Parameters::from([("weight".to_owned(), vec![1.0, 2.0])]);
     let mut state = State::new(parameters, &now, "photos".into());
     state.step = 500;
-    let path = state.write(folder.path(), &now, 2).unwrap();
+    let path = state.write(folder.path(), &now, None).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = metadata.metadata().clone().unwrap();

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use tweedie::models::{Fused, Layered, ModelOptions, PatchUNetConfig, ScoreModel};
 use tweedie::train::{
-    Decay, Denoising, Draw, End, Examples, FusedLearner, Learner, NoiseLevels, Objective, Patches, Photos, TrainConfig,
-    Training, Weight, checkpoints, initial_parameters,
+    Decay, Denoising, Draw, End, Examples, FusedLearner, Learner, Method, NoiseLevels, Objective, Patches, Photos,
+    TrainConfig, Training, Weight, checkpoints, initial_parameters,
 };
 use tweedie_kernels::{InstructionSet, Parameters, Precision};
 use tweedie_operators::Rng;
@@ -235,6 +235,69 @@ fn a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not() {
     assert!(all[0] != all[1] && all[1] != all[2]);
 }
 
+/// Muon moves the filters between the first and the last convolution, and is resumed with its means of gradients.
+#[test]
+fn a_run_with_muon_ends_with_the_same_bytes_too() {
+    let folder = Folder::new();
+    let mut config = config(&photos(&folder), "");
+    config.optimiser.method = Method::Muon;
+    config.optimiser.learning_rate.warm_up = 0;
+    config.model.config = Some(serde_json::json!({ "levels": [16, 24], "blocks": [1, 1], "embedding": 8 }));
+    let options = ModelOptions::default();
+    let run = |name: &str, steps: u64, threads: usize, method: Method| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut config = config.clone();
+        config.optimiser.method = method;
+        pool.install(|| {
+            let mut training = Training::open(config, &folder.path(name), &options, true).unwrap();
+            let until = training.state().step + steps;
+            let taken = std::cell::Cell::new(training.state().step);
+            let stop = || taken.replace(taken.get() + 1) >= until;
+            training.run(&stop, &mut |_| ()).unwrap();
+            training.state().clone()
+        })
+    };
+    let state = run("whole", 100, 2, Method::Muon);
+    run("parts", 4, 1, Method::Muon);
+    run("parts", 100, 1, Method::Muon);
+    assert_eq!(newest(&folder.path("whole")), newest(&folder.path("parts")));
+    // Filters between the first and the last convolution have no second moments, all others no momentum.
+    let muon: BTreeSet<&str> = state.muon.momenta.keys().map(String::as_str).collect();
+    let adam: BTreeSet<&str> = state.adam.moments().keys().map(String::as_str).collect();
+    assert!(muon.is_disjoint(&adam) && muon.len() + adam.len() == state.parameters.len());
+    assert!(muon.iter().all(|name| name.contains("conv") || name.contains("resample")), "{muon:?}");
+    assert!(["stem.weight", "head.weight", "embedding.0.weight"].iter().all(|name| adam.contains(name)));
+    let one = |method: Method, name: &str| run(name, 5, 2, method).parameters;
+    let (one, two) = (one(Method::Muon, "muon"), one(Method::Adam, "adam"));
+    assert!(muon.iter().all(|name| one[*name] != two[*name]));
+    let error = Training::open(config.clone(), &folder.path("adam"), &options, true).unwrap_err().to_string();
+    assert!(error.contains("optimiser.method of a run that is resumed is \"muon\", expected \"adam\""), "{error}");
+}
+
+/// A run that diverged goes back to the checkpoint that was best, however long ago that was.
+#[test]
+fn the_best_checkpoint_is_kept_beside_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "");
+    assert_eq!(config.checkpoint.keep, 2);
+    let parameters = Parameters::from([("weight".to_owned(), vec![1.0, 2.0])]);
+    let mut state = tweedie::train::State::new(parameters, &config, "photos".into());
+    let mut write = |step: u64, best: Option<u64>| -> Vec<u64> {
+        state.step = step;
+        state.write(folder.path(), &config, best).unwrap();
+        checkpoints(folder.path()).unwrap().into_iter().map(|(step, _)| step).collect()
+    };
+    assert_eq!(write(2, None), [2]);
+    // A validation between two checkpoints: the one before it.
+    assert_eq!(write(4, Some(3)), [2, 4]);
+    assert_eq!(write(6, Some(3)), [2, 4, 6]);
+    assert_eq!(write(8, Some(3)), [2, 6, 8]);
+    // A better one takes its place; nothing is kept of a run without validations.
+    assert_eq!(write(10, Some(10)), [8, 10]);
+    assert_eq!(write(12, Some(10)), [10, 12]);
+    assert_eq!(write(14, None), [12, 14]);
+}
+
 /// Fault 50: resume with another configuration.
 #[test]
 fn a_run_is_not_resumed_as_another() {
@@ -264,9 +327,10 @@ fn a_run_is_not_resumed_as_another() {
     let mut other = config.clone();
     other.seed = 7;
     refused(&other, true, &["seed", "7", "0"]);
-    // What says when it ends may change.
+    // What says when it ends may change, and the learning rate.
     let mut longer = config.clone();
     longer.steps = 11;
+    longer.optimiser.learning_rate.rate /= 2.0;
     assert_eq!(open(&longer, true).unwrap().run(&|| false, &mut |_| ()).unwrap(), End::Done);
     photo(40, 40, Kind::Rgb8).save(photos.join("5.png")).unwrap();
     refused(&longer, true, &["other data than those that the run began with"]);

@@ -227,7 +227,7 @@ fn folders_that_cannot_be_trained_on_are_refused() {
     let train = |settings: &str| folder.tweedie(&format!("train --config tiny.toml -o run {settings}"));
     std::fs::create_dir(folder.path("empty")).unwrap();
     refused(&train("--set data.folder=empty"), 2, &["empty", "expected photos of at least 16x16 pixels"]);
-    refused(&train("--set data.folder=nowhere"), 1, &["nowhere"]);
+    refused(&train("--set data.folder=nowhere"), 2, &["nowhere is not there, expected photos of at least 16x16"]);
     refused(
         &train("--set data.patch=64 --set model.config.sample_size=64"),
         2,

@@ -36,7 +36,7 @@ fn read(bytes: &[u8]) -> Tensors {
 
 /// The embedded prior's inputs and outputs at four noise levels, as PyTorch computed them: see `models.rs`.
 fn embedded() -> Tensors {
-    let stored = read(&fs::read(data("photo-prior-v0.safetensors")).unwrap());
+    let stored = read(&fs::read(data("photo-prior-v1.safetensors")).unwrap());
     let levels = ["0.02", "0.1", "0.4", "4"];
     let mut tensors = Tensors::new();
     for name in ["x", "denoised", "v", "grad_x"] {
@@ -245,19 +245,19 @@ fn what_is_no_number_is_named_or_refused() {
 fn without_stored_cases_the_hash_the_tensors_and_the_own_test_are_looked_at() {
     let folder = Folder::new();
     let ran = folder.succeed("models verify embedded");
-    // `sha256sum models/photo-prior-v0.safetensors`
-    let hash = "435fa18bb6dd68acd7255e107dd394762b4e6e08a03211af7451c6146ae00eb1";
+    // `sha256sum models/photo-prior-v1.safetensors`
+    let hash = "2fd2bda8b2f83a23b1d19c6673f53ee71b7f12e1ef394a911c7ad559c3e15e88";
     let text = ran.text();
     assert!(text.contains(&format!("sha-256    {hash}, as the index states\n")), "{text}");
     assert!(text.contains(", all finite and of their shape\nself-test  relative error "), "{text}");
     // The same name with other contents is another model.
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/photo-prior-v0.safetensors");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/photo-prior-v1.safetensors");
     let mut bytes = fs::read(path).unwrap();
     let end = bytes.len();
     bytes[end - 1] ^= 1;
     folder.write("changed.safetensors", &bytes);
     let ran = folder.tweedie("models verify changed.safetensors");
     assert_eq!(ran.code, 4, "{}", ran.stderr);
-    assert_eq!(ran.stderr, "error: model photo-prior-v0: SHA-256 mismatch\n");
+    assert_eq!(ran.stderr, "error: model photo-prior-v1: SHA-256 mismatch\n");
     assert!(ran.text().contains(&format!(", the index states {hash}\n")), "{}", ran.text());
 }

@@ -94,7 +94,8 @@ pub(crate) fn run(arguments: &Train, Session { instruction_set, console, .. }: S
         console.note(&format!("{from}to look at: {}", folder.join("report.html").display()));
     });
     bar.begin_training(before, steps);
-    let mut teller = Teller { steps, console, bar: &bar, lowest: f64::INFINITY };
+    let mut teller =
+        Teller { steps, console, bar: &bar, examples: 0, training: Lowest::default(), validation: Lowest::default() };
     let mut failed = None;
     // Asked before every step, so the number of questions is that of steps.
     let taken = Cell::new(before);
@@ -151,12 +152,37 @@ struct Teller<'a> {
     steps: u64,
     console: Console,
     bar: &'a Bar,
-    /// Lowest loss of a validation.
-    lowest: f64,
+    /// Examples seen until the last line.
+    examples: u64,
+    /// Losses of lines with examples enough.
+    training: Lowest,
+    /// Losses of validations.
+    validation: Lowest,
 }
 
-/// A loss of a validation so many times the lowest one is worth a warning.
+/// A loss so many times the lowest one is worth a warning.
 const RISEN: f64 = 2.0;
+
+/// Of fewer examples the mean of the loss says little.
+const ENOUGH: u64 = 500;
+
+/// The lowest loss so far.
+#[derive(Default)]
+struct Lowest {
+    loss: Option<f64>,
+    /// Whether the last one was much higher: a warning is given once.
+    risen: bool,
+}
+
+impl Lowest {
+    /// The lowest loss before this one, where this one is the first that is much higher.
+    fn risen(&mut self, loss: f64) -> Option<f64> {
+        let lowest = self.loss.filter(|&lowest| lowest > 0.0 && loss > RISEN * lowest);
+        let before = std::mem::replace(&mut self.risen, lowest.is_some());
+        self.loss = Some(self.loss.map_or(loss, |lowest| lowest.min(loss)));
+        lowest.filter(|_| !before)
+    }
+}
 
 impl Teller<'_> {
     /// In the bar where there is one, as lines elsewhere if they are `wanted`.
@@ -178,23 +204,32 @@ impl Teller<'_> {
                         self.steps
                     ));
                 }
+                let examples = std::mem::replace(&mut self.examples, progress.images);
+                if progress.images.saturating_sub(examples) >= ENOUGH
+                    && let Some(lowest) = self.training.risen(*loss)
+                {
+                    self.warn("loss", *loss, lowest);
+                }
             }
             Line::Validation(Validation { step, loss, psnr, .. }) => {
                 let psnr: Vec<String> =
                     psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
                 note(&format!("validation at step {step}: loss {loss:.5}; {}", psnr.join(", ")));
-                if self.lowest > 0.0 && *loss > RISEN * self.lowest {
-                    let text = format!(
-                        "the loss on held-out photos, {loss:.4}, was {:.4} before: training may be diverging",
-                        self.lowest
-                    );
-                    self.bar.aside(|| self.console.warn(&text));
+                if let Some(lowest) = self.validation.risen(*loss) {
+                    self.warn("loss on held-out photos", *loss, lowest);
                 }
-                self.lowest = self.lowest.min(*loss);
             }
             Line::End { step, why, .. } => note(&format!("{why} after {}", count(*step as usize, "step"))),
             Line::Start { .. } | Line::Checkpoint { .. } => {}
         }
+    }
+
+    fn warn(&self, what: &str, loss: f64, lowest: f64) {
+        let text = format!(
+            "the {what}, {loss:.4}, was {lowest:.4} before: training may be diverging; --resume goes on from the checkpoint \
+             before that, with a smaller optimiser.learning_rate.rate, once the later ones are moved away"
+        );
+        self.bar.aside(|| self.console.warn(&text));
     }
 }
 
@@ -295,5 +330,17 @@ impl Needs {
             bytes(self.checkpoint),
             bytes(4 * *parameters as u64),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_rises_is_told_once() {
+        let mut lowest = Lowest::default();
+        let told: Vec<Option<f64>> = [2.0, 1.0, 1.9, 2.1, 5.0, 1.5, 2.1].map(|loss| lowest.risen(loss)).into();
+        assert_eq!(told, [None, None, None, Some(1.0), None, None, Some(1.0)]);
     }
 }

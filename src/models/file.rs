@@ -74,7 +74,7 @@ pub(super) struct Said {
 const MOST_TEXT: usize = 1 << 20;
 
 #[cfg(feature = "embedded-prior")]
-static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v0.safetensors");
+static EMBEDDED: &[u8] = include_bytes!("../../models/photo-prior-v1.safetensors");
 
 impl Checkpoint {
     /// Reads `embedded`, a native `.safetensors` file, a diffusers folder, or what the cache holds of a model of

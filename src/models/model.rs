@@ -13,7 +13,7 @@ use tweedie_kernels::{InstructionSet, Precision};
 /// A prior that is loaded and ready on a device.
 #[derive(Debug)]
 pub struct Model {
-    /// What it is called, `photo-prior-v0` for the embedded one.
+    /// What it is called, `photo-prior-v1` for the embedded one.
     pub name: String,
     /// SHA-256 of the file in hexadecimal; empty for an analytic prior and for a folder.
     pub hash: String,

@@ -88,10 +88,24 @@ pub struct ModelConfig {
     pub init_from: Option<String>,
 }
 
-/// AdamW and its learning rate.
+/// How parameters are moved.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// AdamW for all.
+    #[default]
+    Adam,
+    /// [`Muon`](super::Muon) for the filters of the convolutions between the first and the last, AdamW for the others.
+    Muon,
+}
+
+/// The optimiser and its learning rate.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
+    /// `adam` or `muon`; default adam.
+    #[serde(default)]
+    pub method: Method,
     /// Examples of a pass through the network; default 16.
     #[serde(default = "sixteen")]
     pub batch: usize,
@@ -118,6 +132,7 @@ pub struct OptimiserConfig {
 impl Default for OptimiserConfig {
     fn default() -> Self {
         Self {
+            method: Method::default(),
             batch: sixteen(),
             accumulate: one(),
             learning_rate: LearningRate::default(),
@@ -163,7 +178,7 @@ pub struct CheckpointConfig {
     /// Steps between two checkpoints; default 1000.
     #[serde(default = "thousand")]
     pub every: u64,
-    /// Checkpoints that are kept, the newest; default 2.
+    /// Checkpoints that are kept, the newest, beside the one that was best on held-out photos; default 2.
     #[serde(default = "two")]
     pub keep: usize,
 }

@@ -140,6 +140,15 @@ impl Journal {
         self.lines.push(line);
         Ok(())
     }
+
+    /// Steps taken at the validation with the lowest loss.
+    pub(super) fn best(&self) -> Option<u64> {
+        let validations = self.lines.iter().filter_map(|line| match line {
+            Line::Validation(validation) => Some(validation),
+            _ => None,
+        });
+        validations.min_by(|a, b| a.loss.total_cmp(&b.loss)).map(|validation| validation.step)
+    }
 }
 
 /// Seconds that all processes of a run have worked, as far as their last lines tell.

@@ -34,6 +34,7 @@ mod journal;
 mod layered_learner;
 mod learner;
 mod levels;
+mod muon;
 mod objective;
 mod photos;
 mod rate;
@@ -48,7 +49,9 @@ mod validation;
 pub use annealed_sliced::AnnealedSliced;
 pub use average::Decay;
 pub use chosen::ObjectiveConfig;
-pub use config::{CheckpointConfig, ModelConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig};
+pub use config::{
+    CheckpointConfig, Method, ModelConfig, OptimiserConfig, PrecisionName, TrainConfig, ValidationConfig,
+};
 pub use denoising::{Denoising, Weight};
 pub use divergence::Directions;
 pub use energy_learner::EnergyLearner;
@@ -59,6 +62,7 @@ pub use journal::{Journal, Line, Progress, Validation};
 pub use layered_learner::LayeredLearner;
 pub use learner::{FusedLearner, Learner, LossOfOutputs, gradients, learner};
 pub use levels::NoiseLevels;
+pub use muon::{Muon, matrices};
 pub use objective::{BuildObjective, Draw, Loss, LossOf, OBJECTIVES, Objective, find_objective};
 pub use photos::{DataConfig, Patches, Photos};
 pub use rate::LearningRate;

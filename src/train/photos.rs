@@ -128,8 +128,16 @@ impl Photos {
     /// Files that are no photos, and photos smaller than `side` in either direction, are passed over.
     ///
     /// # Errors
-    /// `Config` if nothing is left; `Io` for a folder that cannot be read.
+    /// `Config` if there is no such folder or nothing is left; `Io` for a folder that cannot be read.
     pub fn open(folder: &Path, side: usize) -> Result<Self> {
+        let refuse = |got: String| Error::Config {
+            name: format!("data.folder {}", folder.display()),
+            got,
+            expected: format!("photos of at least {side}x{side} pixels"),
+        };
+        if !folder.exists() {
+            return Err(refuse("not there".into()));
+        }
         let mut paths = Vec::new();
         for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
             let entry = entry.map_err(|error| {
@@ -156,11 +164,7 @@ impl Photos {
                     format!("{} files that cannot be used, the first {}: {reason}", skipped.len(), path.display())
                 }
             };
-            return Err(Error::Config {
-                name: format!("data.folder {}", folder.display()),
-                got: what,
-                expected: format!("photos of at least {side}x{side} pixels"),
-            });
+            return Err(refuse(what));
         }
         Ok(Self { entries, skipped })
     }

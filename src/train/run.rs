@@ -3,11 +3,12 @@
 use super::average;
 use super::batches::Batches;
 use super::claim::Claim;
-use super::config::TrainConfig;
+use super::config::{Method, TrainConfig};
 use super::examples::Data;
 use super::initial::initial_parameters;
 use super::journal::{Journal, Line, Progress, Validation};
 use super::learner::{Learner, gradients, learner};
+use super::muon::matrices;
 use super::objective::Objective;
 use super::report::{Page, keep_few, write_pictures};
 use super::state::{State, adam_options, checkpoints};
@@ -19,6 +20,7 @@ use crate::image::write_atomically_with;
 use crate::models::{Checkpoint, Model, ModelOptions};
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,6 +38,8 @@ pub struct Training {
     objective: Arc<dyn Objective>,
     learner: Box<dyn Learner>,
     state: State,
+    /// The parameters that Muon moves.
+    matrices: BTreeMap<String, [usize; 2]>,
     batches: Batches,
     held_out: HeldOut,
     journal: Journal,
@@ -104,6 +108,10 @@ impl Training {
                 expected: "the same, or a folder of its own for a run with others".into(),
             });
         }
+        let matrices = match config.optimiser.method {
+            Method::Adam => BTreeMap::new(),
+            Method::Muon => matrices(&subject.network),
+        };
         let precision = Precision::from(config.precision);
         let learner = learner(&subject, &state.parameters, options, precision)?;
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
@@ -130,6 +138,7 @@ impl Training {
             objective,
             learner,
             state,
+            matrices,
             batches,
             held_out,
             journal,
@@ -276,7 +285,12 @@ impl Training {
         let state = &mut self.state;
         state.adam.options = adam_options(&self.config);
         state.adam.options.learning_rate = optimiser.learning_rate.at(state.step, self.config.steps);
+        let rate = state.adam.options.learning_rate;
+        let names = self.matrices.keys();
+        let mut matrices: Parameters = names.filter_map(|name| state.parameters.remove_entry(name)).collect();
+        state.muon.step((rate, optimiser.weight_decay), &self.matrices, &mut matrices, &gradient)?;
         state.adam.step(&mut state.parameters, &gradient).map_err(candle_core::Error::wrap)?;
+        state.parameters.append(&mut matrices);
         self.learner.set_parameters(&state.parameters)?;
         let updates = state.step;
         state.step += 1;
@@ -324,7 +338,7 @@ impl Training {
     fn save(&mut self, observe: &mut dyn FnMut(&Line)) -> Result<()> {
         let path = self.folder.join("model.safetensors");
         write_atomically_with(&path, true, |file, _| self.export(Dtype::F32, (file, &path)))?;
-        self.state.write(&self.folder, &self.config, self.config.checkpoint.keep)?;
+        self.state.write(&self.folder, &self.config, self.journal.best())?;
         self.log(Line::Checkpoint { step: self.state.step }, observe)
     }
 }

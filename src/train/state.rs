@@ -1,6 +1,7 @@
 //! Where a run stands, as a file.
 
 use super::config::TrainConfig;
+use super::muon::Muon;
 use crate::checkpoints::{TensorFile, write_tensors};
 use crate::image::write_atomically_with;
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub struct State {
     pub averages: Vec<Parameters>,
     /// The optimiser.
     pub adam: Adam,
+    /// That of the matrices, where they have one of their own.
+    pub muon: Muon,
 }
 
 /// What the file's metadata call it.
@@ -33,14 +36,16 @@ impl State {
     /// Before the first step.
     pub fn new(parameters: Parameters, config: &TrainConfig, data: String) -> Self {
         let averages = vec![parameters.clone(); config.average.len()];
-        Self { step: 0, data, averages, parameters, adam: Adam::new(adam_options(config)) }
+        Self { step: 0, data, averages, parameters, adam: Adam::new(adam_options(config)), muon: Muon::default() }
     }
 
-    /// Writes `checkpoint-STEP.safetensors` into `folder` whole or not at all, and removes all but the newest `keep`.
+    /// Writes `checkpoint-STEP.safetensors` into `folder` whole or not at all, and removes all but the newest ones, as many as
+    /// the configuration keeps, and the newest one that had taken `best` steps at most.
     ///
     /// # Errors
     /// `Io`, `Image` if it cannot be written.
-    pub fn write(&self, folder: &Path, config: &TrainConfig, keep: usize) -> Result<PathBuf> {
+    pub fn write(&self, folder: &Path, config: &TrainConfig, best: Option<u64>) -> Result<PathBuf> {
+        let keep = config.checkpoint.keep;
         let path = folder.join(file_name(self.step));
         let config = serde_json::to_string(config).expect("a configuration is JSON");
         let metadata = BTreeMap::from([
@@ -60,6 +65,7 @@ impl State {
             named.push((format!("first.{name}"), &moments.first));
             named.push((format!("second.{name}"), &moments.second));
         }
+        named.extend(self.muon.momenta.iter().map(|(name, values)| (format!("momentum.{name}"), &values[..])));
         let shapes: Vec<[usize; 1]> = named.iter().map(|(_, values)| [values.len()]).collect();
         let tensors: Vec<(&str, &[usize], &[f32])> =
             named.iter().zip(&shapes).map(|((name, values), shape)| (name.as_str(), &shape[..], *values)).collect();
@@ -69,10 +75,11 @@ impl State {
             write_tensors(&mut file, &metadata, &tensors, Dtype::F32).map_err(failed)?;
             file.flush().map_err(failed)
         })?;
-        let mut all = checkpoints(folder)?;
-        all.truncate(all.len().saturating_sub(keep));
-        for (_, old) in all {
-            std::fs::remove_file(&old).map_err(|source| Error::Io { path: old.clone(), source })?;
+        let all = checkpoints(folder)?;
+        let best = all.iter().rev().find(|(step, _)| best.is_some_and(|best| *step <= best)).map(|(step, _)| *step);
+        let old = &all[..all.len().saturating_sub(keep)];
+        for (_, old) in old.iter().filter(|(step, _)| Some(*step) != best) {
+            std::fs::remove_file(old).map_err(|source| Error::Io { path: old.clone(), source })?;
         }
         Ok(path)
     }
@@ -107,6 +114,7 @@ impl State {
             let (part, rest) = name.split_once('.').unwrap_or_default();
             match part {
                 "parameters" => drop(state.parameters.insert(rest.into(), values)),
+                "momentum" => drop(state.muon.momenta.insert(rest.into(), values)),
                 "first" => moments.entry(rest.into()).or_default().first = values,
                 "second" => moments.entry(rest.into()).or_default().second = values,
                 "average" => {
@@ -144,7 +152,7 @@ pub(super) fn adam_options(config: &TrainConfig) -> AdamOptions {
 }
 
 /// Refuses a configuration under which the rest of the run would be another one than it began as. What says when it ends and
-/// what is written may change.
+/// what is written may change, and the learning rate: a run that diverges is resumed from before that with a smaller one.
 fn same(stored: &TrainConfig, now: &TrainConfig) -> Result<()> {
     let mut free = stored.clone();
     free.steps = now.steps;
@@ -152,7 +160,7 @@ fn same(stored: &TrainConfig, now: &TrainConfig) -> Result<()> {
     free.validation.clone_from(&now.validation);
     free.checkpoint = now.checkpoint;
     free.name.clone_from(&now.name);
-    free.optimiser.learning_rate.decay = now.optimiser.learning_rate.decay;
+    free.optimiser.learning_rate = now.optimiser.learning_rate;
     // Where the same photos lie.
     free.data.folder.clone_from(&now.data.folder);
     free.data.validation.clone_from(&now.data.validation);
