@@ -13,7 +13,7 @@ use tweedie_operators::{CgParams, Entry, LinearOperator, Rng, solve_gram};
 
 /// The posterior mean with `p(x₀ | x)` taken for `N(D, Σ)`, `Σ = σ² J`: mean *and* covariance by Tweedie's formulas.
 ///
-/// `x̂₀ = D + Σ Aᵀ (A Σ Aᵀ + (σ_y² + λσ²) I)⁻¹ (y − A D)`, `J = ∂D/∂x`. A few conjugate gradients solve the system, each costs one
+/// `x̂₀ = D + Σ Aᵀ (A Σ Aᵀ + (σ_y² + λσ²) I)⁻¹ (y − A D)`, `J = ∂D/∂x`, each number within 4σ of D's. A few conjugate gradients solve the system, each costs one
 /// application of the pullback; the first one alone is [`super::Pigdm`] with the best step length in the place of
 /// `σ²/r²`, for each image. Exact for every Gaussian prior once the gradients have converged.
 ///
@@ -49,6 +49,7 @@ impl Sampler for Tmpd {
             observer,
             |x, level, rng| {
                 let (mut denoised, pullback) = problem.prior.denoise_with_pullback(x, level.from)?;
+                let mean = denoised.clone();
                 let mut misfit = None;
                 if self.draw && level.to > 0.0 {
                     // Matheron's rule: the correction for a draw of the prior and of the noise is a draw of the posterior.
@@ -75,6 +76,7 @@ impl Sampler for Tmpd {
                 let apply = |v: &Tensor| Ok(pullback.apply(v)?);
                 let x0 = self.solve(operator, apply, misfit, ridge, spread, denoised)?;
                 drop(pullback);
+                let x0 = within_reach(&x0, &mean, level.from)?;
                 // A decomposition may have to be found first: it is asked for only where it is used.
                 match if sigma_y == 0.0 { operator.as_spectral() } else { None } {
                     Some(spectral) => project(spectral, &x0, &measurement.y),
@@ -150,6 +152,19 @@ impl Tmpd {
         Ok(x0)
     }
 }
+
+/// `x0`, no number further than `REACH · σ` from `mean`.
+///
+/// `p(x₀ | x)` has at most the variance σ² where the prior is log-concave, so what is further away is as good as impossible.
+/// A learned J, whose transpose is what the pullback applies, can be off by orders of magnitude in a few pixels; what it says
+/// there is noise that no operator that smooths would notice, and that the next steps make larger.
+fn within_reach(x0: &Tensor, mean: &Tensor, sigma: f64) -> Result<Tensor> {
+    let reach = REACH * sigma;
+    Ok(x0.maximum(&mean.affine(1.0, -reach)?)?.minimum(&mean.affine(1.0, reach)?)?)
+}
+
+/// Standard deviations of the noise: of a Gaussian one number in 16,000 is further away.
+const REACH: f64 = 4.0;
 
 /// Smallest eigenvalue of J that a step is taken for.
 const LEAST_EIGENVALUE: f64 = 0.02;
@@ -229,6 +244,13 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
     use tweedie_operators::{OPERATORS, Site, find};
+
+    #[test]
+    fn nothing_leaves_the_reach_of_the_noise() {
+        let row = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let limited = within_reach(&row(&[0.5, 9.0, -9.0, 0.9]), &row(&[0.0, 0.25, 0.25, 0.5]), 0.125).unwrap();
+        assert_eq!(limited.to_vec1::<f32>().unwrap(), [0.5, 0.75, -0.25, 0.9]);
+    }
 
     /// A blur with reflecting borders has no closed form; the fixed number of gradients solves its system, row by row.
     #[test]
