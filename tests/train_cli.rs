@@ -174,7 +174,7 @@ fn a_dry_run_says_what_would_be_needed_and_writes_nothing() {
     let before = folder.names();
     let ran = folder.succeed("train --config tiny.toml -o run --dry-run");
     for text in
-        ["PatchUNet", "3 photos", "1 file passed over", "6 of 2 patches of 16x16", "patches a second", "2 checkpoints"]
+        ["PatchUNet", "3 photos", "1 file passed over", "6 of 2 patches of 16x16", "patches a second", "3 checkpoints"]
     {
         assert!(ran.text().contains(text), "no `{text}` in: {}", ran.text());
     }
@@ -227,6 +227,8 @@ fn folders_that_cannot_be_trained_on_are_refused() {
     let train = |settings: &str| folder.tweedie(&format!("train --config tiny.toml -o run {settings}"));
     std::fs::create_dir(folder.path("empty")).unwrap();
     refused(&train("--set data.folder=empty"), 2, &["empty", "expected photos of at least 16x16 pixels"]);
+    refused(&train("--set optimiser.method=muon"), 2, &["optimiser.method is muon, expected adam: the network has no"]);
+    refused(&train("--set data.validation=away"), 2, &["away is not there, expected photos of at least 16x16"]);
     refused(&train("--set data.folder=nowhere"), 2, &["nowhere is not there, expected photos of at least 16x16"]);
     refused(
         &train("--set data.patch=64 --set model.config.sample_size=64"),

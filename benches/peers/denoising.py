@@ -10,8 +10,8 @@ white Gaussian noise of 10, 25, 50 and 100 levels that is neither clipped nor ro
 level. PSNR in dB, 10 log10(255² / MSE), of what comes out, not rounded either.
 
 The networks are written here from their descriptions, `PatchUNet` in torch.nn.functional and `UNet2DModel` by diffusers, and
-run in double precision. With --store what the first model makes of entry 0 of the first photo at six noise levels goes into
-a file that `tweedie models verify MODEL --io IO.safetensors` and the tests compare with, and the values for `self_test` are
+run in double precision. With --store what the first model makes of the top left 48 x 80 pixels of the first photo's crop at
+six noise levels goes into a file that `tweedie models verify MODEL --io IO.safetensors` and the tests compare with, and the values for `self_test` are
 printed.
 """
 
@@ -55,7 +55,6 @@ class PatchUNet:
         e = torch.cat([torch.cos(c * frequencies), torch.sin(c * frequencies)])[None]
         e = self.dense("embedding.1", F.silu(self.dense("embedding.0", e)))
         patch, blocks = self.config.get("patch", 2), self.config["blocks"]
-        height, width = x.shape[2:]
         last = len(blocks) - 1
         x = self.convolution("stem", F.pixel_unshuffle(x, patch), padding=1)
         skips = []
@@ -70,8 +69,7 @@ class PatchUNet:
             x = skips.pop() + self.convolution(f"up.{level}.resample", double, padding=1)
             for number in range(blocks[level]):
                 x = self.block(f"up.{level}.{number}", x, e)
-        x = F.pixel_shuffle(self.convolution("head", F.silu(x), padding=1), patch)
-        return x[:, :, :height, :width]
+        return F.pixel_shuffle(self.convolution("head", F.silu(x), padding=1), patch)
 
 
 class Denoiser:
@@ -82,6 +80,9 @@ class Denoiser:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name).double() for name in file.keys()}
         config = json.loads(metadata["config"])
+        said = json.loads(metadata.get("parameterization") or "null") or config.get("parameterization")
+        if said not in (None, {"edm": {"sigma_data": 0.5}}):
+            raise SystemExit(f"denoising.py: {path}: parameterized as {said}, which is not written here")
         self.name, self.sigma_data = metadata["name"], 0.5
         if metadata["architecture"] == "PatchUNet":
             self.network = PatchUNet(config, tensors)
@@ -138,7 +139,8 @@ def store(prior, clean, path):
         free = x.double().requires_grad_()
         denoised = prior(free, sigma)
         (gradient,) = torch.autograd.grad((denoised * v).sum(), free)
-        named = {"x": x, "v": v, "denoised": denoised.detach().float(), "grad_x": gradient.float(), "sigma": torch.tensor([sigma])}
+        named = {"x": x, "v": v, "denoised": denoised.detach().float(), "grad_x": gradient.float()}
+        named["sigma"] = torch.tensor([sigma])
         tensors.update({f"wide.sigma{sigma}.{name}": tensor.contiguous() for name, tensor in named.items()})
     save_file(tensors, path)
     i, j, c = torch.arange(16.0).double()[:, None], torch.arange(16.0).double()[None], torch.arange(3.0).double()

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Train, Session { instruction_set, console, .. }: S
         return dry_run(config, &options, arguments.json, console, &bar);
     }
     let folder = arguments.output.clone().unwrap_or_else(|| PathBuf::from(&config.name));
-    let steps = config.steps;
+    let (steps, examples) = (config.steps, config.examples());
     let mut training = Training::open(config, &folder, &options, arguments.resume)?;
     let before = training.state().step;
     bar.aside(|| {
@@ -96,6 +96,10 @@ pub(crate) fn run(arguments: &Train, Session { instruction_set, console, .. }: S
     bar.begin_training(before, steps);
     let mut teller =
         Teller { steps, console, bar: &bar, examples: 0, training: Lowest::default(), validation: Lowest::default() };
+    for line in &training.journal().lines {
+        teller.risen(line);
+    }
+    teller.examples = before * examples;
     let mut failed = None;
     // Asked before every step, so the number of questions is that of steps.
     let taken = Cell::new(before);
@@ -144,7 +148,8 @@ fn explain(error: Error, folder: &Path) -> Failure {
     if !model.is_file() {
         return failure;
     }
-    failure.hint(format!("the numbers of its last checkpoint can be gone on from: --init-from {}", model.display()))
+    failure
+        .hint("--resume goes on from its last checkpoint, an earlier one if that is moved away, with the smaller rate")
 }
 
 /// Tells people what the log says.
@@ -204,23 +209,32 @@ impl Teller<'_> {
                         self.steps
                     ));
                 }
-                let examples = std::mem::replace(&mut self.examples, progress.images);
-                if progress.images.saturating_sub(examples) >= ENOUGH
-                    && let Some(lowest) = self.training.risen(*loss)
-                {
-                    self.warn("loss", *loss, lowest);
-                }
             }
             Line::Validation(Validation { step, loss, psnr, .. }) => {
                 let psnr: Vec<String> =
                     psnr.iter().map(|(sigma, psnr)| format!("{psnr:.2} dB at {sigma:.3}")).collect();
                 note(&format!("validation at step {step}: loss {loss:.5}; {}", psnr.join(", ")));
-                if let Some(lowest) = self.validation.risen(*loss) {
-                    self.warn("loss on held-out photos", *loss, lowest);
-                }
             }
             Line::End { step, why, .. } => note(&format!("{why} after {}", count(*step as usize, "step"))),
             Line::Start { .. } | Line::Checkpoint { .. } => {}
+        }
+        if let Some((what, loss, lowest)) = self.risen(line) {
+            self.warn(what, loss, lowest);
+        }
+    }
+
+    /// What has become much higher with this line, and what it was at the lowest.
+    fn risen(&mut self, line: &Line) -> Option<(&'static str, f64, f64)> {
+        match line {
+            Line::Step(Progress { images, loss, .. }) => {
+                let examples = images.saturating_sub(std::mem::replace(&mut self.examples, *images));
+                let lowest = (examples >= ENOUGH).then(|| self.training.risen(*loss)).flatten()?;
+                Some(("loss", *loss, lowest))
+            }
+            Line::Validation(Validation { loss, .. }) => {
+                Some(("loss on held-out photos", *loss, self.validation.risen(*loss)?))
+            }
+            Line::Start { .. } | Line::Checkpoint { .. } | Line::End { .. } => None,
         }
     }
 
@@ -272,7 +286,8 @@ struct Needs {
 fn dry_run(config: TrainConfig, options: &ModelOptions, json: bool, console: Console, bar: &Bar) -> Outcome<()> {
     let scratch = tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
     let (name, steps, batch, patch) = (config.name.clone(), config.steps, config.examples(), config.data.patch);
-    let (checkpoints, averages) = (config.checkpoint.keep, config.average.len() as u64);
+    // The newest ones and the best.
+    let (checkpoints, averages) = (config.checkpoint.keep + 1, config.average.len());
     let mut training = Training::open(config, scratch.path(), options, false)?;
     bar.aside(|| warn_of(&training.skipped, console));
     let (photos, pixels) = training
@@ -286,7 +301,10 @@ fn dry_run(config: TrainConfig, options: &ModelOptions, json: bool, console: Con
         .unwrap_or_default();
     bar.phase("taking a few steps");
     let progress = training.rehearse(REHEARSED).map_err(|error| explain(error, scratch.path()))?;
-    let parameters = training.state().parameters.values().map(Vec::len).sum();
+    let state = training.state();
+    let parameters: usize = state.parameters.values().map(Vec::len).sum();
+    let moments: usize = state.adam.moments().values().map(|moments| moments.first.len() + moments.second.len()).sum();
+    let remembered = moments + state.muon.momenta.values().map(Vec::len).sum::<usize>();
     let needs = Needs {
         name,
         family: training.subject().family().to_owned(),
@@ -301,8 +319,8 @@ fn dry_run(config: TrainConfig, options: &ModelOptions, json: bool, console: Con
         waiting: progress.waiting,
         estimated_seconds: seconds_of(&progress, steps),
         peak_memory: crate::evaluate::memory::largest(),
-        // Parameters, two moments and the averages, in single precision.
-        checkpoint: 4 * parameters as u64 * (3 + averages),
+        // Parameters, the averages and what the optimiser remembers, in single precision.
+        checkpoint: 4 * (parameters * (1 + averages) + remembered) as u64,
         checkpoints,
     };
     if json { print_json(&needs) } else { print(needs.describe().as_bytes()) }

@@ -250,7 +250,8 @@ const COMFORTABLE_BYTES: u64 = 3 << 29;
 /// Smallest window, in pixels: the size of the patches that the embedded prior was trained on.
 const LEAST_WINDOW: usize = 64;
 
-/// Bytes of memory, measured with the embedded prior (`tweedie bench --json`, 64×64 and 512×512).
+/// Bytes of memory, measured with `photo-prior-v0` (`tweedie bench --json`, 64×64 and 512×512); the embedded prior needs half
+/// of it for a pixel.
 struct Bytes {
     /// Of the program with its prior.
     base: u64,

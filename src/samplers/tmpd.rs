@@ -13,9 +13,10 @@ use tweedie_operators::{CgParams, Entry, LinearOperator, Rng, solve_gram};
 
 /// The posterior mean with `p(x₀ | x)` taken for `N(D, Σ)`, `Σ = σ² J`: mean *and* covariance by Tweedie's formulas.
 ///
-/// `x̂₀ = D + Σ Aᵀ (A Σ Aᵀ + (σ_y² + λσ²) I)⁻¹ (y − A D)`, `J = ∂D/∂x`, each number within 4σ of D's. A few conjugate gradients solve the system, each costs one
-/// application of the pullback; the first one alone is [`super::Pigdm`] with the best step length in the place of
-/// `σ²/r²`, for each image. Exact for every Gaussian prior once the gradients have converged.
+/// `x̂₀ = D + Σ Aᵀ (A Σ Aᵀ + (σ_y² + λσ²) I)⁻¹ (y − A D)`, `J = ∂D/∂x`, each number within 4σ of D's. A few conjugate gradients
+/// solve the system, each costs one application of the pullback; the first one alone is [`super::Pigdm`] with the best step
+/// length in the place of `σ²/r²`, for each image. Exact for every Gaussian prior once the gradients have converged, but for
+/// what is further than 4σ from D.
 ///
 /// Where nothing is noisy and a pseudo-inverse is known the result is projected on the measurement.
 #[derive(Clone, Debug)]

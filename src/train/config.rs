@@ -95,7 +95,7 @@ pub enum Method {
     /// AdamW for all.
     #[default]
     Adam,
-    /// [`Muon`](super::Muon) for the filters of the convolutions between the first and the last, AdamW for the others.
+    /// [`Muon`](super::Muon) for the filters of convolutions between 16 channels or more, AdamW for the others.
     Muon,
 }
 

@@ -178,6 +178,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_best_step_is_that_of_the_lowest_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&folder.path().join("log.jsonl"), 0).unwrap();
+        assert_eq!(journal.best(), None);
+        for (step, loss) in [(10, 0.5), (20, 0.25), (30, 0.75), (40, f64::NAN)] {
+            let validation = Validation { step, psnr: Vec::new(), loss, picture: None, samples: None };
+            journal.lines.push(Line::Validation(validation));
+            journal.lines.push(Line::Checkpoint { step: step + 5 });
+        }
+        assert_eq!(journal.best(), Some(20));
+    }
+
+    #[test]
     fn seconds_of_all_processes_are_added() {
         let start = |step| Line::Start { step, steps: 9, parameters: 1, photos: 1, pixels: 1, time: 0.0 };
         let step = |step, seconds| {

@@ -3,7 +3,7 @@
 //! ```text
 //! photos ──▶ examples x₀ ──▶ objective: points x = x₀ + σz ──▶ network F ──▶ denoised D ──▶ loss
 //!  (k-th example: a function          │                                                      │
-//!   of seed and k alone)              └──────── Adam, averages ◀── ∂loss/∂θ ◀────────────────┘
+//!   of seed and k alone)              └── Adam or Muon, averages ◀─ ∂loss/∂θ ◀────────────────┘
 //! ```
 //!
 //! | part | what it is |
@@ -12,6 +12,7 @@
 //! | [`Examples`], [`Data`] | what is trained on and measured on: the [`Patches`] of a folder of [`Photos`], or anything in memory |
 //! | [`Objective`] | what is lost, as a function of denoised images: one of [`OBJECTIVES`], such as [`Denoising`] with [`NoiseLevels`] and a [`Weight`] |
 //! | [`Learner`] | a network that gives the gradient of its parameters |
+//! | [`Method`], [`Muon`] | how parameters are moved |
 //! | [`State`] | where a run stands, as a file |
 //! | [`Training`] | the loop; what it tells is a [`Journal`], a page and event files of TensorBoard |
 //!

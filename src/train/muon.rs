@@ -18,11 +18,11 @@ const SIZE: f64 = 0.2;
 const ITERATIONS: usize = 5;
 /// `s ← 3.4445 s − 4.7750 s³ + 2.0315 s⁵` brings a singular value s of (0, 1] near to 1.
 const POLYNOMIAL: [f64; 3] = [3.4445, -4.7750, 2.0315];
-/// A gradient of a smaller norm is none, as that of all layers is before a last one that is still zero: its square would not
-/// be a number of single precision.
+/// A gradient of a smaller norm is none, as that of all layers is before a last one that is still zero: what is divided by it
+/// would overflow.
 const SMALLEST: f64 = 1e-15;
-/// Convolutions from or to fewer channels are the first and the last ones: what they multiply are pixels, and no matrix of
-/// equals.
+/// Convolutions from or to fewer channels are left alone: the first and the last one, which have to do with pixels, and those
+/// too small to gain.
 const FEWEST: usize = 16;
 
 /// The means of the gradients of those parameters that Muon moves.
@@ -32,8 +32,8 @@ pub struct Muon {
     pub momenta: Parameters,
 }
 
-/// Rows and columns of the parameters that are matrices: the filters of all convolutions but the first and the last, a row
-/// for each channel that comes out.
+/// Rows and columns of the parameters that are matrices: the filters of convolutions between 16 channels or more, a row for
+/// each channel that comes out.
 pub fn matrices(network: &Network) -> BTreeMap<String, [usize; 2]> {
     let shape = |name: &str, shape: &[usize]| match shape {
         &[outputs, inputs, height, width] if outputs.min(inputs) >= FEWEST => {
@@ -69,6 +69,18 @@ impl Muon {
                 let (got, expected) = ("no gradient or no shape".into(), "both".into());
                 return Err(Error::Config { name: format!("parameter {name}"), got, expected });
             };
+            if [momentum.len(), gradient.len()] != [values.len(); 2] {
+                return Err(Error::Config {
+                    name: format!("parameter {name}"),
+                    got: format!(
+                        "{} numbers with {} of a gradient and {} of its mean",
+                        values.len(),
+                        gradient.len(),
+                        momentum.len()
+                    ),
+                    expected: "as many of each".into(),
+                });
+            }
             let mut ahead = gradient.clone();
             for (m, g) in momentum.iter_mut().zip(&mut ahead) {
                 *m = MOMENTUM * *m + *g;
@@ -94,7 +106,8 @@ fn orthogonal(x: &Tensor) -> Result<Tensor> {
         return Ok(orthogonal(&x.t()?.contiguous()?)?.t()?.contiguous()?);
     }
     let [a, b, c] = POLYNOMIAL;
-    let norm = f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
+    let squares = x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(|value| f64::from(value).powi(2));
+    let norm = squares.sum::<f64>().sqrt();
     if norm < SMALLEST {
         return Ok(x.zeros_like()?);
     }

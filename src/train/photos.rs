@@ -131,11 +131,11 @@ impl Photos {
     /// `Config` if there is no such folder or nothing is left; `Io` for a folder that cannot be read.
     pub fn open(folder: &Path, side: usize) -> Result<Self> {
         let refuse = |got: String| Error::Config {
-            name: format!("data.folder {}", folder.display()),
+            name: format!("photos of {}", folder.display()),
             got,
             expected: format!("photos of at least {side}x{side} pixels"),
         };
-        if !folder.exists() {
+        if !folder.try_exists().map_err(|source| Error::Io { path: folder.into(), source })? {
             return Err(refuse("not there".into()));
         }
         let mut paths = Vec::new();

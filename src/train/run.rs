@@ -112,6 +112,13 @@ impl Training {
             Method::Adam => BTreeMap::new(),
             Method::Muon => matrices(&subject.network),
         };
+        if config.optimiser.method == Method::Muon && matrices.is_empty() {
+            return Err(Error::Config {
+                name: "optimiser.method".into(),
+                got: "muon".into(),
+                expected: "adam: the network has no convolution between 16 channels or more".into(),
+            });
+        }
         let precision = Precision::from(config.precision);
         let learner = learner(&subject, &state.parameters, options, precision)?;
         let mut journal = Journal::open(&folder.join("log.jsonl"), state.step)?;
@@ -288,9 +295,11 @@ impl Training {
         let rate = state.adam.options.learning_rate;
         let names = self.matrices.keys();
         let mut matrices: Parameters = names.filter_map(|name| state.parameters.remove_entry(name)).collect();
-        state.muon.step((rate, optimiser.weight_decay), &self.matrices, &mut matrices, &gradient)?;
-        state.adam.step(&mut state.parameters, &gradient).map_err(candle_core::Error::wrap)?;
+        let moved = state.muon.step((rate, optimiser.weight_decay), &self.matrices, &mut matrices, &gradient);
+        let others = state.adam.step(&mut state.parameters, &gradient).map_err(candle_core::Error::wrap);
         state.parameters.append(&mut matrices);
+        moved?;
+        others?;
         self.learner.set_parameters(&state.parameters)?;
         let updates = state.step;
         state.step += 1;
