@@ -92,6 +92,7 @@ fn agrees_with_pytorch(model: &Model, name: &str) {
         let (denoised, pullback) = denoiser.denoise_with_pullback(get("x"), level).unwrap();
         let error = relative_error(&denoised, expected);
         assert!(error <= 1e-5, "{name}: denoised with a tape at sigma {sigma} differs by {error:e}");
+        assert!(relative_error(&denoised, get("denoised")) <= 2e-5, "the reference as it was stored at {sigma}");
         let error = relative_error(&pullback.apply(get("v")).unwrap(), get("grad_x"));
         assert!(error <= 5e-5, "{name}: the pullback at sigma {sigma} differs by {error:e}");
     }

@@ -12,7 +12,7 @@ use tweedie::schedules::SCHEDULES;
 use tweedie::{Error, Result};
 use tweedie_operators::forward::{ForwardOperator, Inpaint};
 use tweedie_operators::noise::{Gaussian, NoiseModel};
-use tweedie_operators::{Entry, Measurement, Rng};
+use tweedie_operators::{Entry, Measurement, Pullback, Rng};
 
 /// Mean and standard deviation of the prior, and a size at which a chessboard hides half of the pixels.
 const MEAN: f64 = 0.3;
@@ -442,6 +442,47 @@ fn a_row_does_not_depend_on_the_other_rows_and_a_seed_gives_the_same_bits_again(
             }
         }
     }
+}
+
+/// A Gaussian prior whose pullback puts a thousand times of every number beside it, where the chessboard sees nothing.
+#[derive(Debug)]
+struct Wild(GaussianPrior);
+
+impl Denoiser for Wild {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.0.denoise(x, sigma)
+    }
+
+    fn channels(&self) -> Option<usize> {
+        None
+    }
+
+    fn sigma_range(&self) -> RangeInclusive<f64> {
+        self.0.sigma_range()
+    }
+
+    fn denoise_with_pullback<'a>(&'a self, x: &Tensor, sigma: f64) -> Result<(Tensor, Pullback<'a>)> {
+        let (denoised, pullback) = self.0.denoise_with_pullback(x, sigma)?;
+        Ok((denoised, Pullback::new(move |v: &Tensor| Ok((pullback.apply(v)? + (v.roll(1, 3)? * 1e3)?)?))))
+    }
+}
+
+/// A learned Jacobian can be far off where the measurement does not notice: no pixel goes further than the noise allows.
+#[test]
+fn tmpd_survives_a_wild_pullback() {
+    let (operator, noise) = (chessboard(), Gaussian::new(0.1).unwrap());
+    let measurement = measure(&operator, &noise, 4);
+    let tmpd = sampler("tmpd", "annealing = { steps = 8, sigma_start = 1.0, sigma_end = 0.05, renoise = 'all' }");
+    let prior = Wild(prior());
+    let x = draw(tmpd.as_ref(), &prior, &measurement, 3).unwrap();
+    let largest = values(&x).into_iter().map(|value| (f64::from(value) - MEAN).abs()).fold(0.0, f64::max);
+    // From x = m + d the denoised image is m + d τ² / (τ² + σ²), x₀ is 4σ further at most, and noise of the next level is added:
+    // 5 of its standard deviations at most, as the start is.
+    let mut bound = MEAN;
+    for sigma in tmpd.annealing().sigmas(&prior.sigma_range()).into_iter().filter(|sigma| *sigma > 0.0) {
+        bound = (bound + 5.0 * sigma) * STD.powi(2) / (STD.powi(2) + sigma.powi(2)) + 4.0 * sigma;
+    }
+    assert!(bound < 20.0 && largest <= bound, "{largest}, {bound} at most");
 }
 
 /// A prior that fails below a noise level.

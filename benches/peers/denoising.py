@@ -11,8 +11,8 @@ level. PSNR in dB, 10 log10(255² / MSE), of what comes out, not rounded either.
 
 The networks are written here from their descriptions, `PatchUNet` in torch.nn.functional and `UNet2DModel` by diffusers, and
 run in double precision. With --store what the first model makes of the top left 48 x 80 pixels of the first photo's crop at
-six noise levels goes into a file that `tweedie models verify MODEL --io IO.safetensors` and the tests compare with, and the values for `self_test` are
-printed.
+six noise levels goes into a file that `tweedie models verify MODEL --io IO.safetensors` and the tests compare with, and the
+values for `self_test` are printed.
 """
 
 import argparse
@@ -111,14 +111,6 @@ def psnr(a, b):
     return 10 * math.log10(255**2 / np.mean((a - b) ** 2))
 
 
-def bm3d_of(noisy, sigma):
-    import bm3d
-
-    # bm3d 4.0.3 calls by its old name what NumPy 2 calls trapezoid.
-    np.trapz = np.trapezoid
-    return 255 * bm3d.bm3d_rgb(noisy / 255, sigma / 255)
-
-
 def by(prior):
     def denoise(noisy, sigma):
         x = torch.from_numpy(noisy / 127.5 - 1).permute(2, 0, 1)[None]
@@ -164,7 +156,9 @@ def main():
         return store(priors[0], crop(arguments.folder / f"{arguments.photos[0]}.png"), arguments.store)
     methods = [(prior.name, by(prior)) for prior in priors]
     if not arguments.no_bm3d:
-        methods.append(("BM3D", bm3d_of))
+        import colour_bm3d
+
+        methods.append(("BM3D", colour_bm3d.denoised))
     found = {name: [] for name, _ in methods}
     sheet = []
     for number, photo in enumerate(arguments.photos):

@@ -84,14 +84,11 @@ def best_wiener(picture, kernel, truth):
 
 def classical(task, picture, truth, folder):
     """Yields name, picture, seconds of the other methods."""
-    import bm3d
-
-    # bm3d 4.0.3 calls by its old name what NumPy 2 calls trapezoid.
-    np.trapz = np.trapezoid
+    import colour_bm3d
 
     if task == "denoise":
         start = time.perf_counter()
-        yield "BM3D", 255 * bm3d.bm3d_rgb(picture / 255, 25 / 255), time.perf_counter() - start
+        yield "BM3D", colour_bm3d.denoised(picture, 25), time.perf_counter() - start
     if task == "deblur":
         kernel = gaussian(2.0)
         restored, seconds = best_wiener(picture, kernel, truth)
@@ -100,7 +97,7 @@ def classical(task, picture, truth, folder):
         # It wraps around.
         pad = 24
         padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect") / 255
-        planes = [np.squeeze(bm3d.bm3d_deblurring(padded[..., c : c + 1], 2 / 255, kernel)) for c in range(3)]
+        planes = [colour_bm3d.deblurred(padded[..., c : c + 1], 2, kernel) for c in range(3)]
         planes = [plane[pad:-pad, pad:-pad] for plane in planes]
         yield "BM3D", 255 * np.stack(planes, -1), time.perf_counter() - start
     if task == "upscale":

@@ -3,12 +3,12 @@
 //! Jordan et al. (2024), <https://kellerjordan.github.io/posts/muon/>; the size of a step as in Liu et al. (2025),
 //! <https://arxiv.org/abs/2502.16982>
 
-use crate::{Error, Result};
-use candle_core::{Device, Tensor};
+use crate::Result;
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use tweedie_kernels::Parameters;
 use tweedie_kernels::network::Network;
+use tweedie_kernels::{Error, Parameters};
 
 /// Decay of the mean of the gradients.
 const MOMENTUM: f32 = 0.95;
@@ -49,8 +49,7 @@ impl Muon {
     /// `M ← 0.95 M + g`, `W ← (1 − α λ) W − α · 0.2 √max(rows, columns) · orthogonal(g + 0.95 M)`.
     ///
     /// # Errors
-    /// `Config` for a parameter without a gradient or a shape; `Candle` if a product fails, for which a gradient of another
-    /// size is a reason.
+    /// `Candle`, of a parameter without a gradient or a shape, or with a gradient or a momentum of another size.
     pub fn step(
         &mut self,
         (rate, weight_decay): (f64, f64),
@@ -66,20 +65,11 @@ impl Muon {
         let all: Vec<_> = parameters.iter_mut().zip(momenta).collect();
         all.into_par_iter().try_for_each(|((name, values), momentum)| {
             let (Some(&shape), Some(gradient)) = (matrices.get(name), gradients.get(name)) else {
-                let (got, expected) = ("no gradient or no shape".into(), "both".into());
-                return Err(Error::Config { name: format!("parameter {name}"), got, expected });
+                return Err(candle_core::Error::wrap(Error::Missing(name.clone())).into());
             };
-            if [momentum.len(), gradient.len()] != [values.len(); 2] {
-                return Err(Error::Config {
-                    name: format!("parameter {name}"),
-                    got: format!(
-                        "{} numbers with {} of a gradient and {} of its mean",
-                        values.len(),
-                        gradient.len(),
-                        momentum.len()
-                    ),
-                    expected: "as many of each".into(),
-                });
+            if let Some(got) = [gradient.len(), momentum.len()].into_iter().find(|&size| size != values.len()) {
+                let error = Error::Elements { name: name.clone(), expected: vec![values.len()], got };
+                return Err(candle_core::Error::wrap(error).into());
             }
             let mut ahead = gradient.clone();
             for (m, g) in momentum.iter_mut().zip(&mut ahead) {
@@ -106,8 +96,7 @@ fn orthogonal(x: &Tensor) -> Result<Tensor> {
         return Ok(orthogonal(&x.t()?.contiguous()?)?.t()?.contiguous()?);
     }
     let [a, b, c] = POLYNOMIAL;
-    let squares = x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(|value| f64::from(value).powi(2));
-    let norm = squares.sum::<f64>().sqrt();
+    let norm = x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
     if norm < SMALLEST {
         return Ok(x.zeros_like()?);
     }
@@ -156,7 +145,7 @@ mod tests {
         }
         let tall = orthogonal(&wide.t().unwrap()).unwrap().t().unwrap();
         assert_eq!(rows(&tall), found);
-        let none = Tensor::zeros((3, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let none = Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap();
         assert!(rows(&orthogonal(&none).unwrap()).iter().flatten().all(|value| *value == 0.0));
     }
 
@@ -190,6 +179,6 @@ mod tests {
         let gradients = Parameters::from([("other".to_owned(), vec![1.0; 6])]);
         let mut parameters = Parameters::from([("w".to_owned(), vec![1.0; 6])]);
         let error = Muon::default().step((0.1, 0.0), &shapes, &mut parameters, &gradients).unwrap_err().to_string();
-        assert!(error.contains("parameter w") && error.contains("no gradient"), "{error}");
+        assert!(error.contains("missing parameter w"), "{error}");
     }
 }
